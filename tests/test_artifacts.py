@@ -1,0 +1,53 @@
+"""Exported from nbs/90_artifacts.ipynb: edit it there, then run `nbdev-export`."""
+import html, json, os, tempfile
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from fastcore.basics import patch
+from IPython.display import HTML
+from rrg_core.profiles import Profile, profile as load_profile, repo_root
+import numpy as np, pytest
+from rrg_core.artifacts import *
+
+
+def test_atomic_leaves_the_old_file_when_it_fails():
+    with tempfile.TemporaryDirectory() as d:
+        target = Path(d)/"a.txt"; target.write_text("old")
+        with pytest.raises(RuntimeError):
+            with atomic(target) as tmp:
+                tmp.write_text("half"); raise RuntimeError
+        assert target.read_text() == "old" and [p.name for p in Path(d).iterdir()] == ["a.txt"]
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    set_style()
+    def draw(kind):
+        fig, ax = plt.subplots(); ax.plot([1, 3, 2]); ax.set_title("Same"); ax.fill_between([0, 1], [1, 2])
+        with tempfile.TemporaryDirectory() as d:
+            desk = Chapter("demo", "smoke", root=d); desk.figure(fig, "a", kind)
+            return desk.path(f"a.{kind}").read_bytes()
+    assert draw("svg") == draw("svg") and draw("png") == draw("png")
+
+
+def test_table_keeps_numbers_and_escapes():
+    frame = pd.DataFrame({"a|b": ["x|y", "<i>"], "n": [1234, 5], "v": [.123456789, np.nan]})
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        m.setenv("RRG_RECORD", str(Path(d)/"record"))
+        desk = Chapter("demo", "smoke", root=d)
+        shown = desk.table(frame, "t", "Caption & more").data
+        back = pd.read_csv(desk.path("t.csv"))
+        assert back.n.tolist() == [1234, 5] and back.v[0] == .123457 and np.isnan(back.v[1])
+        assert "&lt;i&gt;" in shown and "Caption &amp; more" in shown and "1,234" in desk.path("t.md").read_text()
+        assert [json.loads(l) for l in open(Path(d)/"record")] == [["demo", "t.csv"], ["demo", "t.md"]]
+        with pytest.raises(ValueError, match="outside"): desk.path("../x.csv")
+
+
+def test_explore_is_static_in_a_batch():
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("RRG_STATIC", "1")
+        assert explore(lambda a, b, c: (a, b, c), a=(2, 9), b=["x", "y"], c=True) == (2, "x", True)
+        assert explore(lambda a: a, a=[("one", 1), ("two", 2)]) == 1
