@@ -2,6 +2,7 @@
 import configparser, os
 from dataclasses import dataclass, fields
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd, pytest
 from rrg_core.profiles import *

@@ -1,0 +1,23 @@
+"""Exported from nbs/99_cli.ipynb: edit it there, then run `nbdev-export`."""
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+import typer
+from rrg_core import __version__
+from rrg_core.profiles import CourseError, profile_names
+import pytest
+from typer.testing import CliRunner
+from rrg_core.cli import *
+
+
+def test_an_error_is_one_line():
+    with pytest.raises(SystemExit) as stopped: main(["regenerate", "nowhere", "--dry-run"])
+    assert stopped.value.code == 1
+    with pytest.raises(CourseError, match="unknown profile"): CliRunner().invoke(app, ["regenerate", "-p", "smok"], catch_exceptions=False)
+    with pytest.raises(CourseError, match="write name=value"): CliRunner().invoke(app, ["regenerate", "--set", "x"], catch_exceptions=False)
+
+
+def test_help_and_version_answer():
+    runner = CliRunner()
+    assert "regenerate" in runner.invoke(app, ["--help"]).output and runner.invoke(app, ["--version"]).output.count(".") == 2
+    assert runner.invoke(app, ["regenerat"]).exit_code == 2

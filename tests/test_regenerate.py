@@ -1,0 +1,24 @@
+"""Exported from nbs/96_regenerate.ipynb: edit it there, then run `nbdev-export`."""
+import json, os, shlex, shutil, subprocess, sys, time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+import filelock
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rrg_core.files import atomic, figures_root
+from rrg_core.freshness import ingredients, notebook_of, stale_reasons
+from rrg_core.jobs import Job, check_parameters, die_with, watch_token
+from rrg_core.profiles import CourseError, Profile, chapters, profile, repo_root
+import tempfile
+import pytest
+from rrg_core.regenerate import *
+
+
+def test_only_one_run_at_a_time():
+    with tempfile.TemporaryDirectory() as d:
+        with sole_run(Path(d)/"a"):
+            code = f"from rrg_core.regenerate import *; from pathlib import Path\nwith sole_run(Path({str(Path(d)/'a')!r})): pass"
+            other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            assert other.returncode == 1 and "another `rrg regenerate` is at work" in other.stderr
+        with sole_run(Path(d)/"a"): pass
