@@ -62,11 +62,13 @@ def regenerate(
     from rrg_core.regenerate import regenerate
     regenerate(chapters or (), profile, out, _settings(settings or []), cores, retrain, force, dry_run, executor, limit*60)
 
-# %% ../nbs/99_cli.ipynb #348fb270
+# %% ../nbs/99_cli.ipynb #92979499
 @app.command()
-def tidy(check:Annotated[bool, typer.Option("--check", help="Change nothing; name what would change.")]=False):
+def tidy(check:Annotated[bool, typer.Option("--check", help="Change nothing; name what would change.")]=False,
+         pages:Annotated[bool, typer.Option("--pages", help="First give the notebooks the outputs of the last phantom run.")]=False):
     "Clean and export the notebooks, remove orphaned modules, write the README."
     from rrg_core import house
+    if pages: house.save_pages()
     if not check: return house.tidy()
     changes = house.untidy()
     print("\n".join(changes) or "tidy")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNHASHED', 'kernel_environment', 'execute', 'ChapterFailed', 'failure', 'write_manifest', 'run_job', 'main']
 
-# %% ../nbs/95_runner.ipynb #f2ba3202
+# %% ../nbs/95_runner.ipynb #65a40cd8
 import copy, json, os, platform, sys, time
 from hashlib import sha256
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-from .files import atomic, file_hash
+from .files import atomic, file_hash, sweep
 from .freshness import ingredients, notebook_of, read_manifest, stale_reasons
 from .jobs import Job, check_parameters, die_with
 from .pages import executable, is_runners, stderr_lines, tidy_page
@@ -104,7 +104,7 @@ def write_manifest(job:Job, parts:dict[str, str], files:list[str])->None:
 
 def _digest(parts): return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/95_runner.ipynb #544db717
+# %% ../nbs/95_runner.ipynb #3aff15b0
 def run_job(job:Job)->dict: # {"status": "made" or "fresh", "seconds", "files", "warnings"}
     "Run one chapter unless it is fresh. `ChapterFailed` where a cell raises."
     p, figures, started = profile(job.profile), Path(job.figures), time.time()
@@ -113,7 +113,7 @@ def run_job(job:Job)->dict: # {"status": "made" or "fresh", "seconds", "files", 
     check_parameters(notebook, parameters)
     parts = ingredients(job.chapter, p, parameters, figures)
     if not (job.force or job.retrain or stale_reasons(figures/job.chapter, parts)): return {"status": "fresh", "seconds": 0, "files": 0, "warnings": []}
-    record.parent.mkdir(parents=True, exist_ok=True); record.unlink(missing_ok=True)
+    record.parent.mkdir(parents=True, exist_ok=True); record.unlink(missing_ok=True); sweep(figures/job.chapter)
     try: execute(executable(notebook), page, parameters, kernel_environment(p, figures, record, job.retrain), job.limit, lambda i, n: _note(job, i, n, started))
     except Exception as error: raise failure(notebook, page, error) from error
     finally: page.is_file() and tidy_page(page)

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from rrg_core.profiles import Profile, profile as load_profile, repo_root
+import subprocess, sys
 import pytest
 from rrg_core.files import *
 
@@ -15,6 +16,13 @@ def test_atomic_leaves_the_old_file_when_it_fails():
             with atomic(target) as tmp:
                 tmp.write_text("half"); raise RuntimeError
         assert target.read_text() == "old" and [p.name for p in Path(d).iterdir()] == ["a.txt"]
+
+
+def test_a_killed_writer_leaves_one_file_that_sweep_finds():
+    with tempfile.TemporaryDirectory() as d:
+        program = f"from rrg_core.files import atomic; import os\nwith atomic({str(Path(d)/'a.txt')!r}) as tmp: tmp.write_text('half'); os.kill(os.getpid(), 9)"
+        assert subprocess.run([sys.executable, "-c", program]).returncode == -9
+        assert not (Path(d)/"a.txt").exists() and sweep(d) == 1 and not list(Path(d).iterdir())
 
 
 def test_desk_notes_what_it_wrote_and_stays_in_its_folder():

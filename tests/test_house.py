@@ -32,3 +32,14 @@ def test_readme_turns_links_and_hides_cells():
         text = readme(d)
         assert "[a](nbs/01_a.ipynb) ![](figures/a/b.svg) [w](https://x.y/z.ipynb)" in text and text.endswith("| map |\n")
         assert "hidden" not in text and "chapter_map" not in text
+
+
+def test_take_outputs_skips_cells_that_changed():
+    with tempfile.TemporaryDirectory() as d:
+        new, out = nbformat.v4.new_code_cell, lambda t: [nbformat.v4.new_output("stream", name="stdout", text=t)]
+        ran = nbformat.v4.new_notebook(cells=[new("a", id="1", outputs=out("A")), new("b", id="2", outputs=out("B"))])
+        now = nbformat.v4.new_notebook(cells=[new("a", id="1"), new("b + 1", id="2", outputs=out("old"))])
+        for name, nb in (("ran", ran), ("now", now)): nbformat.write(nb, Path(d)/f"{name}.ipynb")
+        assert take_outputs(Path(d)/"now.ipynb", Path(d)/"ran.ipynb") == 1
+        cells = nbformat.read(Path(d)/"now.ipynb", as_version=4).cells
+        assert cells[0].outputs[0].text == "A" and cells[1].outputs == []

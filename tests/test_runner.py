@@ -4,7 +4,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 import nbformat
-from rrg_core.files import atomic, file_hash
+from rrg_core.files import atomic, file_hash, sweep
 from rrg_core.freshness import ingredients, notebook_of, read_manifest, stale_reasons
 from rrg_core.jobs import Job, check_parameters, die_with
 from rrg_core.pages import executable, is_runners, stderr_lines, tidy_page

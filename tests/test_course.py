@@ -1,0 +1,115 @@
+"""The course itself: the export is clean, every chapter regenerates at smoke, the committed figures are what the chapters make."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+
+from rrg_core.freshness import ingredients, stale_reasons
+from rrg_core.house import notebooks, orphans, strip_all, untidy
+from rrg_core.pages import stderr_lines
+from rrg_core.profiles import chapters, profile, repo_root
+
+RRG = [sys.executable, "-c", "from rrg_core.cli import main; main()"]
+ROOT = repo_root()
+
+
+def clean_environment():
+    return {k: v for k, v in os.environ.items() if not k.startswith("RRG_")}
+
+
+def test_nothing_would_change():
+    "Cleaning and exporting again, and the README, give what is committed; no orphan, no widget state."
+    assert untidy() == []
+
+
+def test_what_is_planted_is_found(tmp_path):
+    "The check above can fail: a stale module, an orphan, widget state."
+    for name in ("nbs", "rrg_core", "tests", "figures"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    for name in ("pyproject.toml", "settings.ini", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "nbs" / "95_runner.ipynb").unlink()
+    assert "rrg_core/runner.py" in [p.as_posix() for p in orphans(tmp_path)]
+    with open(tmp_path / "rrg_core" / "files.py", "a") as f:
+        f.write("\nhand_edited = True\n")
+    path = tmp_path / "nbs" / "90_files.ipynb"
+    nb = nbformat.read(path, as_version=4)
+    nb.metadata.widgets = {"state": {}}
+    nbformat.write(nb, path)
+    found = untidy(tmp_path)
+    for file in ("rrg_core/files.py", "rrg_core/runner.py", "tests/test_runner.py", "nbs/90_files.ipynb"):
+        assert any(line.startswith(file + ":") for line in found), (file, found)
+    assert strip_all(tmp_path) == [path] and strip_all(tmp_path) == []
+
+
+def test_notebooks_hold_no_trace_of_a_machine():
+    for path in notebooks():
+        text = path.read_text()
+        assert not re.search(r"(/work/|/home/|/root/|/tmp/)[a-z]", text), f"{path.name} holds an absolute path"
+        nb = json.loads(text)
+        assert "widgets" not in nb["metadata"] and "papermill" not in text, path.name
+        assert len(text) < 1_000_000, f"{path.name} is larger than a page that one would read"
+        assert all(c.get("execution_count") is None for c in nb["cells"]), path.name
+
+
+def test_settings_and_notebooks_agree():
+    from rrg_core.freshness import notebook_of
+    from rrg_core.jobs import parameters_of
+    for chapter in chapters():
+        assert parameters_of(notebook_of(chapter)) == ["profile", "seed"]
+
+
+@pytest.mark.parametrize("chapter", list(chapters()))
+def test_committed_figures_are_what_the_chapter_makes(chapter):
+    "Hashes of code, settings and data in the manifest are today's, and so are the bytes of every output."
+    p = profile("phantom")
+    assert stale_reasons(ROOT / "figures" / chapter, ingredients(chapter, p, {"profile": p.name, "seed": p.seed}, ROOT / "figures")) == []
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    "All chapters at smoke, from nothing, into a temporary folder."
+    out = tmp_path_factory.mktemp("figures")
+    done = subprocess.run([*RRG, "regenerate", "-p", "smoke", "--out", str(out)], capture_output=True, text=True, env=clean_environment(), cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+@pytest.mark.parametrize("chapter", list(chapters()))
+def test_a_chapter_is_complete_at_smoke(smoke, chapter):
+    "The same tables and figures as at phantom, with content; and a page without a warning."
+    made = {f.relative_to(smoke / chapter).as_posix() for f in (smoke / chapter).rglob("*") if f.is_file()}
+    committed = {f.relative_to(ROOT / "figures" / chapter).as_posix() for f in (ROOT / "figures" / chapter).rglob("*") if f.is_file()}
+    assert made == committed
+    manifest = json.loads((smoke / chapter / "manifest.json").read_text())
+    assert manifest["profile"] == "smoke" and manifest["seeds"] == list(profile("smoke").seeds)
+    for file in made:
+        text = (smoke / chapter / file).read_bytes()
+        assert len(text) > 10 and str(ROOT).encode() not in text, file
+    for file in sorted(f for f in made if f.endswith(".csv")):
+        table = pd.read_csv(smoke / chapter / file)
+        assert len(table) and not table.columns.duplicated().any() and not table.isna().all(axis=None), file
+        assert list(table.columns) == list(pd.read_csv(ROOT / "figures" / chapter / file).columns), file
+    page = nbformat.read(smoke / ".run" / "pages" / f"{chapter}.ipynb", as_version=4)
+    assert stderr_lines(page) == []
+
+
+def test_nothing_to_do_takes_seconds(smoke):
+    start = time.time()
+    done = subprocess.run([*RRG, "regenerate", "-p", "smoke", "--out", str(smoke)], capture_output=True, text=True, env=clean_environment(), cwd=ROOT)
+    assert done.returncode == 0 and "runs:" not in done.stdout and time.time() - start < 20, done.stdout
+
+
+def test_the_same_seed_gives_the_same_bytes(smoke, tmp_path):
+    chapter = next(iter(chapters()))
+    again = subprocess.run([*RRG, "regenerate", chapter, "-p", "smoke", "--out", str(tmp_path)], capture_output=True, text=True, env=clean_environment(), cwd=ROOT)
+    assert again.returncode == 0, again.stderr
+    outputs = json.loads((smoke / chapter / "manifest.json").read_text())["outputs"]
+    assert outputs == json.loads((tmp_path / chapter / "manifest.json").read_text())["outputs"]
