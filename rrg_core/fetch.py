@@ -17,7 +17,7 @@ from .bundled import members
 from .profiles import CourseError
 from .study import DataError
 
-# %% ../nbs/01e_fetch.ipynb #e0b8203d
+# %% ../nbs/01e_fetch.ipynb #bab4b1eb
 def _resume(folder, url, output, _):
     "A downloader for pooch: continues `<folder>/<name>.part`, then hands the whole file over."
     part = Path(folder)/(Path(url.split("?")[0]).name + ".part")
@@ -28,7 +28,7 @@ def _resume(folder, url, output, _):
                 r.raise_for_status()
                 expected, got = int(r.headers.get("Content-Length", 0)), 0
                 with open(part, "ab" if r.status_code == 206 else "wb") as f:
-                    for block in r.iter_content(1 << 20): got += f.write(block)
+                    for block in r.iter_content(1 << 16): got += f.write(block)
                 if expected and got < expected: raise CourseError(f"{url}: the line broke after {got:,} of {expected:,} bytes; run the command again to go on")
     except requests.RequestException as e: raise CourseError(f"{url}: {type(e).__name__}; {part.stat().st_size if part.exists() else 0:,} bytes are kept, run the command again to go on") from None
     with open(part, "rb") as a, open(output, "wb") as b:
