@@ -68,6 +68,21 @@ def test_scores_equal_scikit_learn_and_pandas():
             np.testing.assert_allclose([s["precision"], s["recall"], s["F1"]], want, atol=1e-12)
 
 
+def test_statistics_equal_the_scores():
+    rng = np.random.default_rng(0)
+    a, b = rng.choice([1, 0, -1, np.nan], (2, 30, 14), p=[.15, .15, .1, .6])
+    a[:9], b[5:12] = np.nan, np.nan # some reports with nothing on one side or both
+    for k in (14, 5):
+        for average in ("micro", "macro", "weighted", "example", "example-defined"):
+            for uncertain in ("positive", "negative"):
+                p = Protocol("x", k, uncertain, average)
+                s = ClinicalStatistics(a, b, p)
+                for rows in (np.arange(30), rng.integers(0, 30, 30), np.array([0, 0]), np.array([6])):
+                    want, got = clinical_scores(a[rows], b[rows], p), s.scores(rows)
+                    np.testing.assert_allclose([got[m] for m in got], [want[m] for m in got], atol=1e-12)
+                assert s.scores() == s.scores(np.arange(30))
+
+
 def test_no_average_exceeds_the_harmonic_mean():
     rng = np.random.default_rng(0)
     for _ in range(30):

@@ -63,10 +63,10 @@ def ptb_tokens(texts:list[str])->list[str]: # Tokens of each text, separated by 
     drop = set(ptbtokenizer.PUNCTUATIONS)
     return [" ".join(w for w in line.split() if w not in drop) for line in out]
 
-# %% ../../nbs/05a_text.ipynb #ca942744
-def _r2gen_tokens(texts):
+# %% ../../nbs/05a_text.ipynb #861574f7
+def _r2gen_tokens(texts, dataset="mimic_cxr"):
     from rrg_core.reports import clean_r2gen
-    return [clean_r2gen(t) for t in texts]
+    return [_one_line(clean_r2gen(t, dataset)) for t in texts]
 
 def _spaced_tokens(texts): return [_one_line(t.replace(".", " .")) for t in texts]
 
@@ -74,10 +74,11 @@ def _13a_tokens(texts):
     split = Tokenizer13a()
     return [split(_one_line(t)) for t in texts]
 
-TOKENIZERS = {"ptb": ptb_tokens, "r2gen": _r2gen_tokens, "spaced": _spaced_tokens, "13a": _13a_tokens, None: lambda texts: [_one_line(t) for t in texts]}
+TOKENIZERS = {"ptb": ptb_tokens, "r2gen": _r2gen_tokens, "r2gen-iu": lambda texts: _r2gen_tokens(texts, "iu_xray"), "spaced": _spaced_tokens, "13a": _13a_tokens,
+              None: lambda texts: [_one_line(t) for t in texts]}
 
 def tokens(texts:list[str],
-           tokenize:str|None="ptb" # "ptb", "r2gen", "spaced", "13a", or None for texts that are tokenised
+           tokenize:str|None="ptb" # "ptb", "r2gen", "r2gen-iu", "spaced", "13a", or None for texts that are tokenised
           )->list[str]: # Tokens of each text, separated by one space
     "Texts as a protocol's tokeniser makes them. `ValueError` for a name that is none."
     if tokenize not in TOKENIZERS: raise ValueError(f"tokenize must be one of {list(TOKENIZERS)}, got {tokenize!r}")
@@ -102,7 +103,7 @@ def cut(texts:list[str],
     if max_tokens is not None and max_tokens < 2: raise ValueError(f"max_tokens counts the start symbol and must be at least 2, got {max_tokens}")
     return list(texts) if max_tokens is None else [" ".join(text.split()[:max_tokens - 1]) for text in texts]
 
-# %% ../../nbs/05a_text.ipynb #a3f02f0f
+# %% ../../nbs/05a_text.ipynb #d457e11d
 def checked_pairs(hypotheses:list[str],
                   references:list # A string, or a list of strings, for each hypothesis
                  )->tuple[list[str], list[list[str]]]:
@@ -113,9 +114,9 @@ def checked_pairs(hypotheses:list[str],
     if not hypotheses: raise ValueError("no report to score: hypotheses and references are empty")
     groups = [[r] if isinstance(r, str) or not hasattr(r, "__iter__") else list(r) for r in references]
     for i, (hypothesis, group) in enumerate(zip(hypotheses, groups)):
-        if not isinstance(hypothesis, str): raise ValueError(f"hypothesis {i} is not a text: {hypothesis!r}")
+        if not isinstance(hypothesis, str): raise ValueError(f"hypothesis {i} is not a text but {type(hypothesis).__name__}")
         for r in group:
-            if not isinstance(r, str): raise ValueError(f"reference {i} is not a text: {r!r}")
+            if not isinstance(r, str): raise ValueError(f"reference {i} is not a text but {type(r).__name__}")
         if not group or not all(r.strip() for r in group): raise ValueError(f"reference {i} is empty")
     return hypotheses, groups
 
@@ -282,7 +283,7 @@ class TextStatistics:
             else: out[METRICS[metric].names[0]] = table.per_report() if metric == "CIDEr" else table[:, 0]
         return pd.DataFrame(out)
 
-# %% ../../nbs/05a_text.ipynb #fc760882
+# %% ../../nbs/05a_text.ipynb #8c17e86a
 def text_statistics(hypotheses:list[str],
                     references:list, # A string, or a list of strings, for each hypothesis
                     tokenize:str|None="ptb", # See `tokens`
@@ -308,7 +309,7 @@ def _tokenised(hypotheses, groups, tokenize, prepare):
     left = iter(flat[len(hypotheses):])
     out = [[next(left) for _ in group] for group in groups]
     for i, group in enumerate(out):
-        if not all(group): raise ValueError(f"reference {i} has no token left under tokenize={tokenize!r}: {groups[i]!r}")
+        if not all(group): raise ValueError(f"reference {i} has no token left under tokenize={tokenize!r}")
     return flat[:len(hypotheses)], out
 
 # %% ../../nbs/05a_text.ipynb #8ea08b21
