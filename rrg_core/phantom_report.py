@@ -7,13 +7,12 @@ __all__ = ['ORGANS', 'NEGATIVES', 'NORMAL', 'Fact', 'Line', 'fact_of', 'absent',
            'negatives', 'none_of', 'absences', 'normals', 'normal_line', 'clear_side', 'ordered', 'findings_lines',
            'impression_lines', 'indication', 'draft', 'as_sentences', 'printed', 'as_report', 'write_report', 'stated']
 
-# %% ../nbs/02g_grammar.ipynb #86fce210
+# %% ../nbs/02g_grammar.ipynb #15204292
 from dataclasses import dataclass, field, replace
+from math import exp
 
-import numpy as np
-
-from .phantom_scene import Finding, Scene, stream
-from .phantom_wording import filled, lexicon, listed, phrase, pick, sentence, tidy
+from .phantom_scene import Finding, Scene
+from .phantom_wording import Dice, filled, lexicon, listed, phrase, sentence, tidy
 from .study import OBSERVATIONS, Report, Sentence
 
 # %% ../nbs/02g_grammar.ipynb #edbefc1d
@@ -53,29 +52,32 @@ def absent(observation:str)->Fact:
     "What *no edema* claims."
     return Fact(observation, 0, _CLEARED.get(observation, _LUNGS))
 
-# %% ../nbs/02g_grammar.ipynb #39dea9e3
-NEGATIVES = {"Pneumothorax": .73, "Pleural Effusion": .75, "Consolidation": .33, "Lung Opacity": .38, "Edema": .06, "Pneumonia": .05, "Lung Lesion": .05,
+# %% ../nbs/02g_grammar.ipynb #4ed823fc
+NEGATIVES = {"Pneumothorax": .75, "Pleural Effusion": .8, "Consolidation": .36, "Lung Opacity": .72, "Edema": .06, "Pneumonia": .05, "Lung Lesion": .05,
              "Fracture": .03, "Pleural Other": .01, "Atelectasis": .01, "Support Devices": .01}
-NORMAL = {"heart": .85, "mediastinum": .6, "lungs": .62, "one lung": .2, "vessels": .22, "bones": .38}
+NORMAL = {"heart": .94, "mediastinum": .64, "lungs": .75, "one lung": .25, "vessels": .28, "bones": .38}
 
 @dataclass(frozen=True)
 class Style:
     "How somebody reports. Rates lie between 0 and 1."
     language: str = "en"
-    terse: float = .35 # Findings without a verb
+    terse: float = .3 # Findings without a verb
+    terse_impression: float = .75 # The same in the impression
+    spread: float = 1.5 # How much readers differ in what they call normal; 0 not at all
     graded: float = .8 # Findings with their severity
     temporal: float = .75 # Changes against the prior that are worded
     negatives: dict = field(default_factory=lambda: dict(NEGATIVES)) # Absent observations that are called absent
     normal: dict = field(default_factory=lambda: dict(NORMAL)) # Organs that are called normal when they are
-    combine: float = .65 # Reports that list all negatives in one sentence
+    combine: float = .8 # Reports that list all negatives in one sentence
     join: float = .2 # Two findings in one sentence
     abnormal_first: float = .35 # Reports that begin with what is wrong
     orders: tuple = ("heart lungs pleura bones devices", "lungs pleura heart bones devices", "devices lungs pleura heart bones", "devices heart lungs pleura bones")
-    items: tuple = (.55, .3, .15) # One, two, three findings in the impression
+    items: tuple = (.5, .25, .15, .1) # One, two, … findings in the impression
     numbered: float = .2 # Impressions with numbers
     brief: float = 0. # Films without any finding that get a single sentence
     technique: float = .04 # Reports that begin with how the film was taken
     no_impression: float = .01
+    advice: float = .15 # Impressions with a finding that end in a recommendation
     miss: float = 0. # Findings of severity below .15 that stay unreported
     sections: tuple = ("indication", "comparison", "findings", "impression")
 
@@ -85,20 +87,25 @@ class Style:
         for name, rate in rates.items():
             if not 0 <= rate <= 1: raise ValueError(f"{name} must lie between 0 and 1, got {rate}")
 
-# %% ../nbs/02g_grammar.ipynb #f7ca623e
+# %% ../nbs/02g_grammar.ipynb #4ad9c078
 class Pen:
     "Streams and style of one report."
     def __init__(self, seed:int, style:Style): self.seed, self.style, self.words = seed, style, lexicon(style.language)
 
-    def rng(self, *names)->np.random.Generator: return stream(self.seed, "report", *names)
+    def dice(self, *names)->Dice: return Dice(self.seed, "report", *names)
 
-    def chance(self, rate:float, *names)->bool: return bool(self.rng("chance", *names).random() < rate)
+    def chance(self, rate:float, *names)->bool: return self.dice("chance", *names).random() < rate
+
+    def thorough(self, rate:float, *names)->bool:
+        "A chance that is higher in some reports than in others: readers differ in how much they clear."
+        mood = self.dice("mood").random() - .5
+        return self.chance(rate**exp(-self.style.spread*mood), *names)
 
     def say(self, finding:Finding, section:str)->str:
         "A finding as a sentence; the impression is terse."
-        rng = self.rng(section, finding.key)
-        terse, graded = rng.random(2) < (1. if section == "impression" else self.style.terse, self.style.graded)
-        return sentence(finding, rng, self.style.language, bool(terse), bool(graded))
+        dice = self.dice(section, finding.key)
+        terse = dice.random() < (self.style.terse_impression if section == "impression" else self.style.terse)
+        return sentence(finding, dice, self.style.language, terse, dice.random() < self.style.graded)
 
 def seen(scene:Scene, pen:Pen)->list[Finding]:
     "The findings as they will be reported: some missed, changes kept only where they are worded."
@@ -110,7 +117,7 @@ def seen(scene:Scene, pen:Pen)->list[Finding]:
         out.append(replace(f, change=f.change if told else ""))
     return out
 
-# %% ../nbs/02g_grammar.ipynb #57aebee4
+# %% ../nbs/02g_grammar.ipynb #4301126b
 def _linked(findings, pen):
     "An opacity and the uncertain finding that may be its cause: (opacity, cause) or None."
     for a in findings:
@@ -119,12 +126,13 @@ def _linked(findings, pen):
             if b.observation in pen.words["linked"] and b.certainty == -1 and fact_of(b).regions == fact_of(a).regions and pen.chance(.7, "link", b.key): return a, b
 
 def _two(a, b, pen, section, frame, **more):
-    rng = pen.rng("two", section, a.key, b.key)
-    one = phrase(a, rng, pen.style.language, pen.chance(pen.style.graded, "two", a.key))
-    if frame == "linked": text = filled(pick(rng, pen.words["frames"]["linked"]), one, term=pick(rng, pen.words["linked"][b.observation]))
+    dice = pen.dice("two", section, a.key, b.key)
+    one = phrase(a, dice, pen.style.language, pen.chance(pen.style.graded, "two", a.key))
+    if frame == "linked": text = filled(dice.pick(pen.words["frames"]["linked"]), one, term=dice.pick(pen.words["linked"][b.observation]))
     else:
-        other = phrase(b, rng, pen.style.language, pen.chance(pen.style.graded, "two", b.key))
-        text = tidy(pick(rng, pen.words["frames"]["joined"]).format(np1=one.text, where1=one.where, np2=other.text, where2=other.where))
+        other = phrase(b, dice, pen.style.language, pen.chance(pen.style.graded, "two", b.key))
+        slots = {f"{k}{i}": v for i, p in ((1, one), (2, other)) for k, v in dict(np=p.text, where=p.where, a="" if p.mass else "a ", **{"is": "are" if p.plural else "is"}).items()}
+        text = tidy(dice.pick(pen.words["frames"]["joined"]).format(**slots))
     return Line(text, section, (fact_of(a), fact_of(b)), ORGANS.get(a.observation, "lungs"))
 
 def _plain(f): return f.certainty == 1 and not f.change and f.observation != "Support Devices"
@@ -143,21 +151,21 @@ def present(findings:list[Finding], pen:Pen, section:str)->list[Line]:
         else: lines.append(Line(pen.say(f, section), section, (fact_of(f),), ORGANS.get(f.observation, "lungs")))
     return lines
 
-# %% ../nbs/02g_grammar.ipynb #def2444e
+# %% ../nbs/02g_grammar.ipynb #81c85cf3
 def over_time(scene:Scene, findings:list[Finding], pen:Pen)->list[Line]:
     "Sentences on what is gone, or that all is as it was."
     lines = []
     for f in scene.resolved():
         if scene.of(f.observation) or not pen.chance(pen.style.temporal, "gone", f.key): continue
-        rng = pen.rng("gone", f.key); frame = "removed" if f.observation == "Support Devices" else "resolved"
-        text = filled(pick(rng, pen.words["frames"][frame]), phrase(f, rng, pen.style.language, graded=False))
+        dice = pen.dice("gone", f.key); frame = "removed" if f.observation == "Support Devices" else "resolved"
+        text = filled(dice.pick(pen.words["frames"][frame]), phrase(f, dice, pen.style.language, graded=False))
         lines.append(Line(text, "findings", (replace(fact_of(f), polarity=0, severity=None, change="resolved"),), ORGANS.get(f.observation, "lungs")))
     steady = scene.prior and not scene.resolved() and all(f.change == "unchanged" for f in scene.findings)
     if steady and pen.chance(.4*pen.style.temporal, "same"):
-        lines.append(Line(pick(pen.rng("same"), pen.words["frames"]["same"]), "findings", (Fact(None, None, change="unchanged"),), "end"))
+        lines.append(Line(pen.dice("same").pick(pen.words["frames"]["same"]), "findings", (Fact(None, None, change="unchanged"),), "end"))
     return lines
 
-# %% ../nbs/02g_grammar.ipynb #8f88af82
+# %% ../nbs/02g_grammar.ipynb #6cdb2906
 _BLOCKS = {"Lung Opacity": {"Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"},
            "Consolidation": {"Consolidation", "Pneumonia"}, "Pneumonia": {"Pneumonia", "Consolidation", "Lung Opacity"}}
 _LUNG_FINDINGS = _BLOCKS["Lung Opacity"]
@@ -165,13 +173,13 @@ _LUNG_FINDINGS = _BLOCKS["Lung Opacity"]
 def negatives(there:set[str], # Observations that are reported as present, possible or gone
               pen:Pen)->list[str]:
     "Absent observations that this report calls absent."
-    return [o for o, rate in pen.style.negatives.items() if not there & _BLOCKS.get(o, {o}) and pen.chance(rate, "negative", o)]
+    return [o for o, rate in pen.style.negatives.items() if not there & _BLOCKS.get(o, {o}) and pen.thorough(rate, "negative", o)]
 
 def none_of(observations:list[str], pen:Pen, section:str="findings", frames:str=None)->Line:
     "*No edema or effusion*: one sentence, one fact for each."
-    rng = pen.rng("none", section, *observations); words = pen.words["none"]
-    items = [pick(rng, pen.words["negative"][o]) for o in observations]
-    frame = pick(rng, pen.words["normal"][frames] if frames else words["terse" if rng.random() < .5 else "long"])
+    dice = pen.dice("none", section, *observations); words = pen.words["none"]
+    items = [dice.pick(pen.words["negative"][o]) for o in observations]
+    frame = dice.pick(pen.words["normal"][frames] if frames else words["terse" if dice.random() < .5 else "long"])
     text = tidy(frame.format(list=listed(items, words["word"])))
     facts = tuple(absent(o) for o in observations)
     if frames: facts = (Fact(None, 0, _LUNGS), *facts)
@@ -180,13 +188,12 @@ def none_of(observations:list[str], pen:Pen, section:str="findings", frames:str=
 def absences(chosen:list[str], pen:Pen)->list[Line]:
     "The negatives in one list or organ by organ; never more than four in a sentence, devices by themselves."
     devices = [o for o in chosen if o == "Support Devices"]
-    chosen = [o for o in chosen if o not in devices]
-    pen.rng("order of negatives").shuffle(chosen)
+    chosen = pen.dice("order of negatives").shuffled([o for o in chosen if o not in devices])
     if pen.chance(pen.style.combine, "combine"): groups = [chosen[:4], chosen[4:]]
     else: groups = [[o for o in chosen if (ORGANS.get(o, "lungs") == organ)] for organ in ("pleura", "lungs", "bones", "heart")]
     return [none_of(g, pen) for g in (*groups, devices) if g]
 
-# %% ../nbs/02g_grammar.ipynb #078ec169
+# %% ../nbs/02g_grammar.ipynb #475277d1
 _NORMAL_FACTS = {"heart": (absent("Cardiomegaly"),), "mediastinum": (absent("Enlarged Cardiomediastinum"),),
     "heart and mediastinum": (absent("Cardiomegaly"), absent("Enlarged Cardiomediastinum")), "lungs": (Fact(None, 0, _LUNGS),),
     "vessels": (Fact(None, 0, ("right hilar structures", "left hilar structures")),), "bones": (Fact(None, 0, ("spine", "right clavicle", "left clavicle")),)}
@@ -194,24 +201,24 @@ _WRONG = {"heart": {"Cardiomegaly"}, "mediastinum": {"Enlarged Cardiomediastinum
 
 def normals(there:set[str], pen:Pen)->list[str]:
     "Organs that are in order and that this report calls so."
-    found = [o for o, wrong in _WRONG.items() if not there & wrong and pen.chance(pen.style.normal.get(o, 0), "normal", o)]
+    found = [o for o, wrong in _WRONG.items() if not there & wrong and pen.thorough(pen.style.normal.get(o, 0), "normal", o)]
     if {"heart", "mediastinum"} <= set(found) and pen.chance(.4, "both"): found = ["heart and mediastinum", *(o for o in found if o not in ("heart", "mediastinum"))]
     return found
 
 def normal_line(organ:str, pen:Pen)->Line:
     "*The heart is normal in size.*"
     at = {"vessels": "lungs", "lungs": "lungs", "bones": "bones"}.get(organ, "heart")
-    return Line(pick(pen.rng("normal", organ), pen.words["normal"][organ]), "findings", _NORMAL_FACTS[organ], at)
+    return Line(pen.dice("normal", organ).pick(pen.words["normal"][organ]), "findings", _NORMAL_FACTS[organ], at)
 
 def clear_side(findings:list[Finding], pen:Pen)->list[Line]:
     "*The left lung is clear*, where all that is wrong in the lungs is on the right."
     sides = {s for f in findings if f.observation in _LUNG_FINDINGS for s in (f.sides or ("right", "left"))}
     if len(sides) != 1 or not pen.chance(pen.style.normal.get("one lung", 0), "one lung"): return []
     side = ({"left", "right"} - sides).pop()
-    text = pick(pen.rng("one lung"), pen.words["normal"]["one lung"]).format(**pen.words["sides"][side])
+    text = pen.dice("one lung").pick(pen.words["normal"]["one lung"]).format(**pen.words["sides"][side])
     return [Line(tidy(text), "findings", (Fact(None, 0, (f"{side} lung",)),), "lungs")]
 
-# %% ../nbs/02g_grammar.ipynb #c98bfde4
+# %% ../nbs/02g_grammar.ipynb #7e8cc46d
 def _clearing(there, pen):
     "Normal organs and absent observations; at times in one sentence (*the lungs are clear without effusion*)."
     organs, none = normals(there, pen), negatives(there, pen)
@@ -224,7 +231,7 @@ def _clearing(there, pen):
 
 def ordered(wrong:list[Line], fine:list[Line], pen:Pen)->list[Line]:
     "Organ by organ, or what is wrong first."
-    order = pick(pen.rng("order"), list(pen.style.orders)).split() + ["end"]
+    order = pen.dice("order").pick(list(pen.style.orders)).split() + ["end"]
     place = lambda line: order.index(line.organ)
     if pen.chance(pen.style.abnormal_first, "abnormal first"):
         worst = lambda line: -max((f.severity or 0) for f in line.facts)
@@ -238,15 +245,15 @@ def findings_lines(scene:Scene, findings:list[Finding], pen:Pen)->list[Line]:
     there = {f.observation for f in findings} | {f.observation for l in past for f in l.facts if f.observation}
     lines = ordered(present(findings, pen, "findings") + past, _clearing(there, pen) + clear_side(findings, pen), pen)
     if not lines: lines = [_all_normal(pen, "findings")] if not findings else lines
-    if pen.chance(pen.style.technique, "technique"): lines = [Line(pick(pen.rng("technique"), pen.words["technique"][scene.view]), "findings", ()), *lines]
+    if pen.chance(pen.style.technique, "technique"): lines = [Line(pen.dice("technique").pick(pen.words["technique"][scene.view]), "findings", ()), *lines]
     return lines
 
-# %% ../nbs/02g_grammar.ipynb #c9c3bfed
+# %% ../nbs/02g_grammar.ipynb #411069bb
 _WEIGHT = {"Pneumothorax": 1., "Lung Lesion": .9, "Pneumonia": .8, "Consolidation": .7, "Edema": .6, "Pleural Effusion": .6, "Fracture": .6, "Lung Opacity": .5,
            "Atelectasis": .3, "Enlarged Cardiomediastinum": .4, "Cardiomegaly": .4, "Pleural Other": .1}
 
 def _all_normal(pen, section):
-    return Line(pick(pen.rng("all normal", section), pen.words["impression"]["normal"]), section, (Fact("No Finding", 1),), "end")
+    return Line(pen.dice("all normal", section).pick(pen.words["impression"]["normal"]), section, (Fact("No Finding", 1),), "end")
 
 def impression_lines(findings:list[Finding], pen:Pen)->list[Line]:
     "The impression section."
@@ -255,25 +262,27 @@ def impression_lines(findings:list[Finding], pen:Pen)->list[Line]:
     devices = [f for f in findings if f.observation == "Support Devices"]
     lines = []
     if main:
-        number = 1 + int(pen.rng("items").choice(len(pen.style.items), p=pen.style.items))
+        throw = pen.dice("items").random()
+        number = 1 + sum(throw >= sum(pen.style.items[:i]) for i in range(1, len(pen.style.items)))
         lines = present(main[:number], pen, "impression")
-        if len(main) <= number and not devices and pen.chance(.25, "rest"): lines.append(Line(pick(pen.rng("rest"), pen.words["impression"]["rest"]), "impression", ()))
+        if pen.chance(pen.style.advice, "advice"): lines.append(Line(pen.dice("advice").pick(pen.words["impression"]["advice"]), "impression", ()))
+        elif len(main) <= number and not devices and pen.chance(.25, "rest"): lines.append(Line(pen.dice("rest").pick(pen.words["impression"]["rest"]), "impression", ()))
     else: lines = [_all_normal(pen, "impression")]
-    if devices and pen.chance(.3, "devices"): lines.append(Line(pick(pen.rng("devices"), pen.words["impression"]["devices"]), "impression",
+    if devices and pen.chance(.3, "devices"): lines.append(Line(pen.dice("devices").pick(pen.words["impression"]["devices"]), "impression",
                                                                 tuple(replace(fact_of(f), change="") for f in devices)))
     return lines
 
-# %% ../nbs/02g_grammar.ipynb #56b70b55
+# %% ../nbs/02g_grammar.ipynb #74094d17
 def indication(scene:Scene, pen:Pen)->str:
     "Age, sex and a complaint; half of them fit what the film shows."
-    words, rng = pen.words["indication"], pen.rng("indication")
+    words, dice = pen.words["indication"], pen.dice("indication")
     hints = [h for f in scene.findings for h in words["hints"].get(f.observation, [])]
-    cause = pick(rng, hints if hints and rng.random() < .5 else words["causes"])
-    frame = pick(rng, words["frames"] if scene.age < 90 else ["{cause}."])
+    cause = dice.pick(hints if hints and dice.random() < .5 else words["causes"])
+    frame = dice.pick(words["frames"] if scene.age < 90 else ["{cause}."])
     person, letter = ("woman", "F") if scene.sex == "F" else ("man", "M")
-    return tidy(frame.format(cause=cause, age=scene.age, person=person, letter=letter, question=pick(rng, words["questions"])))
+    return tidy(frame.format(cause=cause, age=scene.age, person=person, letter=letter, question=dice.pick(words["questions"])))
 
-# %% ../nbs/02g_grammar.ipynb #7a4d8bfa
+# %% ../nbs/02g_grammar.ipynb #f0b7a302
 def draft(scene:Scene, seed:int, style:Style=Style())->list[Line]:
     "The sentences of findings and impression with all that they claim; `write_report` prints them."
     pen = Pen(seed, style); findings = seen(scene, pen)
@@ -293,7 +302,7 @@ def printed(lines:list[Line], section:str, numbered:bool=False)->str:
 def as_report(lines:list[Line], scene:Scene, seed:int, style:Style)->Report:
     "Lines as a report; indication and comparison are added where the style has them."
     pen = Pen(seed, style); has = lambda s: s in style.sections
-    prior = pick(pen.rng("comparison"), pen.words["comparison"]["prior" if scene.prior else "none"])
+    prior = pen.dice("comparison").pick(pen.words["comparison"]["prior" if scene.prior else "none"])
     numbered = pen.chance(style.numbered, "numbered")
     return Report(indication(scene, pen) if has("indication") and not pen.chance(.03, "no indication") else "", prior if has("comparison") else "",
                   printed(lines, "findings"), printed(lines, "impression", numbered), style.language)

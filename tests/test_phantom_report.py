@@ -1,8 +1,8 @@
 """Exported from nbs/02g_grammar.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass, field, replace
-import numpy as np
-from rrg_core.phantom_scene import Finding, Scene, stream
-from rrg_core.phantom_wording import filled, lexicon, listed, phrase, pick, sentence, tidy
+from math import exp
+from rrg_core.phantom_scene import Finding, Scene
+from rrg_core.phantom_wording import Dice, filled, lexicon, listed, phrase, sentence, tidy
 from rrg_core.study import OBSERVATIONS, Report, Sentence
 import re
 from collections import Counter

@@ -3,12 +3,19 @@ import re
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import blake2b
 from importlib.resources import files
-import numpy as np
 from rrg_core.phantom_scene import Finding
-import pytest
-from rrg_core.phantom_scene import Finding, stream, sample_scene, KINDS
+import pytest, numpy as np
+from rrg_core.phantom_scene import Finding, KINDS
 from rrg_core.phantom_wording import *
+
+
+def test_dice_are_fair_and_independent():
+    throws = np.array([[d.random() for _ in range(2)] for d in (Dice(i, "x") for i in range(4000))])
+    assert 0 <= throws.min() and throws.max() < 1
+    assert abs(throws.mean() - .5) < 4*(1/12/8000)**.5 and abs(np.corrcoef(throws.T)[0, 1]) < 4/4000**.5 # four standard errors
+    assert abs(np.bincount([Dice(i, "y").pick(range(5)) for i in range(5000)])/5000 - .2).max() < 4*(.16/5000)**.5
 
 
 def test_agreement_in_two_languages():
@@ -27,7 +34,7 @@ def test_every_kind_has_words():
             if observation == "Support Devices" and change in ("increased", "decreased"): continue
             for language, terse, severity in ((l, t, v) for l in LANGUAGES for t in (False, True) for v in (.1, .5, .95)):
                 finding = Finding(observation, kind, side, region, severity, certainty, change=change)
-                text = sentence(finding, stream(i, kind, language), language, terse)
+                text = sentence(finding, Dice(i, kind, language), language, terse)
                 assert text[0].isupper() and text.endswith(".") and not set(text) & set("{}@+|") and "  " not in text and " -" not in text, text
 
 
@@ -39,7 +46,7 @@ def test_severity_words_are_ordered():
 
 def test_unknown_language_or_kind_is_refused():
     with pytest.raises(ValueError, match="'fr'"): lexicon("fr")
-    with pytest.raises(ValueError, match="hernia"): sentence(Finding("Lung Lesion", "hernia"), stream(0, "x"))
+    with pytest.raises(ValueError, match="hernia"): sentence(Finding("Lung Lesion", "hernia"), Dice(0))
 
 
 def test_listed_joins():
