@@ -252,7 +252,7 @@ def _devices(rng, certainty, view):
         kinds.pop(found[-1].kind)
     return found
 
-# %% ../nbs/02a_scene.ipynb #cf39cfd7
+# %% ../nbs/02a_scene.ipynb #b1f94420
 def _with_prior(rng, findings):
     "(present findings with their change, findings of the prior examination)"
     now, before = [], []
@@ -272,7 +272,8 @@ def _with_prior(rng, findings):
 def _pose(rng, spread):
     n = lambda sd: float(np.clip(rng.normal(0, sd), -2.2*sd, 2.2*sd))
     zoom = 1 + n(.085*spread)
-    return Pose(angle=n(2.8*spread), zoom=(zoom*(1 + n(.045*spread)), zoom*(1 + n(.06*spread))), shift=(n(.032*spread), n(.045*spread)), turn=n(.012*spread))
+    wide, high = zoom*(1 + n(.045*spread)), zoom*(1 + n(.10*spread))
+    return Pose(angle=n(2.8*spread), zoom=(wide, high), shift=(n(.032*spread), n(.042*spread) + .25*(high - 1)), turn=n(.012*spread)) # a taller lung grows downwards
 
 # %% ../nbs/02a_scene.ipynb #00242111
 def _known(observation):

@@ -1,0 +1,37 @@
+"""Exported from nbs/02d_organs.ipynb: edit it there, then run `nbdev-export`."""
+from dataclasses import dataclass
+import numpy as np
+from scipy.interpolate import CubicSpline
+from rrg_core.phantom_anatomy import Anatomy, clavicle_axis, ribs, snapped
+from rrg_core.phantom_canvas import Canvas, bins, dome, fractal, knots, length, noise, step, stroke
+from rrg_core.phantom_scene import stream
+import pytest, numpy as np, matplotlib.pyplot as plt
+from rrg_core.phantom_anatomy import Anatomy
+from rrg_core.phantom_canvas import Canvas
+from rrg_core.phantom_scene import Pose, sample_scene
+from rrg_core.phantom_organs import *
+
+
+def test_air_fills_the_outline():
+    from matplotlib.path import Path as Outline
+    scene = sample_scene(4, only=(), spread=0.); a, canvas = Anatomy(scene), Canvas(256, Pose())
+    for side, sign in (("right", -1), ("left", 1)):
+        x = air(a, canvas, side); lung = a.lungs[side]; full = np.zeros((256, 256)); full[x.window] = x.inside
+        rows, columns = np.nonzero(full > .5)
+        assert abs(rows.min()/256 - lung.apex) < .012
+        far = abs(columns/256 - .5).max()
+        assert abs(far - lung.width) < .015
+
+
+def test_heart_width_follows_its_severity():
+    for i in range(30):
+        scene = sample_scene(i, spread=0.); a, canvas = Anatomy(scene), Canvas(512, Pose())
+        m = mediastinum(a, canvas); below = canvas.v > a.carina + .3*(a.heart_bottom - a.carina); below &= canvas.v < a.heart_bottom - .05
+        span = np.ptp(canvas.u[below & (m > .3)])
+        assert abs(span - a.ctr*a.thorax*.985) < .03
+
+
+def test_organs_are_the_same_with_and_without_a_lung_finding():
+    scene = sample_scene(8); clear = scene.without("Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia", "Support Devices")
+    for field in (vessels, skeleton):
+        np.testing.assert_array_equal(field(Anatomy(scene), Canvas(96, scene.pose)), field(Anatomy(clear), Canvas(96, scene.pose)))
