@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CHAPTERS ?=
 PROFILE ?= phantom
 
-.PHONY: install regenerate test benchmark lab tidy clean
+.PHONY: install regenerate test benchmark browser lab tidy clean
 .DEFAULT_GOAL := regenerate
 
 # Installed again only when the requirements change. The stamp is written last, so a broken install is tried again.
@@ -24,11 +24,16 @@ regenerate: install
 # Every chapter and solution at smoke; then the exported tests, the engine end to end, and the state of the export.
 test: install
 	RRG_PROFILE=smoke OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/browser
 
 # Timings, printed and never judged.
 benchmark: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only
+
+# Every chapter opened in JupyterLab in a headless Chromium (apt-get install chromium).
+browser: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright
+	$(BIN)/python -m pytest tests/browser
 
 lab: install
 	$(BIN)/jupyter trust nbs/*.ipynb nbs/solutions/*.ipynb 2> /dev/null || true

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['set_style', 'Chapter', 'show_table', 'is_static', 'explore', 'progress']
 
-# %% ../nbs/91_artifacts.ipynb #0ce05c44
-import html, os
+# %% ../nbs/91_artifacts.ipynb #a6d438a2
+import html, os, sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from fastcore.basics import patch
+from IPython import get_ipython
 from IPython.display import HTML
 
 from .files import Desk, atomic, file_hash, figures_root
@@ -87,7 +88,7 @@ def figure(self:Chapter,
     plt.close(fig)
     return fig
 
-# %% ../nbs/91_artifacts.ipynb #f7bd2a3c
+# %% ../nbs/91_artifacts.ipynb #b8dcc5fd
 def is_static()->bool: # True in a batch run or a test
     "Nobody is there to move a slider."
     return any(os.environ.get(k) for k in ("RRG_STATIC", "IN_TEST", "CI"))
@@ -96,21 +97,21 @@ def explore(f, # Function that draws or returns something to show
             **controls # Widget abbreviations as for `ipywidgets.interact`: (low, high), (low, high, step), a list, a bool, a value
            ):
     "Call `f` with sliders where a person is there, once with each control's first value where not."
-    if not is_static():
-        from ipywidgets import interact
-        return interact(f, **controls)
-    return f(**{k: _first(v) for k, v in controls.items()})
+    if is_static(): return f(**{k: _first(v) for k, v in controls.items()})
+    from ipywidgets import interact
+    interact(f, **controls)
 
 def _first(control):
     if isinstance(control, dict): return next(iter(control.values()))
     if isinstance(control, (tuple, list)): return control[0][1] if isinstance(control[0], tuple) else control[0]
     return control
 
-# %% ../nbs/91_artifacts.ipynb #091088cf
+# %% ../nbs/91_artifacts.ipynb #da9142a9
 def progress(items, # Any iterable
              desc:str="", # What is being done
              total:int=None, # Number of items where `items` has no length
              **kwargs):
-    "A tqdm bar that leaves nothing behind, and is silent in a batch run."
+    "A tqdm bar that leaves nothing behind, and is silent where nobody watches."
     from tqdm import tqdm
-    return tqdm(items, desc=desc, total=total, leave=False, disable=is_static() or None, mininterval=.5, **kwargs)
+    watched = get_ipython() is not None or sys.stdout.isatty()
+    return tqdm(items, desc=desc, total=total, leave=False, disable=is_static() or not watched, file=sys.stdout, mininterval=.5, **kwargs)

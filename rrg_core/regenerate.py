@@ -93,7 +93,7 @@ if __name__ == "__main__": # Snakemake, ending with the process that started it
     die_with(os.environ.get("RRG_WATCH", ""))
     sys.exit(snakemake(sys.argv[1:]))
 
-# %% ../nbs/96_regenerate.ipynb #4b30ddc1
+# %% ../nbs/96_regenerate.ipynb #b8145bf2
 def _read(path):
     try: return json.loads(Path(path).read_text())
     except (OSError, ValueError): return None
@@ -102,7 +102,8 @@ def outcome(result:dict)->str:
     "A chapter's result in words."
     if result["status"] == "fresh": return "unchanged after all"
     if result["status"] == "failed": return "failed"
-    return f"made {result['files']} files in {result['seconds']:.0f} s"
+    warned = len(result["warnings"])
+    return f"made {result['files']} files in {result['seconds']:.0f} s" + (f", {warned} warning{'s'*(warned > 1)} on its page" if warned else "")
 
 def follow(process:subprocess.Popen, jobs:dict[str, Job], console:Console)->dict[str, dict]: # Chapter → result
     "Show the chapters' progress until the scheduler ends."

@@ -1,11 +1,12 @@
 """Exported from nbs/91_artifacts.ipynb: edit it there, then run `nbdev-export`."""
-import html, os
+import html, os, sys
 from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from fastcore.basics import patch
+from IPython import get_ipython
 from IPython.display import HTML
 from rrg_core.files import Desk, atomic, file_hash, figures_root
 from rrg_core.profiles import Profile
@@ -41,3 +42,9 @@ def test_explore_is_static_in_a_batch():
         m.setenv("RRG_STATIC", "1")
         assert explore(lambda a, b, c: (a, b, c), a=(2, 9), b=["x", "y"], c=True) == (2, "x", True)
         assert explore(lambda a: a, a=[("one", 1), ("two", 2)]) == 1
+
+
+def test_progress_passes_items_through_in_silence():
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("RRG_STATIC", "1")
+        assert list(progress(iter("abc"), "spelling", total=3)) == ["a", "b", "c"]

@@ -15,6 +15,11 @@ import pytest
 from rrg_core.regenerate import *
 
 
+def test_outcome_says_what_happened():
+    assert outcome({"status": "made", "files": 3, "seconds": 4.4, "warnings": ["UserWarning"]}) == "made 3 files in 4 s, 1 warning on its page"
+    assert outcome({"status": "fresh"}) == "unchanged after all" and outcome({"status": "failed"}) == "failed"
+
+
 def test_only_one_run_at_a_time():
     with tempfile.TemporaryDirectory() as d:
         with sole_run(Path(d)/"a"):
