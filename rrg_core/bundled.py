@@ -108,7 +108,7 @@ def iu_records(archive:Path=None # Another copy of NLMCXR_reports.tgz; the bundl
 @cache
 def _bundled_iu(): return iu_records(bundled_file("iu"))
 
-# %% ../nbs/01b_bundled.ipynb #51b6d95d
+# %% ../nbs/01b_bundled.ipynb #b0448003
 LATERALS = ("LL", "RL", "LATERAL", "LARGE LATERAL")
 
 def iu_dicom()->pd.DataFrame: # One row an image, index = the image ids of the XML
@@ -121,12 +121,12 @@ def iu_dicom()->pd.DataFrame: # One row an image, index = the image ids of the X
 def iu_views(records:list[dict]=None # As `iu_records` makes them
             )->dict[str, tuple[str, str]]: # Image id → (view, evidence)
     "The view of every image and what it rests on: cluster, orientation, position, or only the order in the report."
-    clusters, dicom, out = _clusters(), iu_dicom(), {}
+    clusters, table, out = _clusters(), iu_dicom(), {}
+    dicom = dict(zip(table.index, zip(table.position, table.orientation.fillna(""))))
     for r in records if records is not None else iu_records():
         first = clusters.get(r["images"][0]) if r["images"] else None
         for k, i in enumerate(r["images"]):
-            row = dicom.loc[i] if i in dicom.index else None
-            out[i] = _view(k, first, None if row is None else row.position, "" if row is None else str(row.orientation))
+            out[i] = _view(k, first, *dicom.get(i, (None, "")))
     return out
 
 @cache

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""MIMIC-CXR-JPG with reports (PhysioNet, credentialed): what to fetch and where to sign, prepare Parquet files, verify.
+
+  python data_scripts/mimic_cxr.py fetch                 what to sign and the commands that download, resumable
+  python data_scripts/mimic_cxr.py prepare ROOT OUT      write OUT/{train,valid,test}.parquet, a count after each filter
+  python data_scripts/mimic_cxr.py verify  ROOT          files that are missing or damaged; our counts beside the published ones
+Only numbers are printed: no id and no text of the data set leaves the folders that you name.
+OUT holds report texts: keep it under the same agreement as ROOT, outside this repository.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+from rrg_core import mimic_cxr
+from rrg_core.artifacts import progress
+from rrg_core.profiles import CourseError, repo_root
+from rrg_core.study import SPLITS, Studies
+
+HOW = """MIMIC-CXR cannot be fetched for you: its agreement is personal.
+1. Get credentialed at https://physionet.org/settings/credentialing/ (with the CITI course "Data or Specimens Only Research").
+2. Sign the agreements of
+     https://physionet.org/content/mimic-cxr-jpg/   images, labels, split (about 570 GB)
+     https://physionet.org/content/mimic-cxr/       reports
+3. Download; a broken download goes on when the command is run again:
+     wget -r -N -c -np -nH --cut-dirs=3 --user YOU --ask-password -P ROOT https://physionet.org/files/mimic-cxr-jpg/2.1.0/
+     wget -c --user YOU --ask-password -P ROOT https://physionet.org/files/mimic-cxr/2.1.0/mimic-cxr-reports.zip
+4. Checksums come with the data: (cd ROOT && sha256sum -c --quiet SHA256SUMS.txt)
+5. python data_scripts/mimic_cxr.py verify ROOT, then put `mimic-cxr = ROOT` under [roots] in settings.ini, or set RRG_ROOT_MIMIC_CXR."""
+
+
+def parser():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = p.add_subparsers(dest="command", required=True)
+    commands.add_parser("fetch", help="what to sign and what to run")
+    make = commands.add_parser("prepare", help="write Parquet files")
+    make.add_argument("root", type=Path)
+    make.add_argument("out", type=Path)
+    make.add_argument("--need", nargs="*", default=["findings"], help="sections that must not be empty")
+    make.add_argument("--views", nargs="*", default=["AP", "PA"], help="view positions; none = all")
+    check = commands.add_parser("verify", help="files and counts")
+    check.add_argument("root", type=Path)
+    check.add_argument("--images", action="store_true", help="read every image (hours), not only look for it")
+    return p
+
+
+def main(args=None):
+    a = parser().parse_args(args)
+    if a.command == "fetch": print(HOW)
+    elif a.command == "prepare":
+        if a.out.resolve().is_relative_to(repo_root()): raise CourseError(f"{a.out} lies in the repository: texts of MIMIC-CXR must stay outside it")
+        for split in SPLITS:
+            print(f"-- {split}")
+            studies = mimic_cxr.load(split, a.root, need=tuple(a.need), views=tuple(a.views))
+            print(f"{Studies.write(studies, a.out/f'{split}.parquet'):,} studies written")
+    else:
+        counts = mimic_cxr.verify(a.root, lambda items: progress(items, "looking for files"), a.images)
+        print(", ".join(f"{k}: {v:,}" for k, v in counts.items()))
+        differ = sum((mimic_cxr.funnel(a.root, views=v)[0].check() for v in (("AP", "PA"), ())), [])
+        for line in dict.fromkeys(differ): print("differs:", line)
+        return 1 if differ or any(v for k, v in counts.items() if "missing" in k or "damaged" in k) else 0
+    return 0
+
+
+if __name__ == "__main__":
+    try: sys.exit(main())
+    except CourseError as e: sys.exit(f"error: {e}")

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Indiana University / Open-i: fetch the images (CC BY-NC-ND 4.0, no account), prepare Parquet files, verify what is there.
+
+  python data_scripts/openi.py fetch   ROOT         download and unpack NLMCXR_png.tgz (about 1.3 GB); run again to go on
+  python data_scripts/openi.py prepare ROOT OUT     write OUT/{train,valid,test}.parquet
+  python data_scripts/openi.py verify  ROOT         read every image, compare with the reports
+The publisher states no checksum: the first download's SHA-256 is recorded in ROOT/SHA256SUMS and checked from then on.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+from rrg_core import openi
+from rrg_core.artifacts import progress
+from rrg_core.fetch import fetch, unpack
+from rrg_core.profiles import CourseError
+from rrg_core.study import SPLITS, Studies
+
+URL = "https://openi.nlm.nih.gov/imgs/collections/NLMCXR_png.tgz"
+
+
+def parser():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--reports", type=Path, help="another copy of NLMCXR_reports.tgz; the bundled one by default")
+    commands = p.add_subparsers(dest="command", required=True)
+    get = commands.add_parser("fetch", help="download and unpack the images")
+    get.add_argument("root", type=Path)
+    get.add_argument("--url", default=URL, help="address of NLMCXR_png.tgz")
+    make = commands.add_parser("prepare", help="write Parquet files")
+    make.add_argument("root", type=Path, help="images in the layout of NLM, Kaggle or R2Gen")
+    make.add_argument("out", type=Path)
+    make.add_argument("--views", choices=("all", "frontal", "pair"), default="all")
+    make.add_argument("--damaged", choices=("error", "skip"), default="error")
+    commands.add_parser("verify", help="read every image").add_argument("root", type=Path)
+    return p
+
+
+def main(args=None):
+    a = parser().parse_args(args)
+    if a.command == "fetch":
+        archive, how = fetch(a.url, a.root)
+        print(f"{archive.name}: SHA-256 {how}")
+        print(f"{unpack(archive, a.root, r'CXR.*[.]png'):,} images unpacked now, {len(list(a.root.glob('CXR*.png'))):,} in all")
+    elif a.command == "prepare":
+        for split in SPLITS:
+            studies = openi.load(split, a.root, views=a.views, damaged=a.damaged, archive=a.reports)
+            print(split, ", ".join(f"{k}: {v:,}" for k, v in studies.counts.items()))
+            Studies.write(studies, a.out/f"{split}.parquet")
+    else:
+        counts, damaged = openi.verify(a.root, a.reports, lambda items: progress(items, "reading images"))
+        print(", ".join(f"{k}: {v:,}" for k, v in counts.items()))
+        for name in damaged: print("damaged:", name)
+        return 1 if damaged or counts["missing"] else 0
+    return 0
+
+
+if __name__ == "__main__":
+    try: sys.exit(main())
+    except CourseError as e: sys.exit(f"error: {e}")
