@@ -44,6 +44,7 @@ def test_ptb_tokens_equal_the_package():
 def test_tokenisers_by_hand():
     assert tokens(["No X.\tNew  line.\n"], "spaced") == ["No X . New line ."]
     assert tokens(["Size 1.2 cm, (old)."], "13a") == ["Size 1.2 cm , ( old ) ."]
+    assert tokens(["Heart size normal. No 2.5 cm mass."], "r2gen") == ["heart size normal . no 25 cm mass ."] # decimals lose their point
     assert tokens(["a  b \n c"], None) == ["a b c"] and tokens([], "ptb") == []
     with pytest.raises(ValueError, match="tokenize must be one of"): tokens(["a"], "moses")
 
