@@ -1,0 +1,40 @@
+"""Exported from nbs/02j_report_statistics.ipynb: edit it there, then run `nbdev-export`."""
+import re
+from collections import Counter
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from IPython.display import display
+from scipy.stats import ks_2samp
+from rrg_core.artifacts import Chapter, set_style
+from rrg_core.bundled import iu_records
+from rrg_core.phantom_report import stated
+from rrg_core.phantom_sites import report_at, scene_at
+from rrg_core.study import OBSERVATIONS, Report
+from rrg_core.phantom_statistics import *
+
+
+def test_reports_vary_as_asked():
+    for name in ("hospital", "clinic"):
+        row = repetition_table({name: phantom_reports(name, 2000)}).loc[name]
+        assert row["distinct sentences"] >= 3000 and row["most frequent text, %"] <= 2
+
+
+def test_the_clinic_resembles_indiana():
+    sources = {"Indiana": indiana_reports(), "clinic": phantom_reports("clinic", 1000)}
+    table = length_table(sources)
+    assert table.loc[("findings, words", "clinic"), "distance"] < .15 and table.loc[("findings, sentences", "clinic"), "distance"] < .25
+    assert table.loc[("impression, words", "clinic"), "distance"] < .25
+    assert statement_table(sources)["clinic − Indiana"].abs().max() < .2
+
+
+def test_wording_is_not_copied():
+    for name in ("hospital", "clinic", "harbour", "highland"): assert shared_with_indiana(phantom_reports(name, 500)) < .003
+
+
+def test_every_disagreement_is_explained():
+    agreement = labels_agreement(400)
+    wrong = agreement[(agreement.against == "report") & (agreement.why != "")]
+    assert "unexplained" not in set(agreement.why), agreement[agreement.why == "unexplained"].to_string()
+    assert wrong.n.sum() <= .002*agreement[agreement.against == "report"].n.sum()
