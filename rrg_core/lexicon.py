@@ -23,7 +23,7 @@ _WRITTEN_OUT = {
     "haemorrhage": "hemorrhage", "edma": "edema", "edemea": "edema", "norml": "normal", "hart": "heart", "efusion": "effusion",
     "nodul": "nodule", "nodle": "nodule"}
 
-# %% ../nbs/04a_lexicon.ipynb #037600bd
+# %% ../nbs/04a_lexicon.ipynb #b9a40cea
 LONG_WORDS = tuple("""atelectasis atelectases atelectatic cardiomegaly cardiomediastinal mediastinal mediastinum consolidation
     consolidations consolidative pneumothorax pneumothoraces pneumonia pneumonias effusion effusions opacities opacification
     infiltrate infiltrates interstitial pericardial fracture fractures fractured silhouette catheter catheters pacemaker
@@ -36,7 +36,7 @@ _LOOKALIKES = frozenset("""infected infects pneumonic pneumonitis structure stru
     infiltrative enlarge enlarges enlarging resolving resolves resolve possibly suspicion questionably excludes exclude excluding
     included evident evidences identify identifies visualize visualization concerned concern epicardial interstitium nodularity
     opacified thickened thicken thickness pericardium pacemakers catheterization infections fracturing vesicular facture fractional
-    hardwired borderlines scattering scarred searing playful plural scaring noduli""".split()) - {"plural"}
+    hardwired engorgement evidenced borderlines scattering scarred searing playful plural scaring noduli""".split()) - {"plural"}
 _KNOWN = frozenset(LONG_WORDS + SHORT_WORDS)
 
 # %% ../nbs/04a_lexicon.ipynb #63682302
@@ -143,13 +143,14 @@ ORGANS = (
            rf"(?:hilar|aortic) (?:and|or) mediastinal (?:and \w+ )?{_SIZE}", r"pericardial silhouette", rf"contours{_NOT_THESE}"),
 )
 
-# %% ../nbs/04a_lexicon.ipynb #8f4952f6
+# %% ../nbs/04a_lexicon.ipynb #821c4067
 _NO_FLUID = r"(?:(?!effusions?\b|fluid\b)\w+ ){0,2}"
 LUNGS = (
     _entry("other", "", r"pericardial(?<!pleural or pericardial)(?<!pleural and pericardial)(?<!pleural , pericardial) effusions?(?! (?:or|and) pleural)"),
-    _entry("place", "", r"joint effusions?", r"mass effect", r"(?:soft tissue|subcutaneous|chest wall|body wall|peripheral|leg|subglottic|laryngeal|cerebral) edema",
+    _entry("place", "", r"joint effusions?", r"cystic fibrosis", r"mass effect", r"(?:soft tissue|subcutaneous|chest wall|body wall|peripheral|leg|subglottic|laryngeal|cerebral) edema",
            r"(?:bony|bone|osseous) (?:opaci\w+|infections?|infiltrat\w+)", r"(?:pleural|thoracic|chest|oral|nasal|abdominal) cavit\w+", r"tracheal collapse",
-           r"(?:leads?|wires?|hardware|catheter|screw|rod) fractures?", r"fractured? (?:\w+ ){0,2}(?:wires?|leads?|catheters?|screws?|rods?)", r"fracture fixation"),
+           r"(?:leads?|wires?|hardware|catheter|screw|rod) fractures?", r"fractured? (?:\w+ ){0,2}(?:wires?|leads?|catheters?|screws?|rods?)", r"fracture fixation",
+           r"(?:wires?|leads?|catheters?|screws?|rods?) (?:is|are) (?:not )?fractured"),
     _entry("finding", "Lung Lesion + Lung Opacity", r"nodular (?:\w+ )?opaci\w+"),
     _entry("other", "", r"calcified(?<!non calcified) (?:\w+ ){0,3}nodul\w+",
            r"nodules? (?:(?:which |that )?(?:is|are|appears?) )?(?:densely |partially |completely )?calcified",
@@ -168,7 +169,7 @@ LUNGS = (
     _entry("failure", "Edema + Cardiomegaly", r"chf", r"(?:congestive )?(?:heart|cardiac) failure", r"congestive failure",
            "failure" + "".join(f"(?<!{w} failure)" for w in "respiratory renal kidney liver hepatic hardware device lead treatment multiorgan organ".split())),
     _entry("finding", "Edema", r"edema\w*"),
-    _entry("hint", "Edema", r"congestion", r"indistinctness", r"(?:vascular|venous) (?:prominence|engorgement)",
+    _entry("hint", "Edema", r"congestion", r"indistinctness", r"(?:vascular|venous) prominence", r"engorge(?:d|ment)",
            r"prominence of (?:the )?(?:central )?pulmonary (?:vascula\w+|vessels)", r"prominent (?:central )?(?:pulmonary )?(?:vascularity|vasculature|vascular markings)",
            r"vascula(?:r markings|rity|ture) (?:is|are|appears?) (?:\w+ )?prominent"),
     _entry("finding", "Consolidation", r"consolidat\w+"),
@@ -237,13 +238,14 @@ DOUBT_AROUND = (*(f"{no} (?:\\w+ ){{0,2}}?(?:exclude|excluding|rule out|ruling o
                 r"rule out", r"to exclude", r"exclude", r"excluding",
                 *(f"{no} (?:acute |focal |definite |evidence of (?:a |an |any )?|or |area of |areas of |significant |obvious )*(?:new|newly developed|enlarging|increasing|worsening)" for no in ("no", "without")))
 
-# %% ../nbs/04a_lexicon.ipynb #5bce63ba
+# %% ../nbs/04a_lexicon.ipynb #31adb65b
 _WEIGHED = r"(?:excluded|ruled out|evaluated|assessed|determined|confirmed|identified)"
 _OPEN = (r"(?:possible|suspected|questioned|questionable|considered|favored(?! to)|equivocal|uncertain|probable|indeterminate|unlikely|less likely|raised|"
          r"a possibility|a consideration|a concern|not likely|in the differential)")
 DOUBT_AFTER = (rf"cannot {_HOW}{_WEIGHED}", rf"can not {_HOW}{_WEIGHED}", rf"could not {_HOW}{_WEIGHED}", rf"not {_HOW}(?:excluded|ruled out)",
                *(f"{hard} to {_HOW}(?:exclude|rule out|evaluate|assess|confirm)(?= ?(?:,|$|on |given |due |because ))" for hard in ("difficult", "hard", "impossible")),
                *(f"{may} (?:also |well |still )?(?:be (?:present|considered|seen|there|possible|developing|hidden|obscured)|exist|coexist|have this appearance|be evident)" for may in ("may", "might", "could", "can")),
+               *(f"{may} be (?:an? )?(?:artifact\\w*|summation|overlap|nipple)" for may in ("may", "might", "could")),
                *(f"{verb} (?:also |still |strongly )?{_OPEN}" for verb in ("is", "are", "was", "were", "remains", "remain")), r"should (?:also )?be (?:considered|excluded|ruled out)",
                *(f"{may} not be (?:\\w+ )?{_SEEN}" for may in ("may", "might", "could")),
                *(f"{badly} (?:well |clearly |adequately |fully |optimally |completely |definitely )*(?:evaluated|assessed|defined|determined|characterized)" for badly in ("not", "poorly", "incompletely", "suboptimally", "inadequately")),
@@ -271,18 +273,18 @@ def find_cues(text:str # Canonical words
     "Every cue of a sentence, longest reading first, none inside another."
     return [(m.start(), m.end(), m.lastgroup) for m in _CUE.finditer(text)]
 
-# %% ../nbs/04a_lexicon.ipynb #b9f40cb1
+# %% ../nbs/04a_lexicon.ipynb #be0dc72e
 STATES = dict(
     borderline=(-1, r"borderline"),
     small=(0, r"(?:not|no|without)(?: \w+){0,3}? (?:enlarge\w*|widen\w*|dilat\w+|prominent|increased|abnormal\w*)"),
-    large=(1, r"enlarged|enlargement|widened|widening|dilated|increased|larger|large|big|prominent|prominence|abnormal|wide|magnified|not normal|"
+    large=(1, r"(?<!no )(?<!without )(?<!significant )increase in (?:the )?(?:heart|cardiac)|enlarged|enlargement|widened|widening|dilated|increased|larger|large|big|prominent|prominence|abnormal|wide|magnified|not normal|"
               r"above normal|greater than normal|globular"),
     normal=(0, r"(?:with)?in (?:the )?(?:upper )?normal (?:limits?|range)|limits of normal|(?:at )?(?:the )?upper (?:limits? )?(?:of )?normal|normal|"
                r"unremarkable|not remarkable|top normal"),
     hidden=(-1, r"obscured?|obscures|difficult to \w+|(?:not|poorly|incompletely|suboptimally) (?:well |clearly |adequately |fully |optimally |completely |be )*"
                 r"(?:evaluated|assessed|seen|visualized|determined|defined)|cannot be (?:\w+ )?(?:evaluated|assessed|determined|defined|seen)|exaggerated|"
                 r"accentuated|limits? (?:evaluation|assessment)|limited"),
-    stable=(-1, r"stable|unchanged|(?:no|not|without) (?:\w+ ){0,3}?change[ds]?|similar|constant|same|decreased|smaller|improved|as before"))
+    stable=(-1, r"stable|(?:no|without) (?:\w+ ){0,2}increase|unchanged|(?:no|not|without) (?:\w+ ){0,3}?change[ds]?|similar|constant|same|decreased|smaller|improved|as before"))
 _STATES = {name: (value, re.compile(rf"\b(?:{words})\b")) for name, (value, words) in STATES.items()}
 
 def find_state(text:str, start:int, end:int)->tuple[str, int, int, int]|None: # (name, value, start, end) of the deciding word

@@ -192,7 +192,7 @@ def _for_device(mention, text, before, after):
     whole = [] if _PART_BEFORE.search(text, 0, start) else [s for s in after if not _PART_AFTER.search(text, end, s.cue[0])]
     return denials + doubts + [s for s in before if s.value == 1], [s for s in whole if s.value == 0 or _IN_DOUBT.match(text, *s.cue)]
 
-# %% ../nbs/04b_scopes.ipynb #8d47d1f0
+# %% ../nbs/04b_scopes.ipynb #6f5ac0d8
 _MORE = re.compile(r" *(?:(?:is|are|remains?|still|also|again|mildly|moderately|markedly|at|now|severely|slightly|in size) )*")
 _SIZED = {"Cardiomegaly", "Enlarged Cardiomediastinum"}
 
@@ -222,6 +222,9 @@ def decide_organ(mention:tuple, text:str, atoms:list[Atom], mentions:list, scope
         start = _MORE.match(text, atoms[i+1].start, atoms[i+1].end).end()
         more = find_state(text, atoms[i+1].start, atoms[i+1].end)
         if more and more[2] <= start: state = more
+    if state[0] == "normal" and i + 1 < len(atoms) and atoms[i+1].border == "or":
+        more = find_state(text, atoms[i+1].start, atoms[i+1].end)
+        if more and more[0] == "large" and not any(atoms[i+1].holds(m[0], m[1]) for m in mentions): return -1, "one or another", (atoms[i].end, atoms[i+1].start)
     name, value, start, end = state
     if name in ("large", "normal"):
         for s in scopes:
