@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['set_style', 'Chapter', 'show_table', 'is_static', 'explore', 'progress']
 
-# %% ../nbs/91_artifacts.ipynb #a6d438a2
+# %% ../nbs/91_artifacts.ipynb #5d1e19a8
 import html, os, sys
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from fastcore.basics import patch
@@ -40,15 +41,19 @@ class Chapter(Desk):
         super().__init__(name, profile, seed, root)
         set_style()
 
-# %% ../nbs/91_artifacts.ipynb #02e3cf53
+# %% ../nbs/91_artifacts.ipynb #42eb824f
 def _cell(value, digits):
-    if value is None or (not isinstance(value, (str, list, tuple, dict)) and pd.isna(value)): return ""
-    if isinstance(value, bool): return "yes" if value else "no"
-    if isinstance(value, float) and not float(value).is_integer(): return f"{value:.{digits}f}"
-    if isinstance(value, (int, float)) or hasattr(value, "__index__"): return f"{int(value):,}"
-    return str(value)
+    if not isinstance(value, (str, list, tuple, dict)) and pd.isna(value): return ""
+    if isinstance(value, (bool, np.bool_)): return "yes" if value else "no"
+    return f"{value:,.{digits}f}" if isinstance(value, (int, float, np.number)) else str(value)
 
-def _formatted(frame, digits): return frame.map(lambda v: _cell(v, digits))
+def _formatted(frame, digits):
+    "Text of every cell; a column of whole numbers has no decimals, a column with one fraction has them throughout."
+    def column(values):
+        numbers = [v for v in values if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and pd.notna(v)]
+        places = 0 if all(float(v).is_integer() for v in numbers) else digits
+        return values.map(lambda v: _cell(v, places)).astype(object)
+    return frame.apply(column)
 
 # %% ../nbs/91_artifacts.ipynb #49eea180
 def show_table(frame:pd.DataFrame,

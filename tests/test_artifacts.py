@@ -3,6 +3,7 @@ import html, os, sys
 from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from fastcore.basics import patch
@@ -11,7 +12,7 @@ from IPython.display import HTML
 from rrg_core.files import Desk, atomic, file_hash, figures_root
 from rrg_core.profiles import Profile
 import json, tempfile
-import numpy as np, pytest
+import pytest
 from rrg_core.artifacts import *
 
 
@@ -23,6 +24,13 @@ def test_the_same_figure_gives_the_same_bytes():
             desk = Chapter("demo", "smoke", root=d); desk.figure(fig, "a", kind)
             return desk.path(f"a.{kind}").read_bytes()
     assert draw("svg") == draw("svg") and draw("png") == draw("png")
+
+
+def test_a_column_has_one_number_of_decimals():
+    frame = pd.DataFrame({"f1": [1., .5, np.nan], "n": [1000., 2., np.nan], "mixed": ["all", 3, None], "ok": [True, False, True]})
+    shown = show_table(frame, digits=2).data
+    cells = [[c.strip() for c in row.split("<td>")[1:]] for row in shown.split("<tr>")[1:]]
+    assert [[c.split("</td>")[0] for c in row] for row in cells if row] == [["1.00", "1,000", "all", "yes"], ["0.50", "2", "3", "no"], ["", "", "", "yes"]]
 
 
 def test_table_keeps_numbers_and_escapes():

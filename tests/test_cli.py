@@ -4,10 +4,18 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from rrg_core import __version__
-from rrg_core.profiles import CourseError, profile_names
+from rrg_core.profiles import CourseError, repo_root
 import pytest
 from typer.testing import CliRunner
 from rrg_core.cli import *
+
+
+def test_data_lists_every_source():
+    from rrg_core.data import SOURCES
+    listed = CliRunner().invoke(app, ["data"]).output
+    assert all(name in listed for name in SOURCES)
+    assert "data_scripts/mimic_cxr.py" in CliRunner().invoke(app, ["data", "mimic-cxr"]).output
+    with pytest.raises(CourseError, match="unknown source 'mimic'"): CliRunner().invoke(app, ["data", "mimic"], catch_exceptions=False)
 
 
 def test_an_error_is_one_line():
