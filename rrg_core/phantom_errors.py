@@ -223,7 +223,7 @@ def corrupt(
     scene, style, _ = _source(study, scene)
     return as_report(after, scene, scene.seed, style), record
 
-# %% ../nbs/02i_errors.ipynb #a317dd64
+# %% ../nbs/02i_errors.ipynb #5daf22ce
 def error_table(name:str="hospital", # A site with English reports
                 studies:int=300
                )->pd.DataFrame: # rows: category; columns: share of studies
@@ -235,5 +235,3 @@ def error_table(name:str="hospital", # A site with English reports
         for category in CATEGORIES:
             rows += [dict(category=category, significant="significant" if s else "insignificant", possible=bool(edits(study, category, s))) for s in (True, False)]
     return pd.DataFrame(rows).pivot_table("possible", "category", "significant", "mean").loc[list(CATEGORIES), ["significant", "insignificant"]].round(3)
-
-error_table(studies=60)

@@ -96,14 +96,12 @@ def site(name:str)->Site:
     if name not in SITES: raise ValueError(f"unknown site {name!r}; known: {', '.join(SITES)}")
     return SITES[name]
 
-# %% ../nbs/02h_sites.ipynb #6a7c878a
+# %% ../nbs/02h_sites.ipynb #ea507623
 def site_table()->pd.DataFrame:
     "All sites: what they release, and to whom their films belong."
     rows = [dict(site=s.name, meaning=s.title, language=s.language or "–", sections=", ".join(s.style.sections) if s.style else "–", classes=len(s.classes) or "–",
                  AP=s.scene.get("ap", .5), burden=s.scene.get("burden", 0.), role="external test" if s.held_out else "training") for s in SITES.values()]
     return pd.DataFrame(rows).set_index("site")
-
-site_table()
 
 # %% ../nbs/02h_sites.ipynb #4c47c74d
 def scene_at(name:str, # A key of `SITES`
@@ -159,7 +157,7 @@ def observations_of(name:str, # A site
         elif v is not None and len(named) == 1: out[named.pop()] = v
     return out
 
-# %% ../nbs/02h_sites.ipynb #d8f8181a
+# %% ../nbs/02h_sites.ipynb #90654541
 def labels_at(name:str, scene:Scene)->dict: # {observation: 1, 0, -1 or None}
     "The 14 labels of a study of this site: the picture's truth where reports are released, else what its classes say."
     return observations_of(name, classes_at(name, scene)) if site(name).classes else scene.labels()
@@ -172,5 +170,3 @@ def class_table()->pd.DataFrame: # rows: (site, class); columns: the 14, "x" whe
             named = {p if isinstance(p, str) else p[0] for p in parts} or {"No Finding"}
             rows[name, c] = {o: ("x" if not parts or _covers(parts, o) else "(x)") if o in named else "" for o in OBSERVATIONS}
     return pd.DataFrame(rows).T.rename_axis(["site", "class"])
-
-class_table().loc[["panel", "trauma", "township"]]

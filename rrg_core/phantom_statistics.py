@@ -59,7 +59,7 @@ def length_table(sources:dict[str, list[Report]] # First the real one
             rows[measure, name] = {f"{q} %": np.percentile(v, q) for q in (5, 25, 50, 75, 95)} | {"mean": v.mean().round(1), "distance": ks_2samp(v, real).statistic.round(3), "reports": len(v)}
     return pd.DataFrame(rows).T.rename_axis(["measure", "source"])
 
-# %% ../nbs/02j_report_statistics.ipynb #25377c4b
+# %% ../nbs/02j_report_statistics.ipynb #08ef11d8
 _NO = r"\b(no|without|negative for|free of)\b[^.]*?\b"
 _FINE = r"(normal|unremarkable|within|intact|clear|not enlarged)"
 STATEMENTS = {
@@ -76,9 +76,7 @@ def statement_table(sources:dict[str, list[Report]])->pd.DataFrame: # rows: stat
     first, *others = table.columns
     return table.assign(**{f"{n} − {first}": table[n] - table[first] for n in others}).round(3)
 
-statement_table(sources)
-
-# %% ../nbs/02j_report_statistics.ipynb #acf3bd5b
+# %% ../nbs/02j_report_statistics.ipynb #e70e988f
 def repetition_table(sources:dict[str, list[Report]])->pd.DataFrame: # rows: source
     "Distinct sentences and texts, the most frequent text, vocabulary; findings and impression together."
     rows = {}
@@ -90,17 +88,13 @@ def repetition_table(sources:dict[str, list[Report]])->pd.DataFrame: # rows: sou
                       "most frequent text, %": round(100*max(texts.values())/sum(texts.values()), 2), "vocabulary": len(words)}
     return pd.DataFrame(rows).T
 
-repetition_table(sources)
-
-# %% ../nbs/02j_report_statistics.ipynb #e925022e
+# %% ../nbs/02j_report_statistics.ipynb #7e2879ef
 def shared_with_indiana(reports:list[Report], words:int=6)->float: # Share of the sentences
     "How many of the sentences with at least so many words occur in an Indiana report, letter for letter (case and stops aside)."
     plain = lambda s: re.sub(r"[^a-z0-9 ]", "", s.lower()).strip()
     real = {plain(s) for r in indiana_reports() for t in (r.findings, r.impression) for s in split_sentences(t)}
     ours = [s for r in reports for t in (r.findings, r.impression) for s in split_sentences(t) if len(s.split()) >= words]
     return float(np.mean([plain(s) in real for s in ours]))
-
-round(shared_with_indiana(phantom_reports("hospital", 200)), 4)
 
 # %% ../nbs/02j_report_statistics.ipynb #4d654918
 REASONS = { # (observation, stated, read) -> why, checked by hand
@@ -129,15 +123,13 @@ def _why(against, observation, true, read):
     if observation == "No Finding": return "barely visible findings that the clinic's readers passed over" if read == 1 else "labeler (see the report rows)"
     return "not reported: below .15 of severity, clinic only" if true and not read else REASONS.get((observation, true, read), "unexplained")
 
-# %% ../nbs/02j_report_statistics.ipynb #e5216d4d
+# %% ../nbs/02j_report_statistics.ipynb #f607b2d3
 def agreement_summary(agreement:pd.DataFrame)->pd.DataFrame: # rows: observation; columns: per comparison, disagreements and labels
     "Disagreements of each observation."
     wrong = agreement[agreement.why != ""].groupby(["observation", "against"]).n.sum().unstack(fill_value=0).reindex(OBSERVATIONS, fill_value=0)
     total = agreement.groupby(["observation", "against"]).n.sum().unstack().loc[OBSERVATIONS]
     wrong = wrong.reindex(columns=["report", "picture"], fill_value=0)
     return pd.DataFrame({"labels": total["report"], "differ from the report": wrong["report"], "differ from the picture": wrong["picture"]}).astype(int)
-
-agreement_summary(agreement)
 
 # %% ../nbs/02j_report_statistics.ipynb #2f588b55
 def lengths_figure(sources:dict[str, list[Report]])->plt.Figure:
