@@ -143,7 +143,7 @@ ORGANS = (
            rf"(?:hilar|aortic) (?:and|or) mediastinal (?:and \w+ )?{_SIZE}", r"pericardial silhouette", rf"contours{_NOT_THESE}"),
 )
 
-# %% ../nbs/04a_lexicon.ipynb #821c4067
+# %% ../nbs/04a_lexicon.ipynb #151c92a5
 _NO_FLUID = r"(?:(?!effusions?\b|fluid\b)\w+ ){0,2}"
 LUNGS = (
     _entry("other", "", r"pericardial(?<!pleural or pericardial)(?<!pleural and pericardial)(?<!pleural , pericardial) effusions?(?! (?:or|and) pleural)"),
@@ -169,7 +169,7 @@ LUNGS = (
     _entry("failure", "Edema + Cardiomegaly", r"chf", r"(?:congestive )?(?:heart|cardiac) failure", r"congestive failure",
            "failure" + "".join(f"(?<!{w} failure)" for w in "respiratory renal kidney liver hepatic hardware device lead treatment multiorgan organ".split())),
     _entry("finding", "Edema", r"edema\w*"),
-    _entry("hint", "Edema", r"congestion", r"indistinctness", r"(?:vascular|venous) prominence", r"engorge(?:d|ment)",
+    _entry("hint", "Edema", r"congestion", r"indistinctness", r"(?:vascular|venous) prominence",
            r"prominence of (?:the )?(?:central )?pulmonary (?:vascula\w+|vessels)", r"prominent (?:central )?(?:pulmonary )?(?:vascularity|vasculature|vascular markings)",
            r"vascula(?:r markings|rity|ture) (?:is|are|appears?) (?:\w+ )?prominent"),
     _entry("finding", "Consolidation", r"consolidat\w+"),
@@ -194,7 +194,7 @@ DEVICES = (
            r"cvc", r"cvl", r"cordis", r"sheath", r"ivc filter", r"apparatus", r"support equipment", r"pleurx", r"tavr", r"tavi", r"annuloplasty", r"spinal fusion"),
 )
 
-# %% ../nbs/04a_lexicon.ipynb #e1d2ca8b
+# %% ../nbs/04a_lexicon.ipynb #86e991b4
 OTHERS = (
     _entry("other", "", r"emphysem\w+", r"blunt\w+", r"elevat(?:ion|ed) (?:of )?(?:the )?(?:\w+ )?(?:hemi ?)?diaphragm\w*", r"eventration", r"scolio\w+",
            r"degenerat\w+", r"calcifi\w+", r"hyper ?inflat\w+", r"hyper ?expan\w+", r"bronchospasm", r"asthma", r"hernia\w*", r"copd",
@@ -205,7 +205,7 @@ OTHERS = (
            r"hematoma", r"volume loss", r"deformit\w+", r"tortuo\w+", r"ectatic", r"ectasia", r"aneurysm\w*", r"adenopathy", r"lymphadenopathy", r"lesions?",
            r"spondylosis", r"arthr(?:itis|itic|opathy)", r"dislocation", r"foreign bod(?:y|ies)", r"flatten\w+", r"densit(?:y|ies)",
            r"(?:hemo|hydro|pyo|chylo)thorax", r"empyema", r"cysts?", r"cystic", r"sarcoid\w*", r"abscess\w*", r"metasta\w+", r"malignan\w+",
-           r"paralysis", r"redistribution"),
+           r"paralysis", r"redistribution", r"engorge(?:d|ment)"),
     _entry("sign", "", r"abnormal(?:ity|ities)?"),
 )
 ENTRIES = ORGANS + LUNGS + DEVICES + OTHERS
