@@ -1,4 +1,4 @@
-"""Exported from nbs/02i_errors.ipynb: edit it there, then run `nbdev-export`."""
+"""Exported from nbs/02n_errors.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""Exported from nbs/02g_grammar.ipynb: edit it there, then run `nbdev-export`."""
+"""Exported from nbs/02l_grammar.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass, field, replace
 from math import exp
 from rrg_core.phantom_scene import Finding, Scene

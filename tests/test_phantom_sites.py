@@ -1,4 +1,4 @@
-"""Exported from nbs/02h_sites.ipynb: edit it there, then run `nbdev-export`."""
+"""Exported from nbs/02m_sites.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass, field
 import pandas as pd
 from rrg_core.phantom_report import Style, draft, stated, write_report

@@ -1,4 +1,4 @@
-"""Exported from nbs/02j_report_statistics.ipynb: edit it there, then run `nbdev-export`."""
+"""Exported from nbs/02o_report_statistics.ipynb: edit it there, then run `nbdev-export`."""
 import re
 from collections import Counter
 import matplotlib.pyplot as plt

@@ -1,4 +1,4 @@
-"""Exported from nbs/02ga_wording.ipynb: edit it there, then run `nbdev-export`."""
+"""Exported from nbs/02k_wording.ipynb: edit it there, then run `nbdev-export`."""
 import re
 import tomllib
 from dataclasses import dataclass, replace
