@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-# %% ../nbs/04a_lexicon.ipynb #3b81290f
-_TOKEN = re.compile(r"w/o\b|s/p\b|r/o\b|and/or\b|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()]", re.I)
+# %% ../nbs/04a_lexicon.ipynb #96098213
+_TOKEN = re.compile(r"w/o\b|s/p\b|r/o\b|and/or\b|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()]|(?<=\s)[-–—](?=\s)", re.I)
 _WRITTEN_OUT = {
-    "w/o": "without", "s/p": "status post", "r/o": "rule out", "and/or": "or", "/": "or", "(": ",", ")": ",", "vs": "versus",
+    "w/o": "without", "s/p": "status post", "r/o": "rule out", "and/or": "or", "/": "or", "(": ",", ")": ",", "-": ",", "–": ",", "—": ",", "vs": "versus",
     "can't": "cannot", "couldn't": "could not", "isn't": "is not", "aren't": "are not", "wasn't": "was not", "doesn't": "does not",
     "don't": "do not", "didn't": "did not", "hasn't": "has not", "haven't": "have not", "wnl": "within normal limits",
     "pna": "pneumonia", "ptx": "pneumothorax", "fx": "fracture", "fxs": "fractures", "oedema": "edema", "oedematous": "edematous",
