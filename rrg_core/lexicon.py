@@ -219,7 +219,7 @@ def find_mentions(text:str # Canonical words
     found = [(m.start(), m.end(), ENTRIES[int(m.lastgroup[1:])]) for m in _MENTION.finditer(text)]
     return [f for f in found if f[2].kind != "place"]
 
-# %% ../nbs/04a_lexicon.ipynb #47b2091e
+# %% ../nbs/04a_lexicon.ipynb #7d7dfa0f
 _SEEN = (r"(?:seen|identified|visualized|visible|demonstrated|noted|present|evident|detected|appreciated|observed|apparent|found|shown|suspected|suggested|"
          r"recognized|there|appreciable|definite|xxxx)")
 _MUCH = (r"(?:(?:significant|significantly|interval|definite|appreciable|appreciably|substantial|substantially|obvious|further|major|marked|markedly|notable|great|"
@@ -231,7 +231,7 @@ KEEP = (*(f"{no} {_MUCH}(?:changes?(?! of)|changed|improvement|improved|progress
         *(f"{no} {_MUCH}(?:increase|decrease|worsening|resolution|clearing|removal) (?:in|of)" for no in ("no", "without")),
         *(f"{no} {_MUCH}(?:resolution|clearing)" for no in ("no", "without")),
         *(f"{have} not (?:been )?{_HOW}(?:resolved|cleared|removed|disappeared|increased|decreased|larger|smaller|improved|absent|gone)" for have in ("has", "have", "had", "is", "are", "was", "were")),
-        rf"not (?:yet )?{_HOW}(?:resolved|cleared|removed)", r"not (?:free|clear|devoid) of", r"not without", r"no absence of", r"(?:has|have) failed to (?:clear|resolve)",
+        rf"not (?:yet )?{_HOW}(?:resolved|cleared|removed)", r"not (?:free|clear|devoid) of", r"not without", r"not (?:only|just|merely)\b", r"no absence of", r"(?:has|have) failed to (?:clear|resolve)",
         *(f"{part} (?:completely |entirely |totally )?(?:resolved|cleared|resolution)" for part in ("nearly", "partially", "partly", "almost", "incompletely", "mostly", "largely")),
         *(f"{part} (?:complete |total )?(?:interval )?(?:resolution|clearing|removal)(?: of)?" for part in ("near", "partial", "incomplete", "almost", "nearly")))
 DOUBT_AROUND = (*(f"{no} (?:\\w+ ){{0,2}}?(?:exclude|excluding|rule out|ruling out)" for no in ("cannot", "can not", "could not", "unable to", "difficult to", "hard to", "not", "without")),

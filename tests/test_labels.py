@@ -23,6 +23,7 @@ def test_label_follows_the_convention():
     assert list(label("")) == OBSERVATIONS and given("") == {"No Finding": 1} and given("The lungs are clear.") == {"No Finding": 1}
     assert given("Likely pneumonia.") == {"Pneumonia": 1} and given("No new consolidation.") == {"Consolidation": -1}
     assert given("CHF.") == {"Edema": 1, "Cardiomegaly": -1} and given("No CHF.") == {"Edema": 0, "No Finding": 1}
+    assert given("Not only a right effusion but also consolidation.") == {"Pleural Effusion": 1, "Consolidation": 1}
     assert given("CHF. Cardiomegaly.") == {"Edema": 1, "Cardiomegaly": 1} # positive beats uncertain
     assert given("Small left effusion. No right effusion.") == {"Pleural Effusion": 1} and given("Granuloma.") == {}
     assert given("No effusion. Possible effusion.") == {"Pleural Effusion": -1} and given("Right PICC.") == {"Support Devices": 1, "No Finding": 1}
