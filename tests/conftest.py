@@ -52,7 +52,7 @@ class Course:
     def environment(self):
         return {k: v for k, v in os.environ.items() if not k.startswith("RRG_")} | {"RRG_REPO": str(self.root), "COLUMNS": "200"}
 
-    def rrg(self, *arguments, timeout=240):
+    def rrg(self, *arguments, timeout=600):
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, env=self.environment, cwd=self.root, timeout=timeout)
 
     def start(self, *arguments):

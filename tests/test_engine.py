@@ -17,7 +17,7 @@ def ran(done):
     return {line.split()[0] for line in done.stdout.splitlines() if " made " in line}
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=240):
     end = time.time() + seconds
     while time.time() < end:
         if condition():
@@ -104,7 +104,7 @@ def test_kill_and_resume_end_in_the_same_bytes(course, tmp_path):
         return f"import random\ntime.sleep({seconds})\n" + table("random.Random(desk.seed).random()", "late")
 
     course.chapter("one", table(1), slow(0))
-    course.chapter("two", table(2, "early"), slow(30), needs=("one",))
+    course.chapter("two", table(2, "early"), slow(300), needs=("one",))
     run = course.start("regenerate", "-p", "smoke")
     early = course.figures / "two" / "early.json"
     assert wait_for(early.is_file), run.communicate(timeout=5)
@@ -112,7 +112,7 @@ def test_kill_and_resume_end_in_the_same_bytes(course, tmp_path):
     assert any("ipykernel" in " ".join(p.cmdline()) for p in family)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive, [p.cmdline() for p in alive]
     assert not (course.figures / "two" / "manifest.json").exists() and not (course.figures / "two" / "late.json").exists()
 
