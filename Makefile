@@ -24,7 +24,7 @@ regenerate: install
 # Every chapter and solution at smoke; then the exported tests, the engine end to end, and the state of the export.
 test: install
 	RRG_PROFILE=smoke OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/browser -n 2 --dist loadfile
 
 # Timings, printed and never judged.
 benchmark: install
