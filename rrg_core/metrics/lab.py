@@ -5,22 +5,21 @@
 # %% auto #0
 __all__ = ['CONVENTIONS', 'FITA_ROWS', 'DCRRG_ROWS', 'LM_RRG_ROWS', 'CHEX_ROWS', 'LLAVA_RAD_ROWS', 'PUBLISHED', 'PAPERS',
            'System', 'nearest', 'tag_set', 'label_set', 'exchanged', 'reworded', 'affirmed', 'make_systems',
-           'Convention', 'conform', 'draws', 'text_replicates', 'counts_of', 'clinical_replicates', 'spread',
-           'Replicates', 'swaps', 'Published', 'published_protocols']
+           'Convention', 'conform', 'draws', 'text_replicates', 'clinical_replicates', 'spread', 'Replicates', 'swaps',
+           'Published', 'published_protocols']
 
-# %% ../../nbs/05h_lab.ipynb #f73e7f88
+# %% ../../nbs/05h_lab.ipynb #d3b09af8
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import precision_recall_fscore_support
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from .clinical import averages
-from .perturb import EDITS, as_reference, asserts
-from .text import METRICS, Meteor, TextStatistics, cut, mark_unknown, text_statistics, tokens, vocabulary
+from .perturb import EDITS, asserts
+from .stats import interval
+from .text import METRICS, TextStatistics, cut, mark_unknown, tokens, vocabulary
 from ..profiles import package_root
 from ..sections import sentences
 
@@ -133,7 +132,7 @@ def conform(convention:Convention,
     if convention.min_count: out = mark_unknown(out, vocabulary(every[len(texts):], convention.min_count))
     return cut(out, convention.max_tokens)
 
-# %% ../../nbs/05h_lab.ipynb #aa380302
+# %% ../../nbs/05h_lab.ipynb #91ab0835
 def draws(n:int, # Reports
           replicates:int,
           seed:int=0
@@ -143,20 +142,19 @@ def draws(n:int, # Reports
 
 def text_replicates(counts:TextStatistics,
                     weights:np.ndarray, # (r, n), as `draws` makes them
-                    slow:int=100 # Replicates of CIDEr
-                   )->dict[str, np.ndarray]: # score -> (r,), CIDEr (1 + slow,)
-    "Corpus scores of every resampled test set."
+                    slow:int=100 # Replicates of CIDEr and sacrebleu's BLEU
+                   )->dict[str, np.ndarray]: # score -> (r,), the slow ones (1 + slow,)
+    "Corpus scores of every resampled test set, as fractions (CIDEr up to 10)."
     out = {}
     for name, table in counts.tables.items():
         metric = METRICS[name]
-        if name == "CIDEr": out["CIDEr"] = np.array([counts_of(table, w) for w in weights[:slow + 1]])
+        if name == "CIDEr": out["CIDEr"] = np.array([_cider(table, w) for w in weights[:slow + 1]])
+        elif name == "sacreBLEU": out |= pd.DataFrame([metric.formula(row) for row in weights[:slow + 1] @ table]).div(100).to_dict("series")
         elif metric.formula: out |= metric.formula(weights @ table)
         else: out[metric.names[0]] = weights @ table[:, 0] / weights.sum(1)
-    return out
+    return {score: np.asarray(values) for score, values in out.items()}
 
-def counts_of(table, # The CIDEr table of a `TextStatistics`
-              weights # (n,)
-             )->float:
+def _cider(table, weights):
     "CIDEr of a test set in which report i occurs `weights[i]` times."
     rows = np.repeat(np.arange(len(weights)), weights.astype(int))
     return float(table.per_report(rows)[rows].mean())
@@ -184,12 +182,12 @@ def clinical_replicates(predicted:np.ndarray, # (n, c) of bool
     share = _ratio(t, t.sum(1, keepdims=True)) if average == "weighted" else np.full(h.shape, 1 / h.shape[1])
     return {name: (share * value).sum(1) for name, value in (("precision", _ratio(h, s)), ("recall", _ratio(h, t)), ("F1", _ratio(2 * h, s + t)))}
 
-# %% ../../nbs/05h_lab.ipynb #d7c54e6c
+# %% ../../nbs/05h_lab.ipynb #296df65a
 def spread(lab:pd.DataFrame # Columns system, kind, score, convention, value
           )->pd.DataFrame:
     "Lowest and highest value of each score of each system, with the conventions that give them."
     rows = []
-    for (system, kind, score), part in lab.groupby(["system", "kind", "score"], sort=False):
+    for (system, kind, score), part in lab.dropna(subset="value").groupby(["system", "kind", "score"], sort=False):
         low, high = part.loc[part.value.idxmin()], part.loc[part.value.idxmax()]
         rows.append(dict(system=system, kind=kind, score=score, conventions=len(part), lowest=low.value, lowest_under=low.convention, highest=high.value,
                          highest_under=high.convention, ratio=high.value / low.value if low.value > 0 else np.nan))
@@ -212,7 +210,8 @@ def swaps(replicates:list[Replicates])->pd.DataFrame: # One row for each score a
             for b in names[i + 1:]:
                 shared = [c for c in systems[a] if c in systems[b]]
                 gaps = {c: systems[a][c] - systems[b][c] for c in shared}
-                bounds = {c: np.nanquantile(g[1:], [.025, .975]) for c, g in gaps.items()}
+                bounds = {c: interval(g[1:]) for c, g in gaps.items()}
+                shared = [c for c in shared if not np.isnan(bounds[c]).any()]
                 up, down = max(shared, key=lambda c: bounds[c][0]), min(shared, key=lambda c: bounds[c][1])
                 if bounds[up][0] > 0 > bounds[down][1]:
                     rows.append(dict(score=score, left=a, right=b, left_wins_under=up, by=gaps[up][0], by_low=bounds[up][0], by_high=bounds[up][1],

@@ -79,9 +79,10 @@ def _affirm(sentence):
         return _tidy(sentence[:m.start()] + ("with" if m[1].lower() == "without" else "") + rest)
     return _tidy(_NOT.sub(r"\1", sentence, count=1)) if _NOT.search(sentence) and _FINDING.search(sentence) else None
 
-# %% ../../nbs/05i_perturb.ipynb #c1043204
+# %% ../../nbs/05i_perturb.ipynb #d75f0eda
 _THERE = re.compile(r"\bthere (is|are)(?: (?:also|again))?( an?| some)?\b(?! (?:identified|seen|noted|also)\b)", re.I)
 _SEEN = re.compile(r"\b(is|are)(?: (?:again|also))? (?=(?:seen|noted|present|identified|demonstrated|visualized|observed)\b)", re.I)
+_START = re.compile(r"(?:there|if|this|these|which)\b", re.I) # no fragment begins so
 _STATE = re.compile(r"\b(is|are) (?=(?:\w+ly )?(?:enlarged|elevated|tortuous|hyperinflated|hyperexpanded|blunted|calcified|fractured|thickened|ectatic)\b)", re.I)
 
 def _frame(sentence, there, seen, fragment):
@@ -89,7 +90,9 @@ def _frame(sentence, there, seen, fragment):
     if m := _THERE.search(sentence): return _tidy(sentence[:m.start()] + _like(there.replace("IS", m[1]).replace("_A", m[2] or ""), m[0]) + sentence[m.end():])
     for frame in (_SEEN, _STATE):
         if frame.search(sentence): return _tidy(frame.sub(rf"\1 {seen} ", sentence, count=1))
-    if not _VERB.search(sentence): return fragment + " " + re.sub(r"^(?:An?|The) ", "", sentence)[:1].lower() + re.sub(r"^(?:An?|The) ", "", sentence)[1:]
+    if not _VERB.search(sentence) and not _START.match(sentence):
+        noun = re.sub(r"^(?:An?|The) ", "", sentence)
+        return f"{fragment} {noun[:1].lower()}{noun[1:]}"
 
 def _deny(sentence): return _frame(sentence, "there IS no", "not", "No")
 
