@@ -82,7 +82,7 @@ def shape_table()->np.ndarray: # (9, 70)
     "The shape model: mean and eight modes."
     return np.loadtxt(Path(__file__).parent/"shapes/lungs.csv", delimiter=",")
 
-# %% ../nbs/02c_anatomy.ipynb #340c84c9
+# %% ../nbs/02c_anatomy.ipynb #44a0f1d7
 _FINE = np.linspace(0, 1, 401)
 
 @cache
@@ -105,7 +105,7 @@ class Lung:
         medial[8:] = np.minimum(medial[8:], medial[7] + .03); tip = (lateral[0] + medial[0])/2
         root = np.sqrt(np.clip((knots() - apex)/h, 0, 1))
         border = lambda numbers, end: (width*np.interp(root, _FINE, sides @ np.r_[tip, numbers, end])).astype("f4")
-        self.lateral, self.medial = border(lateral, 1.), border(medial, medial[-1] + .02)
+        self.lateral, self.medial = border(lateral, 1.), np.maximum(border(medial, medial[-1] + .02), np.float32(.05*width)) # a spline may overshoot; a lung does not cross the midline
         o = np.clip(knots()/width, 0, 1.25)
         shape = np.interp(o, 1.25*_FINE, floors @ np.r_[floor[0] + .02, np.minimum(floor, 1.), 1.005, 1.12])
         self.floor = (apex + h*shape - lift*(1 - .6*np.clip(knots()/width, 0, 1)**3)).astype("f4")
