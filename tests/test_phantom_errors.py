@@ -70,13 +70,13 @@ def test_errors_and_grammar_share_no_template():
     slots = {"is": "(is|are)", "has": "(has|have)", "a": "(an? )?"}
     pattern = lambda frame: re.compile("".join(slots.get(p[1:-1], ".*") if p[:1] == "{" else re.escape(p) for p in re.split(r"(\{\w+\})", frame)), re.I)
     errors = set()
-    for study in (phantom_study("hospital", i) for i in range(100)):
-        for category in set(CATEGORIES) - {"omission"}:
+    for study in (phantom_study("hospital", i) for i in range(60)):
+        for category in sorted(set(CATEGORIES) - {"omission"}):
             try: errors.add(corrupt(study, category, True, 5)[1].sentence)
             except CannotCorrupt: pass
-    said = {l.text for i in range(1000) for l in draft(sample_scene(i), i)}
+    said = {l.text for i in range(600) for l in draft(sample_scene(i), i)}
     frames = [f for fs in lexicon()["frames"].values() for f in fs if len(re.sub(r"\{\w+\}|[^a-z]", "", f, flags=re.I)) > 3]
-    assert len(errors) > 150 and not errors & said
+    assert len(errors) > 120 and not errors & said
     for frame in (f for fs in error_lexicon()["frames"].values() for f in fs): assert not any(pattern(frame).fullmatch(s) for s in said), frame
     for text in errors: assert not any(pattern(f).fullmatch(text) for f in frames), text
 
