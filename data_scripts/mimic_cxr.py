@@ -2,19 +2,18 @@
 """MIMIC-CXR-JPG with reports (PhysioNet, credentialed): what to fetch and where to sign, prepare Parquet files, verify.
 
   python data_scripts/mimic_cxr.py fetch                 what to sign and the commands that download, resumable
-  python data_scripts/mimic_cxr.py prepare ROOT OUT      write OUT/{train,valid,test}.parquet, a count after each filter
+  python data_scripts/mimic_cxr.py prepare ROOT OUT      write OUT/{train,valid,test}.parquet and prepared.json, a count after each filter
   python data_scripts/mimic_cxr.py verify  ROOT          files that are missing or damaged; our counts beside the published ones
 Only numbers are printed: no id and no text of the data set leaves the folders that you name.
 OUT holds report texts: keep it under the same agreement as ROOT, outside this repository.
 """
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from rrg_core import mimic_cxr
-from rrg_core.artifacts import progress
-from rrg_core.profiles import CourseError, repo_root
-from rrg_core.study import SPLITS, Studies
+from rrg_core.profiles import CourseError
 
 HOW = """MIMIC-CXR cannot be fetched for you: its agreement is personal.
 1. Get credentialed at https://physionet.org/settings/credentialing/ (with the CITI course "Data or Specimens Only Research").
@@ -25,7 +24,9 @@ HOW = """MIMIC-CXR cannot be fetched for you: its agreement is personal.
      wget -r -N -c -np -nH --cut-dirs=3 --user YOU --ask-password -P ROOT https://physionet.org/files/mimic-cxr-jpg/2.1.0/
      wget -c --user YOU --ask-password -P ROOT https://physionet.org/files/mimic-cxr/2.1.0/mimic-cxr-reports.zip
 4. Checksums come with the data: (cd ROOT && sha256sum -c --quiet SHA256SUMS.txt)
-5. python data_scripts/mimic_cxr.py verify ROOT, then put `mimic-cxr = ROOT` under [roots] in settings.ini, or set RRG_ROOT_MIMIC_CXR."""
+5. python data_scripts/mimic_cxr.py verify ROOT
+   python data_scripts/mimic_cxr.py prepare ROOT OUT    (minutes once, then `load` takes seconds)
+   then put `mimic-cxr = OUT` (or ROOT) under [roots] in settings.ini, or set RRG_ROOT_MIMIC_CXR."""
 
 
 def parser():
@@ -39,6 +40,7 @@ def parser():
     make.add_argument("--views", nargs="*", default=["AP", "PA"], help="view positions; none = all")
     check = commands.add_parser("verify", help="files and counts")
     check.add_argument("root", type=Path)
+    for command in (make, check): command.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that read files; all cores by default")
     check.add_argument("--images", action="store_true", help="read every image (hours), not only look for it")
     return p
 
@@ -47,15 +49,13 @@ def main(args=None):
     a = parser().parse_args(args)
     if a.command == "fetch": print(HOW)
     elif a.command == "prepare":
-        if a.out.resolve().is_relative_to(repo_root()): raise CourseError(f"{a.out} lies in the repository: texts of MIMIC-CXR must stay outside it")
-        for split in SPLITS:
-            print(f"-- {split}")
-            studies = mimic_cxr.load(split, a.root, need=tuple(a.need), views=tuple(a.views))
-            print(f"{Studies.write(studies, a.out/f'{split}.parquet'):,} studies written")
+        note = mimic_cxr.prepare(a.root, a.out, tuple(a.need), tuple(a.views), jobs=a.jobs)
+        print("written:", ", ".join(f"{split} {s['studies']:,}" for split, s in note["splits"].items()))
     else:
-        counts = mimic_cxr.verify(a.root, lambda items: progress(items, "looking for files"), a.images)
+        counts = mimic_cxr.verify(a.root, a.images, a.jobs)
         print(", ".join(f"{k}: {v:,}" for k, v in counts.items()))
-        differ = sum((mimic_cxr.funnel(a.root, views=v)[0].check() for v in (("AP", "PA"), ())), [])
+        reports = mimic_cxr.read_reports(a.root, mimic_cxr.read_table(a.root, "split"), a.jobs)
+        differ = sum((mimic_cxr.funnel(a.root, views=v, reports=reports)[0].check() for v in (("AP", "PA"), ())), [])
         for line in dict.fromkeys(differ): print("differs:", line)
         return 1 if differ or any(v for k, v in counts.items() if "missing" in k or "damaged" in k) else 0
     return 0

@@ -2,19 +2,18 @@
 """Indiana University / Open-i: fetch the images (CC BY-NC-ND 4.0, no account), prepare Parquet files, verify what is there.
 
   python data_scripts/openi.py fetch   ROOT         download and unpack NLMCXR_png.tgz (about 1.3 GB); run again to go on
-  python data_scripts/openi.py prepare ROOT OUT     write OUT/{train,valid,test}.parquet
+  python data_scripts/openi.py prepare ROOT OUT     write OUT/{train,valid,test}.parquet and prepared.json; then `openi = OUT` in settings.ini
   python data_scripts/openi.py verify  ROOT         read every image, compare with the reports
 The publisher states no checksum: the first download's SHA-256 is recorded in ROOT/SHA256SUMS and checked from then on.
 """
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from rrg_core import openi
-from rrg_core.artifacts import progress
 from rrg_core.fetch import fetch, unpack
 from rrg_core.profiles import CourseError
-from rrg_core.study import SPLITS, Studies
 
 URL = "https://openi.nlm.nih.gov/imgs/collections/NLMCXR_png.tgz"
 
@@ -31,7 +30,9 @@ def parser():
     make.add_argument("out", type=Path)
     make.add_argument("--views", choices=("all", "frontal", "pair"), default="all")
     make.add_argument("--damaged", choices=("error", "skip"), default="error")
-    commands.add_parser("verify", help="read every image").add_argument("root", type=Path)
+    check = commands.add_parser("verify", help="read every image")
+    check.add_argument("root", type=Path)
+    check.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that read images; all cores by default")
     return p
 
 
@@ -42,12 +43,10 @@ def main(args=None):
         print(f"{archive.name}: SHA-256 {how}")
         print(f"{unpack(archive, a.root, r'CXR.*[.]png'):,} images unpacked now, {len(list(a.root.glob('CXR*.png'))):,} in all")
     elif a.command == "prepare":
-        for split in SPLITS:
-            studies = openi.load(split, a.root, views=a.views, damaged=a.damaged, archive=a.reports)
-            print(split, ", ".join(f"{k}: {v:,}" for k, v in studies.counts.items()))
-            Studies.write(studies, a.out/f"{split}.parquet")
+        note = openi.prepare(a.root, a.out, a.damaged, views=a.views, archive=a.reports)
+        for split, s in note["splits"].items(): print(split, ", ".join(f"{k}: {v:,}" for k, v in s["counts"].items()))
     else:
-        counts, damaged = openi.verify(a.root, a.reports, lambda items: progress(items, "reading images"))
+        counts, damaged = openi.verify(a.root, a.reports, a.jobs)
         print(", ".join(f"{k}: {v:,}" for k, v in counts.items()))
         for name in damaged: print("damaged:", name)
         return 1 if damaged or counts["missing"] else 0

@@ -1,14 +1,15 @@
 """Exported from nbs/01d_mimic_cxr.ipynb: edit it there, then run `nbdev-export`."""
-import re, zipfile
+import json, re, zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 import pandas as pd
-from rrg_core.profiles import CourseError
-from rrg_core.study import OBSERVATIONS, SPLITS, DataError, Image, Report, Studies, Study, read_image
+from rrg_core.profiles import CourseError, repo_root
+from rrg_core.storage import Studies, prepared, read_prepared, spread, write_prepared
+from rrg_core.study import OBSERVATIONS, SPLITS, DataError, Image, Report, Study, read_image
 import contextlib, gzip, io, logging, pytest, tempfile
 import numpy as np
-from rrg_core.profiles import repo_root
 from rrg_core.study import check_splits
 from rrg_core.mimic_cxr import *
 
@@ -71,6 +72,35 @@ def test_mimic_names_what_is_wrong():
         root = fixture(Path(d)); (root/report_name("19999901", "59999901")).write_bytes(b"secret \xff")
         with pytest.raises(DataError, match="s59999901.txt") as e: load("train", root, say=lambda line: None)
         assert "secret" not in str(e.value)
+
+
+def test_mimic_prepared_folder_gives_the_same_studies():
+    quiet = lambda line: None
+    with tempfile.TemporaryDirectory() as d:
+        root, out = fixture(Path(d)/"raw"), Path(d)/"out"
+        raw = {s: load(s, root, say=quiet) for s in SPLITS}; note = prepare(root, out, say=quiet)
+        (Path(d)/"raw").rename(Path(d)/"elsewhere"); lines = [] # the raw files are not asked any more
+        for split, studies in raw.items():
+            again = load(split, out, say=lines.append)
+            assert list(again) == list(studies) == list(load(split, out, say=quiet, stream=True)) and note["splits"][split]["studies"] == len(studies)
+            pd.testing.assert_frame_equal(again.counts, studies.counts, check_dtype=False)
+        assert lines == ["train: 2 studies, prepared", "valid: 0 studies, prepared", "test: 1 studies, prepared"]
+        with pytest.raises(CourseError, match=r"views = \['AP', 'PA'\]"): load("train", out, views=(), say=quiet)
+        with pytest.raises(CourseError, match="unit = 'study'"): load("train", out, unit="image", say=quiet)
+        (out/"test.parquet").write_bytes((out/"train.parquet").read_bytes())
+        with pytest.raises(CourseError, match="test.parquet"): load("test", out, say=quiet)
+        assert all("Invented" not in p.read_text() and "nvented" not in p.read_text() for p in out.glob("*.json"))
+        for wrong, message in ((repo_root()/"figures", "repository"), (Path(d)/"elsewhere", "another folder")):
+            with pytest.raises(CourseError, match=message): prepare(Path(d)/"elsewhere", wrong, say=quiet)
+
+
+def test_mimic_reports_in_several_processes():
+    with tempfile.TemporaryDirectory() as d, tempfile.TemporaryDirectory() as z:
+        pairs = [("19999901", "59999901"), ("19999901", "59999902"), ("19999903", "59999905"), ("19999903", "59999906")]
+        wanted = pd.DataFrame(pairs, columns=["subject_id", "study_id"])
+        one = read_reports(fixture(Path(d)), pd.concat([wanted, wanted]))
+        assert list(one) == ["59999901", "59999902", "59999906"] and one == read_reports(fixture(Path(z), zipped=True), wanted, jobs=2)
+        assert list(load("train", Path(d), say=lambda line: None, stream=True)) == list(load("train", Path(d), say=lambda line: None))
 
 
 def test_mimic_verify_counts():

@@ -1,13 +1,16 @@
 """Exported from nbs/01c_openi.ipynb: edit it there, then run `nbdev-export`."""
 import json, re
 from collections import Counter
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 import pandas as pd
 from PIL import Image as PILImage
 from rrg_core.bundled import iu_records, iu_views
+from rrg_core.files import file_hash
 from rrg_core.profiles import CourseError
-from rrg_core.study import SPLITS, DataError, Image, Report, Studies, Study, read_image
+from rrg_core.storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
+from rrg_core.study import SPLITS, DataError, Image, Report, Study, read_image
 import io, pytest, tarfile, tempfile
 import numpy as np
 from rrg_core.study import check_splits
@@ -18,7 +21,7 @@ def test_split_by_text_cannot_leak():
     records = [r for r in iu_records() if r["findings"] or r["impression"]]
     home = {}
     for r in records: assert home.setdefault((r["findings"], r["impression"]), split_of(text_group(r))) == split_of(text_group(r))
-    assert len(records) - len(home) == 768 # the repeats, counted independently (datasets-facts §1.1)
+    assert len(records) - len(home) == 768 # the repeats, counted by another program
     findings = {}
     for r in records:
         if r["findings"]: assert findings.setdefault(r["findings"], split_of(text_group(r))) == split_of(text_group(r))
@@ -74,6 +77,27 @@ def test_openi_names_what_is_wrong():
         with pytest.raises(CourseError, match="annotation.json"): load("train", root, split_by="r2gen")
         (root/"more").mkdir(); (root/"more"/"CXR9002_IM-9002-1001.png").write_bytes(b"")
         with pytest.raises(DataError, match="twice"): load("train", root, archive=archive)
+
+
+def test_openi_prepared_folder_gives_the_same_studies():
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d); archive, root, out = fixture_archive(d/"r.tgz"), fixture_images(d/"k", "kaggle"), d/"out"
+        raw = {s: load(s, root, archive=archive) for s in SPLITS}; note = prepare(root, out, archive=archive)
+        root.rename(d/"elsewhere") # the raw files are not asked any more
+        for split, studies in raw.items():
+            again = load(split, out, archive=archive)
+            assert list(again) == list(studies) == list(load(split, out, archive=archive, stream=True)) and again.counts == studies.counts and note["splits"][split]["studies"] == len(studies)
+        with pytest.raises(CourseError, match="views = 'all'"): load("train", out, views="pair", archive=archive)
+        with pytest.raises(CourseError, match="archive"): load("train", out)
+        with pytest.raises(CourseError, match="another folder"): prepare(d/"elsewhere", d/"elsewhere", archive=archive)
+        (out/"train.parquet").unlink()
+        with pytest.raises(CourseError, match="train.parquet"): load("train", out, archive=archive)
+
+
+def test_openi_streams_from_raw_files_too():
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d); archive, root = fixture_archive(d/"r.tgz"), fixture_images(d/"n")
+        assert list(load("train", root, archive=archive, stream=True)) == list(load("train", root, archive=archive))
 
 
 def test_the_whole_collection_is_text():

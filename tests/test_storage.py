@@ -6,7 +6,7 @@ from functools import cache
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
-import datasets, pyarrow.parquet
+import datasets, pyarrow.ipc, pyarrow.parquet
 import numpy as np
 from datasets.arrow_writer import ArrowWriter
 from fastcore.basics import patch
@@ -43,7 +43,9 @@ def test_a_duplicated_id_and_a_missing_column_are_named():
         with pytest.raises(CourseError, match="absent.parquet"): next(Studies.stream(Path(d)/"absent.parquet"))
     row = encode(s); del row["images"]
     with pytest.raises(DataError, match="'s1'.*'images'.*missing"): decode(row)
-    assert len(Studies.of([])) == 0 and list(Studies.of([])) == []
+    with tempfile.TemporaryDirectory() as d: # a split may be empty
+        none = Studies.of([]); none.write(Path(d)/"none.parquet")
+        for empty in (none, Studies.read(Path(d)/"none.parquet"), Studies.stream(Path(d)/"none.parquet")): assert list(empty) == []
 
 
 def test_a_prepared_folder_is_used_only_as_it_was_made():
@@ -51,9 +53,9 @@ def test_a_prepared_folder_is_used_only_as_it_was_made():
     with tempfile.TemporaryDirectory() as d:
         folder, options = Path(d), {"need": ("findings",), "views": "all"}
         assert prepared(folder, "phantom", "train", options) is None and prepared(None, "phantom", "train", options) is None
-        note = prepare(folder, "phantom", options, lambda split: ([replace(one, split=split)], {"kept": 1}))
+        note = write_prepared(folder, "phantom", options, lambda split: ([replace(one, split=split)], {"kept": 1}))
         before = file_hash(folder/PREPARED)
-        assert prepare(folder, "phantom", options, lambda split: ([replace(one, split=split)], {"kept": 1})) == note and file_hash(folder/PREPARED) == before # the same data: the same version
+        assert write_prepared(folder, "phantom", options, lambda split: ([replace(one, split=split)], {"kept": 1})) == note and file_hash(folder/PREPARED) == before # the same data: the same version
         entry = prepared(folder, "phantom", "valid", options)
         assert entry["studies"] == 1 and entry["counts"] == {"kept": 1} and read_prepared(entry)[0].split == "valid" and next(read_prepared(entry, stream=True)).split == "valid"
         for source, asked, message in (("openi", options, "prepared for phantom"), ("phantom", options | {"views": "pair"}, "views = 'all'"), ("phantom", {"unit": "image"}, "unit = None")):
@@ -64,7 +66,7 @@ def test_a_prepared_folder_is_used_only_as_it_was_made():
         def breaks(split):
             if split == "test": raise CourseError("the line broke")
             return [replace(one, split=split)], {}
-        with pytest.raises(CourseError, match="broke"): prepare(folder, "phantom", options, breaks)
+        with pytest.raises(CourseError, match="broke"): write_prepared(folder, "phantom", options, breaks)
         assert prepared(folder, "phantom", "train", options) is None # half-made is not made
 
 
