@@ -1,7 +1,7 @@
 """Exported from nbs/05i_perturb.ipynb: edit it there, then run `nbdev-export`."""
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from zlib import crc32
 import numpy as np
 import pandas as pd
@@ -44,8 +44,10 @@ def test_paraphrase_by_hand():
 
 
 def test_books_balance():
-    reports = ["Heart size is normal. There is a small left pleural effusion with adjacent atelectasis. No pneumothorax or focal consolidation. Mild degenerative changes of the spine.",
-               "Stable cardiomegaly. Opacity in the right upper lobe may represent scarring. The lungs are otherwise clear.", "The heart is normal. The lungs are clear. No effusion or edema."]
+    reports = ["Heart size is normal. There is a small left pleural effusion with adjacent atelectasis. "
+               "No pneumothorax or focal consolidation. Mild degenerative changes of the spine.",
+               "Stable cardiomegaly. Opacity in the right upper lobe may represent scarring. The lungs are otherwise clear.",
+               "The heart is normal. The lungs are clear. No effusion or edema."]
     seen = set()
     for text in reports:
         for seed in range(5):

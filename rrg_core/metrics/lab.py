@@ -238,13 +238,14 @@ def _all(row): return True
 _CE, _FITA_TEXT = ("CE-precision", "CE-recall", "CE-F1"), ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L")
 _R2GEN_TEXT = "words of the cleaned, lower-cased, cut and <unk>-ed reference; 100 tokens"
 
-# %% ../../nbs/05h_lab.ipynb #13571383
+# %% ../../nbs/05h_lab.ipynb #7a3d28c1
 FITA_ROWS = (
     Published("fita_table1", "all but RGRG and PromptMRG", lambda r: r.external_annotations == "no", _FITA_TEXT, "fita", _R2GEN_TEXT,
               "'as R2Gen' in the paper; the words are those of R2Gen's code", "stated", "fita-facts §10.1"),
     Published("fita_table1", "R2Gen, R2GenCMN", _named("R2Gen", "R2GenCMN"), _CE, "r2gen", "CheXpert labeler, 14, macro, uncertain as negative",
               "R2Gen's script prints macro and micro; the printed triple is not reproduced by its weights under either", "inferred", "metrics-facts §2.5"),
-    Published("fita_table1", "KiUT, METransformer, Contrastive Attention", _named("KiUT", "METransformer", "Contrastive Attention"), _CE, "none", "class average, labeler not said",
+    Published("fita_table1", "KiUT, METransformer, Contrastive Attention", _named("KiUT", "METransformer", "Contrastive Attention"), _CE, "none",
+              "class average, labeler not said",
               "quoted beside R2Gen's row; no average stated", "unknown", "metrics-facts §2.5"),
     Published("fita_table1", "FITA", _named("FITA"), _CE, "fita", "CheXbert, 14, macro, uncertain as negative",
               "F1 .326 lies .016 below the harmonic mean of P and R, too far for micro", "inferred", "fita-facts §10.2"),
@@ -255,28 +256,36 @@ FITA_ROWS = (
     Published("fita_table2", "all", _all, _CE, "fita", "CheXbert, 14, macro, uncertain as negative",
               "baseline re-measured: .262 here, .321 for KiUT in Table 1 with the same text scores", "inferred", "fita-facts §10.3"))
 
-# %% ../../nbs/05h_lab.ipynb #4c047744
+# %% ../../nbs/05h_lab.ipynb #b4c1b94b
 DCRRG_ROWS = (
     Published("dcrrg_table1", "all", _all, ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr"), "dcrrg", _R2GEN_TEXT + "; CIDEr times 10",
               "data 'as R2Gen'; a CIDEr of .28 is after the factor 10", "inferred", "dcrrg-facts §7.4"),
-    Published("dcrrg_table1", "R2Gen", _named("R2Gen"), _CE, "r2gen", "CheXpert labeler, 14, macro, uncertain as negative", "quoted", "inferred", "metrics-facts §2.5"),
+    Published("dcrrg_table1", "R2Gen", _named("R2Gen"), _CE, "r2gen",
+              "CheXpert labeler, 14, macro, uncertain as negative", "quoted", "inferred", "metrics-facts §2.5"),
     Published("dcrrg_table1", "DCL", _named("DCL"), _CE, "none", "not said", "quoted", "unknown", "dcrrg-facts §7.4"),
     Published("dcrrg_table1", "DCRRG, w/o balancing, w/ CheXpert", lambda r: str(r.iloc[0]).startswith("DCRRG"), _CE, "dcrrg",
               "CheXpert labeler, 14, micro, uncertain dropped or negative", "labeler stated; F1 close to the harmonic mean, as micro; .460/.314/.376 fits no average", "inferred", "dcrrg-facts §7.4"),
     Published("dcrrg_table4", "all", _all, ("CE-precision", "CE-F1"), "dcrrg", "as its Table 1", "same models", "inferred", "dcrrg-facts §7.4"))
 LM_RRG_ROWS = (
-    Published("lm_rrg_table1", "all", _all, ("BLEU-4", "METEOR", "ROUGE-L"), "lm-rrg", _R2GEN_TEXT, "rows quoted from that line of work; own text form not said", "inferred", "lm-rrg-facts §8"),
-    Published("lm_rrg_table1", "R2Gen", _named("R2Gen"), _CE, "r2gen", "CheXpert labeler, 14, macro, uncertain as negative", "quoted", "inferred", "lm-rrg-facts §8"),
+    Published("lm_rrg_table1", "all", _all, ("BLEU-4", "METEOR", "ROUGE-L"), "lm-rrg",
+              _R2GEN_TEXT, "rows quoted from that line of work; own text form not said", "inferred", "lm-rrg-facts §8"),
+    Published("lm_rrg_table1", "R2Gen", _named("R2Gen"), _CE, "r2gen",
+              "CheXpert labeler, 14, macro, uncertain as negative", "quoted", "inferred", "lm-rrg-facts §8"),
     Published("lm_rrg_table1", "WCL", _named("WCL"), _CE, "none", "CheXpert labeler, 14, macro, uncertain as positive", "WCL's code", "stated", "fita-facts §10.2"),
-    Published("lm_rrg_table1", "RGRG, PromptMRG", _named("RGRG", "PromptMRG"), _CE, "lm-rrg", "CheXbert, 14, example, uncertain as negative", "both codes", "stated", "metrics-facts §2.5"),
-    Published("lm_rrg_table1", "LM-RRG", _named("LM-RRG"), _CE, "lm-rrg", "CheXbert, 14, example, uncertain as negative", ".500/.500/.484 beside PromptMRG's .501/.509/.476", "inferred", "lm-rrg-facts §8"),
-    Published("lm_rrg_table1", "R2Gen, WCL, LM-RRG", _named("R2Gen", "WCL", "LM-RRG"), ("RadCliQ",), "none", "RadCliQ v1, lower is better; quoted rows come from another evaluation",
+    Published("lm_rrg_table1", "RGRG, PromptMRG", _named("RGRG", "PromptMRG"), _CE, "lm-rrg",
+              "CheXbert, 14, example, uncertain as negative", "both codes", "stated", "metrics-facts §2.5"),
+    Published("lm_rrg_table1", "LM-RRG", _named("LM-RRG"), _CE, "lm-rrg",
+              "CheXbert, 14, example, uncertain as negative", ".500/.500/.484 beside PromptMRG's .501/.509/.476", "inferred", "lm-rrg-facts §8"),
+    Published("lm_rrg_table1", "R2Gen, WCL, LM-RRG", _named("R2Gen", "WCL", "LM-RRG"), ("RadCliQ",), "none",
+              "RadCliQ v1, lower is better; quoted rows come from another evaluation",
               "v1 reproduces 1.552 and 1.511 from the published components, v0 gives about 4", "inferred", "lm-rrg-facts §6"),
-    Published("lm_rrg_table2", "all but PromptMRG", lambda r: r.iloc[0] != "PromptMRG", ("BLEU-4", "METEOR", "ROUGE-L"), "r2gen-iu", "R2Gen's IU split and text; 60 tokens", "quoted rows", "inferred", "lm-rrg-facts §8"),
-    Published("lm_rrg_table2", "PromptMRG", _named("PromptMRG"), ("BLEU-4", "METEOR", "ROUGE-L"), "none", "trained on MIMIC-CXR, IU X-Ray as a test set only", "PromptMRG's code", "stated", "lm-rrg-facts §8"),
+    Published("lm_rrg_table2", "all but PromptMRG", lambda r: r.iloc[0] != "PromptMRG", ("BLEU-4", "METEOR", "ROUGE-L"), "r2gen-iu",
+              "R2Gen's IU split and text; 60 tokens", "quoted rows", "inferred", "lm-rrg-facts §8"),
+    Published("lm_rrg_table2", "PromptMRG", _named("PromptMRG"), ("BLEU-4", "METEOR", "ROUGE-L"), "none",
+              "trained on MIMIC-CXR, IU X-Ray as a test set only", "PromptMRG's code", "stated", "lm-rrg-facts §8"),
     Published("lm_rrg_table3", "all", _all, _CE, "lm-rrg", "as its Table 1", "the full model has .496/.495 here, .500/.500 there", "inferred", "lm-rrg-facts §8"))
 
-# %% ../../nbs/05h_lab.ipynb #9d64fb4f
+# %% ../../nbs/05h_lab.ipynb #6f0ba9db
 def _chex(name): return lambda row: row.task == "RG" and row.metric == name
 
 def _columns(sign, average): return tuple(f"{sign}_{average}_F1-{k}" for k in (14, 5))
@@ -290,20 +299,23 @@ CHEX_ROWS = tuple(
         ("Mic-F1-5+", "chex-mic-f1-5+", "CheXbert, 5, micro, uncertain as positive; mean of 10 resamples", "published code"),
         ("Mac-F1-5+", "chex-mac-f1-5+", "CheXbert, 5, macro, uncertain as positive; mean of 10 resamples", "published code"),
         ("METEOR", "chex-mic-f1-14", "spaced full stops, times 100; mean of 10 resamples", "published code"))) + (
-    Published("chex_table2", "report generation, Ex-F1-14, best baseline", _chex("Ex-F1-14"), ("Generative",), "chex-ex-f1-14-zeros", "CheXbert, 14, example with undefined reports as 0",
+    Published("chex_table2", "report generation, Ex-F1-14, best baseline", _chex("Ex-F1-14"), ("Generative",), "chex-ex-f1-14-zeros",
+              "CheXbert, 14, example with undefined reports as 0",
               "the code of the protocol's authors", "inferred", "metrics-facts §2.4"),)
 LLAVA_RAD_ROWS = tuple(
-    Published(f"llava_rad_supp_table{t}", "LLaVA-Rad and its variants" if t == 2 else "LLaVA-Rad", _all if t == 2 else _named("LLaVA-Rad"), columns, protocol, means, "published code", "stated", "llava-rad-facts §8")
+    Published(f"llava_rad_supp_table{t}", "LLaVA-Rad" if t == 1 else "LLaVA-Rad and its variants", _named("LLaVA-Rad") if t == 1 else _all, columns,
+              protocol, means, "published code", "stated", "llava-rad-facts §8")
     for t in (1, 2) for columns, protocol, means in (
         (_columns("neg", "micro") + _columns("neg", "macro"), "llava-rad-neg-micro-f1-14", "CheXbert, 14 or 5, micro or macro, uncertain as negative; median of 500 resamples, times 100"),
         (_columns("pos", "micro") + _columns("pos", "macro"), "llava-rad-pos-micro-f1-14", "CheXbert, 14 or 5, micro or macro, uncertain as positive; median of 500 resamples, times 100"),
         (("BLEU-1", "BLEU-4"), "llava-rad-neg-micro-f1-14", "sacrebleu, 13a, cased; the plain value, times 100"),
         (("ROUGE-L",), "llava-rad-neg-micro-f1-14", "rouge_score F1 without stemmer; middle of 500 resamples, times 100"),
         (("RadGraph-F1",), "none", "radgraph 0.0.9, partial, cased; median of 500 resamples, times 100"))) + (
-    Published("llava_rad_supp_table1", "the quoted models", lambda r: r.iloc[0] != "LLaVA-Rad", _columns("pos", "micro") + _columns("neg", "micro"), "none", "as each paper reports them",
+    Published("llava_rad_supp_table1", "the quoted models", lambda r: r.iloc[0] != "LLaVA-Rad", _columns("pos", "micro") + _columns("neg", "micro"), "none",
+              "as each paper reports them",
               "quoted; labelers, averages and test sets differ", "unknown", "llava-rad-facts §8"),)
 
-# %% ../../nbs/05h_lab.ipynb #264f7afd
+# %% ../../nbs/05h_lab.ipynb #0ef9cc92
 PUBLISHED = FITA_ROWS + CHEX_ROWS + DCRRG_ROWS + LM_RRG_ROWS + LLAVA_RAD_ROWS
 PAPERS = {"fita": "FITA", "chex": "ChEX", "dcrrg": "DCRRG", "lm_rrg": "LM-RRG", "llava_rad": "LLaVA-Rad"}
 
@@ -318,6 +330,7 @@ def published_protocols()->pd.DataFrame:
             if column not in meant or not (numbers := pd.to_numeric(meant[column], errors="coerce").dropna()).size:
                 raise ValueError(f"{line.table}: no number for {line.rows!r} in {column!r}")
             metric = meant.metric.iloc[0] if stem == "chex" else column # ChEX's Table 2 has a metric a line and a model a column
-            rows.append(dict(paper=PAPERS[stem], table=("Supp. Table " if "supp" in line.table else "Table ") + table, rows=line.rows, metric=metric, numbers=numbers.size,
-                             lowest=numbers.min(), highest=numbers.max(), protocol=line.protocol, means=line.means, evidence=line.evidence, confidence=line.confidence, source=line.source))
+            said = {k: getattr(line, k) for k in ("protocol", "means", "evidence", "confidence", "source")}
+            rows.append(dict(paper=PAPERS[stem], table=("Supp. Table " if "supp" in line.table else "Table ") + table, rows=line.rows, metric=metric,
+                             numbers=numbers.size, lowest=numbers.min(), highest=numbers.max(), **said))
     return pd.DataFrame(rows)

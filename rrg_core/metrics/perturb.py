@@ -6,10 +6,10 @@
 __all__ = ['EDITS', 'HARM', 'asserts', 'plain', 'Edit', 'Edited', 'as_reference', 'perturb', 'perturb_many', 'weighted_auc',
            'separation']
 
-# %% ../../nbs/05i_perturb.ipynb #1d80ca68
+# %% ../../nbs/05i_perturb.ipynb #2eacbab4
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from zlib import crc32
 
 import numpy as np
@@ -17,14 +17,15 @@ import pandas as pd
 
 from ..sections import sentences
 
-# %% ../../nbs/05i_perturb.ipynb #9423c676
+# %% ../../nbs/05i_perturb.ipynb #e46d0497
 _FINDING = re.compile(r"\b(?:opaci|effusion|atelect|consolidat|pneumothora|edema|cardiomegaly|enlarge|nodul|mass(?:es)?\b|infiltrat|pneumonia|"
                       r"fractur|granulom|scar|thicken|emphysema|hyperinflat|hyperexpan|fibro|congest|engorg|tortuo|ectasia|ectatic|calcif|degenerat|scolio|"
                       r"kypho|osteophyt|spondyl|blunt|elevat|hernia|catheter|pacemaker|airspace disease|interstitial|lesion|deformit|wedg|cyst|"
                       r"(?:disease|abnormalit|process|findings?)\b)", re.I)
 _DENIAL = re.compile(r"\b(?:no|not|none|nor|without|normal|normally|clear|unremarkable|negative|free|intact|absent|resolved|within|limits|midline|well)\b", re.I)
 _HEDGE = re.compile(r"\b(?:may|might|could|possibl[ye]|probabl[ye]|likely|questionabl[ye]|suspect\w*|suspicious|suggest\w*|cannot|perhaps|versus|vs|appears?)\b", re.I)
-_VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|may|can|could|demonstrates?|shows?|appears?|overl\w+|remains?|represents?|reveals?|projects?|contains?|measur\w+|suggests?)\b", re.I)
+_VERB = re.compile(r"\b(?:is|are|was|were|has|have|had|may|can|could|"
+                   r"demonstrates?|shows?|appears?|overl\w+|remains?|represents?|reveals?|projects?|contains?|measur\w+|suggests?)\b", re.I)
 
 def asserts(sentence:str)->bool:
     "Whether a sentence names a finding and denies nothing."
@@ -251,7 +252,7 @@ def _difference(found, out, place):
     if place is None: return " ".join(found), " ".join(out)
     return ("" if len(out) > len(found) else found[place]), ("" if len(out) < len(found) else out[place])
 
-# %% ../../nbs/05i_perturb.ipynb #c481a6ca
+# %% ../../nbs/05i_perturb.ipynb #6ce9c4b6
 def perturb_many(texts:list[str], # One section a report
                  normal:list[bool]=None, # Which studies are known to be normal; none by default
                  seed:int=0,
@@ -263,7 +264,7 @@ def perturb_many(texts:list[str], # One section a report
     for i, (text, fine) in enumerate(zip(texts, normal)):
         for name in edits:
             e = perturb(text, name, seed, bool(fine))
-            rows.append(dict(report=i, edit=name, harm=EDITS[name].harm, category=EDITS[name].category, applied=e is not None, **({k: getattr(e, k) for k in ("text", "sentence", "before", "after")} if e else {})))
+            rows.append((asdict(e) if e else {}) | dict(report=i, edit=name, harm=EDITS[name].harm, category=EDITS[name].category, applied=e is not None))
     return pd.DataFrame(rows, columns=["report", "edit", "harm", "category", "applied", "text", "sentence", "before", "after"])
 
 # %% ../../nbs/05i_perturb.ipynb #e74f37ce
