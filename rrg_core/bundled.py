@@ -7,7 +7,7 @@ __all__ = ['FILES', 'LATERALS', 'NIH_LABELS', 'TO_OBSERVATION', 'VINDR_LABELS', 
            'iu_record', 'iu_records', 'iu_dicom', 'iu_views', 'chexpert', 'nih', 'nih_boxes', 'vindr_boxes',
            'vindr_images', 'vindr_relative', 'siim', 'siim_mask', 'lung_masks']
 
-# %% ../nbs/01b_bundled.ipynb #b3185c28
+# %% ../nbs/01b_bundled.ipynb #c4606015
 import re, tarfile, zipfile
 from functools import cache
 from hashlib import sha256
@@ -21,7 +21,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 from PIL import Image as PILImage
 
-from .artifacts import file_hash
+from .files import file_hash
 from .profiles import CourseError
 from .study import OBSERVATIONS, DataError
 
@@ -108,15 +108,15 @@ def iu_records(archive:Path=None # Another copy of NLMCXR_reports.tgz; the bundl
 @cache
 def _bundled_iu(): return iu_records(bundled_file("iu"))
 
-# %% ../nbs/01b_bundled.ipynb #b0448003
+# %% ../nbs/01b_bundled.ipynb #60487fe6
 LATERALS = ("LL", "RL", "LATERAL", "LARGE LATERAL")
 
 def iu_dicom()->pd.DataFrame: # One row an image, index = the image ids of the XML
     "View position, orientation and photometric interpretation from the DICOM headers, with the table's two wrong ids put right."
-    t = pd.read_csv(bundled_file("iu-dicom"), index_col="imageid", low_memory=False)
-    t.index = t.index.str.replace(r"^CXR1_(?=IM-0001-[34]001$)", "CXR1_1_", regex=True)
     columns = {"View Position": "position", "Patient Orientation": "orientation", "Photometric Interpretation": "photometric", "Rows": "height", "Columns": "width"}
-    return t[list(columns)].rename(columns=columns)
+    t = pd.read_csv(bundled_file("iu-dicom"), index_col="imageid", usecols=["imageid", *columns])[list(columns)]
+    t.index = t.index.str.replace(r"^CXR1_(?=IM-0001-[34]001$)", "CXR1_1_", regex=True)
+    return t.rename(columns=columns)
 
 def iu_views(records:list[dict]=None # As `iu_records` makes them
             )->dict[str, tuple[str, str]]: # Image id → (view, evidence)
@@ -159,7 +159,7 @@ def chexpert(frontal:bool=False # Only frontal images
     t = _chexpert()
     return t[t.frontal].copy() if frontal else t.copy()
 
-# %% ../nbs/01b_bundled.ipynb #fbd1a47b
+# %% ../nbs/01b_bundled.ipynb #4365f34a
 NIH_LABELS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia", "Infiltration",
               "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax", "No Finding")
 TO_OBSERVATION = {"Effusion": "Pleural Effusion", "Pleural effusion": "Pleural Effusion", "Pleural_Thickening": "Pleural Other", "Pleural thickening": "Pleural Other",
@@ -168,6 +168,10 @@ TO_OBSERVATION = {"Effusion": "Pleural Effusion", "Pleural effusion": "Pleural E
 
 def nih()->pd.DataFrame: # image, patient, age, sex, view, then one boolean column a label
     "NIH's label table. `DataError` for a label that it should not know."
+    return _nih().copy()
+
+@cache
+def _nih():
     t = pd.read_csv(bundled_file("nih"), usecols=["Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender", "View Position"])
     t.columns = ["image", "labels", "patient", "age", "sex", "view"]
     flags = t.pop("labels").str.get_dummies("|").astype(bool)
@@ -187,13 +191,13 @@ def _checked_boxes(name, t, known):
     for row in t[bad].itertuples(): raise DataError(f"{name} row {row.Index + 1}", "box", f"({row.x0:g}, {row.y0:g}, {row.x1:g}, {row.y1:g}) is no rectangle")
     return t.reset_index(drop=True)
 
-# %% ../nbs/01b_bundled.ipynb #d6d21342
+# %% ../nbs/01b_bundled.ipynb #f0d34632
 VINDR_LABELS = ("Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD", "Infiltration", "Lung Opacity",
                 "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening", "Pneumothorax", "Pulmonary fibrosis", "No finding")
 
 @cache
 def _vindr():
-    t = pd.read_csv(bundled_file("vindr")).drop(columns="class_id")
+    t = pd.read_csv(bundled_file("vindr"), usecols=["image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max"])
     t.columns = ["image", "label", "reader", "x0", "y0", "x1", "y1"]
     return t
 

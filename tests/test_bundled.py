@@ -10,7 +10,7 @@ import pandas as pd
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 from PIL import Image as PILImage
-from rrg_core.artifacts import file_hash
+from rrg_core.files import file_hash
 from rrg_core.profiles import CourseError
 from rrg_core.study import OBSERVATIONS, DataError
 import pytest, tempfile
@@ -40,7 +40,7 @@ def test_archives_that_attack():
 
 
 def test_iu_reports_agree_with_an_independent_count():
-    records = iu_records() # counts: a separate profiling of the files, datasets-facts §1.1
+    records = iu_records() # counts of another program
     assert len(records) == len({r["uid"] for r in records}) == 3955
     assert [sum(bool(r[s]) for r in records) for s in ("comparison", "indication", "findings", "impression")] == [3333, 3865, 3425, 3921]
     assert sum(bool(r["findings"] and r["impression"]) for r in records) == 3419 and sum(not (r["findings"] or r["impression"]) for r in records) == 28
@@ -69,7 +69,7 @@ def test_iu_views_keep_to_the_evidence():
 
 
 def test_chexpert_agrees_with_an_independent_count():
-    t = chexpert() # datasets-facts §1.2
+    t = chexpert() # counts of another program
     assert (len(t), t.patient.nunique(), t.study.nunique(), int(t.frontal.sum())) == (223414, 64540, 187641, 191027)
     f = chexpert(frontal=True)
     assert dict(f.view.value_counts()) == {"AP": 161590, "PA": 29420, "UNKNOWN": 17} and t.image.is_unique
@@ -80,7 +80,7 @@ def test_chexpert_agrees_with_an_independent_count():
 
 
 def test_nih_agrees_with_an_independent_count():
-    t, b = nih(), nih_boxes() # datasets-facts §1.3
+    t, b = nih(), nih_boxes() # counts of another program
     assert (len(t), t.patient.nunique(), dict(t.view.value_counts())) == (112120, 30805, {"PA": 67310, "AP": 44810})
     assert [round(t[c].mean()*100, 1) for c in ("No Finding", "Infiltration", "Effusion", "Pneumothorax", "Hernia")] == [53.8, 17.7, 11.9, 4.7, .2]
     assert len(b) == 984 and b.image.nunique() == 880 and dict(b.label.value_counts())["Infiltration"] == 123
@@ -90,7 +90,7 @@ def test_nih_agrees_with_an_independent_count():
 
 
 def test_vindr_agrees_with_an_independent_count():
-    b, n = vindr_boxes(), vindr_images() # datasets-facts §1.4
+    b, n = vindr_boxes(), vindr_images() # counts of another program
     assert (len(b), b.image.nunique(), len(n), int((n == 0).sum())) == (36096, 4394, 15000, 10606)
     assert dict(b.label.value_counts())["Aortic enlargement"] == 7162 and b[b.label == "Cardiomegaly"].image.nunique() == 2300
     r = vindr_relative().groupby("label")[["dx", "dy", "w", "h"]].median()
@@ -103,7 +103,7 @@ def test_siim_masks():
     for bad in ("1 2 3", "0 17", "-1 2"):
         with pytest.raises(ValueError): siim_mask(bad, 4)
     t = siim(); masks = t[t.rle.notna()]
-    assert (len(t), t.image.nunique(), len(masks), masks.image.nunique()) == (12954, 12047, 3576, 2669) # datasets-facts §1.6
+    assert (len(t), t.image.nunique(), len(masks), masks.image.nunique()) == (12954, 12047, 3576, 2669) # counts of another program
     areas = [siim_mask(r).mean() for r in masks.rle[:200]]
     assert .001 < np.median(areas) < .02
 
