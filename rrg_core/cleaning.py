@@ -12,7 +12,7 @@ from functools import partial
 
 from .sections import as_text, sentences
 
-# %% ../nbs/03c_cleaning.ipynb #6d7369dc
+# %% ../nbs/03c_cleaning.ipynb #424da331
 _CLASS = re.compile(r"[.,?;*!%^&_+():-\[\]{}]") # :-[ is a range
 DATASETS = {"mimic_cxr": 8, "iu_xray": 3} # Passes over double full stops
 
@@ -20,7 +20,7 @@ def clean_r2gen(
     text:str, # A section or report
     dataset:str="mimic_cxr" # "mimic_cxr" or "iu_xray"
 )->str: # Lower case, words and " . " separated by spaces
-    "R2Gen's cleaning, accidents included (Chen et al. 2020, `modules/tokenizers.py` as described in fita-facts §2.2)."
+    "R2Gen's cleaning, accidents included (Chen et al., EMNLP 2020; R2Gen, `modules/tokenizers.py`)."
     if dataset not in DATASETS: raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
     text = as_text(text)
     if dataset == "mimic_cxr": text = re.sub(" {2,}", " ", re.sub("_{2,}", "_", text.replace("\n", " ")))
@@ -31,7 +31,7 @@ def clean_r2gen(
     pieces = [_CLASS.sub("", re.sub(r"[\"/\\']", "", piece).strip().lower()) for piece in text.strip().lower().split(". ")]
     return " . ".join(pieces) + " ."
 
-# %% ../nbs/03c_cleaning.ipynb #fe6ebb8f
+# %% ../nbs/03c_cleaning.ipynb #f9a405e9
 def clean_plain(text:str)->str:
     "White space to single spaces; nothing else."
     return " ".join(as_text(text).split())
@@ -41,7 +41,7 @@ def clean_llava_rad(text:str)->str:
     return as_text(text).strip()
 
 def clean_spaced(text:str)->str:
-    "Variant 3 of cvt2distilgpt2, RGRG and ChEX: every full stop stands alone, case kept (metrics-facts §1.2)."
+    "The text that cvt2distilgpt2, RGRG and ChEX score: every full stop stands alone, case kept."
     return clean_plain(as_text(text).replace(".", " ."))
 
 def clean_radcliq(text:str)->str:

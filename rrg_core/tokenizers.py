@@ -50,13 +50,13 @@ def train_words(
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return _wrap(core, special)
 
-# %% ../nbs/03d_tokenizers.ipynb #9d45efbf
+# %% ../nbs/03d_tokenizers.ipynb #3ba9425a
 def encode_r2gen(
     tokenizer:PreTrainedTokenizerFast,
     text:str, # Cleaned
     max_length:int=60 # Tokens, the start included
 )->list[int]: # Start, words and, where it fits, the end
-    "Ids cut after the ends were added: a long report loses its end (fita-facts §2.3)."
+    "Ids cut after the ends were added: a long report loses its end (R2Gen, `modules/datasets.py`)."
     return tokenizer(as_text(text)).input_ids[:max_length]
 
 def decode(
@@ -101,16 +101,16 @@ def train_wordpiece(
     trained.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special + first, show_progress=False))
     return _wrap(core(vocab=trained.get_vocab()), _ENDS)
 
-# %% ../nbs/03d_tokenizers.ipynb #989629b5
+# %% ../nbs/03d_tokenizers.ipynb #ec0f0056
 def losses(
     tokenizer:PreTrainedTokenizerFast,
     texts:Iterable[str], # Cleaned if the tokenizer was trained on cleaned texts
     max_length:int=60 # Tokens, the start included (R2Gen's cut)
-)->dict: # words, tokens, fertility, unknown, cut (shares of the words or tokens), reports_cut (share)
+)->dict: # words, tokens, fertility; shares of tokens: unknown, cut; shares of reports: reports_unknown, reports_cut
     "What a tokenizer and a cut lose of some texts. `ValueError` where there is no word."
     texts = _texts(texts)
     ids = tokenizer(texts, add_special_tokens=False).input_ids
     tokens, words = sum(map(len, ids)), sum(len(t.split()) for t in texts)
-    unknown = sum(i == tokenizer.unk_token_id for row in ids for i in row)
-    return {"words": words, "tokens": tokens, "fertility": tokens/words, "unknown": unknown/tokens,
+    unknown = [row.count(tokenizer.unk_token_id) for row in ids]
+    return {"words": words, "tokens": tokens, "fertility": tokens/words, "unknown": sum(unknown)/tokens, "reports_unknown": sum(map(bool, unknown))/len(ids),
             "cut": sum(max(0, len(row) - (max_length - 1)) for row in ids)/tokens, "reports_cut": sum(len(row) > max_length - 1 for row in ids)/len(ids)}

@@ -77,7 +77,7 @@ def test_sentences_keep_words():
 
 def test_sentences_counts():
     counts = sorted(len(sentences(r.findings)) for r in iu_reports() if r.findings)
-    assert [counts[int(q*len(counts))] for q in (.05, .25, .5, .75, .95)] == [3, 4, 4, 5, 8] # datasets-facts §1.1
+    assert [counts[int(q*len(counts))] for q in (.05, .25, .5, .75, .95)] == [3, 4, 4, 5, 8] # as counted by another program with another splitter
 
 
 def test_sections_no_text():

@@ -77,5 +77,5 @@ def test_save_and_load():
 def test_losses_by_hand():
     t = train_words(["a b .", "a b ."], 2)
     out = losses(t, ["a b c .", "a ."], max_length=4) # 3 tokens survive the start: the last full stop of the first falls
-    assert out == {"words": 6, "tokens": 6, "fertility": 1, "unknown": 1/6, "cut": 1/6, "reports_cut": .5}
+    assert out == {"words": 6, "tokens": 6, "fertility": 1, "unknown": 1/6, "reports_unknown": .5, "cut": 1/6, "reports_cut": .5}
     with pytest.raises(ValueError, match="no words"): losses(t, [""])
