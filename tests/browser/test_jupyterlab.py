@@ -66,7 +66,10 @@ def wait_for_kernel(address, chapter, seconds=120):
 
 def finished(path):
     "The saved page holds an error, or its last code cell has run."
-    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    try:
+        cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    except nbformat.reader.NotJSONError:  # JupyterLab is writing it
+        return False
     return cells[-1].execution_count is not None or any(o.output_type == "error" for c in cells for o in c.outputs)
 
 
