@@ -6,7 +6,7 @@
 __all__ = ['SOURCES', 'swap_sides', 'mirror', 'Source', 'load', 'FIVE', 'OBSERVATIONS', 'REGIONS', 'SPLITS', 'Box', 'DataError',
            'Image', 'Report', 'Sentence', 'Studies', 'Study', 'check_splits']
 
-# %% ../nbs/01_data.ipynb #0b0bed9a
+# %% ../nbs/01_data.ipynb #ad21f887
 import re
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .profiles import CourseError, data_root
-from .study import (FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence, Studies, Study, check_splits)
+from .storage import Studies
+from .study import FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, check_splits
 
 # %% ../nbs/01_data.ipynb #0bf759bf
 _all_ = ["FIVE", "OBSERVATIONS", "REGIONS", "SPLITS", "Box", "DataError", "Image", "Report", "Sentence", "Studies", "Study", "check_splits"]
@@ -72,12 +73,12 @@ SOURCES = {
     "candid-ptx": Source("CANDID-PTX", "data use agreement with its owners", "https://figshare.com/articles/dataset/CANDID-PTX/14173982", "dicom files, Pneumothorax_reports.csv", "15_llava_rad", None, True),
     "jf-healthcare": Source("JF Healthcare (object-CXR)", "research use", "https://github.com/hlk-1135/object-CXR", "train/*.jpg, train.csv", "15_llava_rad")}
 
-# %% ../nbs/01_data.ipynb #1a27d2c9
+# %% ../nbs/01_data.ipynb #00fbb68a
 def load(source:str, # A key of `SOURCES`
          split:str, # "train", "valid" or "test"
-         root:Path=None, # The source's folder; by default the one in settings.ini or the environment
+         root:Path=None, # The source's folder, raw or prepared; by default the one in settings.ini or the environment
          **options # The adapter's own
-        )->Studies:
+        )->Studies: # With `stream=True`, where the adapter has it, an iterator of studies
     "The studies of one split. `ValueError` for an unknown source or split, `CourseError` where the adapter or the folder is missing."
     if source not in SOURCES: raise ValueError(f"unknown source {source!r}; known: {', '.join(SOURCES)}")
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")

@@ -5,13 +5,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from rrg_core.profiles import CourseError, data_root
-from rrg_core.study import FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence, Studies, Study, check_splits
+from rrg_core.storage import Studies
+from rrg_core.study import FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, check_splits
 import contextlib, io, pytest, tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
 from matplotlib.patches import Ellipse, Rectangle
 from rrg_core.artifacts import Chapter
-from rrg_core.bundled import chexpert, fingerprint, iu_records, iu_views, nih, nih_boxes, vindr_boxes, vindr_images, vindr_relative
+from rrg_core.bundled import chexpert, fingerprint, iu_dicom, iu_records, iu_views, nih, nih_boxes, vindr_boxes, vindr_images, vindr_relative
 from rrg_core import mimic_cxr, openi
 from rrg_core.mimic_cxr import PUBLISHED
 from rrg_core.openi import split_of, text_group
@@ -46,7 +47,8 @@ def test_load_says_what_is_missing():
 
 def test_data_is_the_public_door():
     import rrg_core.data as data
-    from rrg_core import study
+    from rrg_core import storage, study
     assert set(data.SOURCES) == {"phantom", "openi", "mimic-cxr", "chexpert", "vindr-cxr", "nih", "ms-cxr", "chest-imagenome", "padchest", "brax", "candid-ptx", "jf-healthcare"}
     for name in ("Study", "Box", "Image", "Report", "OBSERVATIONS", "REGIONS", "SPLITS"): assert getattr(data, name) is getattr(study, name) and name in data.__all__
+    assert data.Studies is storage.Studies
     assert data.OBSERVATIONS[-1] == "No Finding" and len(data.OBSERVATIONS) == 14 and len(set(data.REGIONS)) == 29 and set(data.FIVE) < set(data.OBSERVATIONS)
