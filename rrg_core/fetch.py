@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['recorded', 'fetch', 'unpack']
 
-# %% ../nbs/01e_fetch.ipynb #962a2496
+# %% ../nbs/01e_fetch.ipynb #9d7dda9f
 import re
 from functools import partial
 from pathlib import Path
 
 import pooch, requests
 
-from .artifacts import atomic, file_hash
 from .bundled import members
+from .files import atomic, file_hash
 from .profiles import CourseError
 from .study import DataError
 

@@ -3,8 +3,8 @@ import re
 from functools import partial
 from pathlib import Path
 import pooch, requests
-from rrg_core.artifacts import atomic, file_hash
 from rrg_core.bundled import members
+from rrg_core.files import atomic, file_hash
 from rrg_core.profiles import CourseError
 from rrg_core.study import DataError
 import pytest, tarfile, tempfile, threading
