@@ -161,13 +161,13 @@ def real_ranges()->pd.DataFrame: # rows: statistic; columns: low, q25, median, q
     "Ranges of `texture` over 181 real films (aggregates; attribution above)."
     return pd.read_csv(Path(sys.modules["rrg_core.phantom_scene"].__file__).parent/"shapes/real_films.csv", index_col=0)
 
-# %% ../nbs/02_phantom.ipynb #701b18f3
+# %% ../nbs/02_phantom.ipynb #0e8e8a9e
 def transfer(
     images:Path, # Folder of frontal radiographs
     masks:Path, # Folder of lung masks of the same names, 255 = lung
-    n:int=3000, # Phantoms to train on
-    size:int=112, # Pixels a side
-    epochs:int=10,
+    n:int=5000, # Phantoms to train on
+    size:int=96, # Pixels a side
+    epochs:int=6,
     seed:int=0,
     patients:dict=None, # {film name: patient}; by default each film is a patient of its own
     say=print # Called with a line of progress

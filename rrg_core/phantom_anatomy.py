@@ -132,7 +132,7 @@ class Lung:
         points = np.vstack(out); points[:, 0] = centre + sign*points[:, 0]
         return points
 
-# %% ../nbs/02c_anatomy.ipynb #1f0b2ec0
+# %% ../nbs/02c_anatomy.ipynb #f80e2ed1
 class Anatomy:
     "Geometry of one patient in one examination, in the canonical frame."
     def __init__(self, scene:Scene):
@@ -169,8 +169,8 @@ class Anatomy:
         self.mx = self.cx + self.shift # axis of the mediastinum
         dome = np.mean([l.dome for l in self.lungs.values()]) + np.mean([l.lift for l in self.lungs.values()])
         self.carina = self.apex + .385*(dome - self.apex) + .02
-        normal, limit = (.475 + n(.030), .55) if self.ap else (.440 + n(.030), .50)
-        self.ctr = limit + .004 + .14*s**1.1 if (s := self.severity("Cardiomegaly")) else min(normal, limit - .004)
+        normal, limit = (.505 + n(.035), .55) if self.ap else (.455 + n(.035), .50)
+        self.ctr = limit + .002 + .10*s**1.2 if (s := self.severity("Cardiomegaly")) else min(normal, limit - .002)
         total = self.ctr*self.thorax*.985
         self.heart_right = min(.30*total, .125 + .08*(self.ctr - .45)); self.heart_left = total - self.heart_right
         aorta, wide = self.severity("Enlarged Cardiomediastinum", "aortic enlargement"), self.severity("Enlarged Cardiomediastinum", "mediastinal widening")

@@ -93,7 +93,7 @@ def _linear(n, m):
     w[np.arange(n), i] = 1 - (x - i); w[np.arange(n), i + 1] = x - i
     return w
 
-# %% ../nbs/02b_canvas.ipynb #56846947
+# %% ../nbs/02b_canvas.ipynb #9ed31619
 def curve(points:np.ndarray, # (k, 2) canonical
           n:int # Number of points wanted
          )->np.ndarray: # (n, 2)
@@ -123,7 +123,7 @@ def _strokes(image, axes, radius, density, hollow, along, thinnest):
         k = axes.shape[1]; length, widest = 0., 0.
         for i in range(k - 1): length += np.hypot(axes[s, i + 1, 0] - axes[s, i, 0], axes[s, i + 1, 1] - axes[s, i, 1])
         for i in range(k): widest = max(widest, radius[s, i])
-        steps, across = max(8, int(np.ceil(length*along))), max(2, int(np.ceil(max(widest, thinnest)*3.6)))
+        steps, across = max(8, int(np.ceil(length*along))), max(2, int(np.ceil(max(widest, thinnest)*4)))
         whole = 0.
         for p in range(across): whole += _chord((p + .5)/across*2 - 1, hollow)
         whole = np.pi/4*(1 - .72**2*hollow)*across/whole # few points across a thin tube miss its core
@@ -137,14 +137,14 @@ def _strokes(image, axes, radius, density, hollow, along, thinnest):
                 z = (p + .5)/across*2 - 1
                 _drop(image, x - dy/d*reach*z, y + dx/d*reach*z, mass*_chord(z, hollow))
 
-# %% ../nbs/02b_canvas.ipynb #d28bd0cc
+# %% ../nbs/02b_canvas.ipynb #f640d2e4
 def stroke(canvas:Canvas,
            image:np.ndarray|None, # (h, w) float32 to add to; a new one if None
            axes:np.ndarray, # (s, k, 2) canonical points of s curves
            radius:np.ndarray, # (s, k) canonical, or what broadcasts to it
            density:np.ndarray=1., # (s, k) attenuation per canonical unit, or what broadcasts to it
            hollow:float=0., # 0 solid, 1 an empty core of 72 % of the radius
-           along:float=1.3, # Points per pixel along the axis
+           along:float=2., # Points per pixel along the axis
            thinnest:float=.6 # Pixels: no smaller radius is drawn
           )->np.ndarray: # (h, w) the image
     "Draw tubes by the weight of what the ray meets in them."

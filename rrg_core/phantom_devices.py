@@ -70,7 +70,7 @@ def sternal_wires(a:Anatomy, f:Finding, rng)->list:
 DEVICES = {"endotracheal tube": endotracheal_tube, "nasogastric tube": nasogastric_tube, "central venous line": central_line, "pacemaker": pacemaker,
            "chest tube": chest_tube, "sternal wires": sternal_wires}
 
-# %% ../nbs/02f_devices.ipynb #adc9dbd8
+# %% ../nbs/02f_devices.ipynb #447d3f54
 def _can_place(a, sign): return a.cx + sign*.285*a.sx, a.clavicle + .125
 
 def _can(a, canvas, sign):
@@ -84,9 +84,9 @@ def draw_devices(scan:Scan)->np.ndarray: # (h, w) attenuation
     "Draw the support devices and record their boxes."
     a, canvas = scan.a, scan.canvas; out = np.zeros((canvas.size,)*2, "f4")
     for f in a.scene.of("Support Devices"):
-        shows = .55 + .75*f.severity; outline = []
+        shows = .95 + .75*f.severity; outline = []
         for axis, radius, density, hollow in DEVICES[f.kind](a, f, stream(a.scene.patient, "device", f.key)):
-            stroke(canvas, out, axis[None], radius, density*shows, hollow, along=1.6)
+            stroke(canvas, out, axis[None], radius, density*shows, hollow)
             outline += [axis - radius, axis + radius]
         if f.kind == "pacemaker":
             w, can, corners = _can(a, canvas, 1 if f.side == "left" else -1)

@@ -62,7 +62,7 @@ def _print(rng, ap):
                 boxed=bool(rng.random() < .25), words=("BED", "PORT", "ERECT", "AP", "SUPINE")[int(rng.integers(5))] if word < (.25 if ap else .03) else "",
                 leads=int(rng.integers(2, 6)) if cable < (.6 if ap else .05) else 0)
 
-# %% ../nbs/02g_film.ipynb #f4653fbd
+# %% ../nbs/02g_film.ipynb #04677bed
 def cables(look:Look, a:Anatomy, canvas:Canvas)->np.ndarray|float: # (h, w) attenuation
     "ECG electrodes on the chest, each with a cable that leaves the image."
     if not look.leads: return 0.
@@ -74,7 +74,7 @@ def cables(look:Look, a:Anatomy, canvas:Canvas)->np.ndarray|float: # (h, w) atte
         wires.append(curve([(x, y), (x + rng.normal(0, .03), y + rng.normal(0, .04)), bend, out], 80))
         discs.append(np.array([(x - .001, y), (x + .001, y)])); wires.append(np.linspace((x, y), (x + sign*.03, y + rng.normal(0, .02)), 80))
     thin, weight = rng.uniform(.0014, .0032), rng.uniform(.7, 1.4)
-    return stroke(canvas, stroke(canvas, None, np.array(wires), thin, 24.*weight), np.array(discs), .011, 5.*weight, along=3.)
+    return stroke(canvas, stroke(canvas, None, np.array(wires), thin, 24.*weight), np.array(discs), .011, 5.*weight)
 
 # %% ../nbs/02g_film.ipynb #2ed379e9
 def photograph(

@@ -59,7 +59,7 @@ class Scan:
         if side == "left" and finding.place[1] > .6: inner = max(inner, self.a.heart_left*.75)
         return self.a.cx + sign*(inner + finding.place[0]*max(.02, float(lung.at("lateral", v)) - .03 - inner)), v
 
-# %% ../nbs/02e_findings.ipynb #b6c0b763
+# %% ../nbs/02e_findings.ipynb #adc85146
 def part(canvas:Canvas, x:Air, u:float, v:float, r:float)->tuple: # (rows, columns) within the lung's window
     "The part of a lung's window that is within r of a point."
     rows, columns = canvas.window(u - r, v - r, u + r, v + r); y, z = x.window[0].start, x.window[1].start
@@ -92,10 +92,10 @@ def fibrosis(scan, f, side, s):
 def lesion(scan, f, side, s):
     "Nodule, mass, or calcified nodule."
     x, rng = scan.air[side], scan.rng(f, side); (cx, cy) = centre = scan.centre(f, side)
-    r = .043 + .045*s if f.kind == "mass" else .016 + .024*s if f.kind == "nodule" else .009 + .014*s
+    r = .043 + .045*s if f.kind == "mass" else .018 + .023*s if f.kind == "nodule" else .012 + .014*s
     u, v = scan.canvas.u[x.window] - cx, x.v - cy; angle, p = np.arctan2(v, u), rng.uniform(0, 6.28, 3)
     q = length(u, v)/(r*(1 + .08*np.sin(2*angle + p[0]) + .04*np.sin(3*angle + p[1]) + .02*np.sin(4*angle + p[2])))
-    peak, soft = min(.80, .26 + 7.*r), .38 + .0028/r
+    peak, soft = min(.82, .32 + 7.*r), .38 + .0028/r
     spot = np.clip(step((1 - q)/soft + .5)*.40*peak + np.sqrt(np.clip(1 - q*q, 0, 1))*.62*peak, 0, .9)
     if f.kind == "mass" and s > .35: spot = np.clip(spot + _spicules(scan, x, centre, r, peak, rng)*(1 - spot), 0, .9)
     if f.kind == "calcification": scan.extra[x.window] += spot*(.16 + .25*s)*x.inside
@@ -108,15 +108,15 @@ def _spicules(scan, x, centre, r, peak, rng):
     strands = stroke(scan.canvas, None, axes, np.array([.0020, .0006]), 45.*peak)
     return gaussian_filter(strands[x.window], .0015*scan.canvas.size*scan.canvas.zoom)
 
-# %% ../nbs/02e_findings.ipynb #7f04754c
+# %% ../nbs/02e_findings.ipynb #9f381437
 def edema(scan, f, side, s):
     "Perihilar haze, thicker towards the base; septal lines."
     a, x, rng = scan.a, scan.air[side], scan.rng(f, side); sign = -1 if side == "right" else 1; hx, hy = a.hila[side]
     u = scan.canvas.u[x.window]
     d = length((u - hx - sign*.015)/(.13 + .06*s), (x.v - hy - .045)/(.19 + .07*s))
-    haze = np.exp(-1.15*d*d)*(.05 + .55*s) + .09*s + .10*s*step((x.v - a.carina - .08)/.3)
+    haze = np.exp(-1.15*d*d)*(.02 + .52*s**1.25) + .07*s + .08*s*step((x.v - a.carina - .08)/.3)
     haze = haze*np.clip(1 + .17*fractal(scan.canvas, rng, .05, 4, .8, *x.window), .35, 1.7)*x.inside*step(x.wall/(.05*(1.3 - s)) + .15)
-    if s > .3: scan.extra += _septal_lines(scan, side, sign, s, rng)
+    if s > .4: scan.extra += _septal_lines(scan, side, sign, s, rng)
     haze = np.clip(1 - np.exp(-1.25*np.clip(haze, 0, None)), 0, .86)
     scan.wet(x, haze); scan.mark(f, x.window, haze > min(.22, .5*haze.max()))
 
@@ -167,7 +167,7 @@ def pneumonia(scan, f, side, s):
     m = gaussian_filter(np.clip((1 - free)*(.9 + .2*noise(scan.canvas, rng, .02, *x.window)), 0, .85), .0022*scan.canvas.size)*x.inside
     scan.wet(x, m); scan.mark(f, x.window, m > .10)
 
-# %% ../nbs/02e_findings.ipynb #6f5a368f
+# %% ../nbs/02e_findings.ipynb #87f13e09
 def plate(scan, f, side, s):
     "One to three bands above the diaphragm, thick in the middle."
     a, x, rng = scan.a, scan.air[side], scan.rng(f, side); lung, sign = a.lungs[side], -1 if side == "right" else 1; axes, radii = [], []
@@ -177,9 +177,9 @@ def plate(scan, f, side, s):
         outer = min(float(lung.at("lateral", v)) - .03, inner + rng.uniform(.13, .22)); slope = rng.normal(.10, .16)
         o = inner + (outer - inner)*t
         axes.append(np.stack([a.cx + sign*o, v - slope*(o - inner) - .010*np.sin(np.pi*t)], 1))
-        radii.append((.0045 + .0035*s)*np.sqrt(np.sin(np.pi*np.clip(t, .04, .96)))*(1 + .25*np.sin(t*9 + i)))
+        radii.append((.0055 + .0045*s)*np.sqrt(np.sin(np.pi*np.clip(t, .04, .96)))*(1 + .25*np.sin(t*9 + i)))
     bands = stroke(scan.canvas, None, np.array(axes), np.array(radii), 1.)[x.window]
-    bands = np.clip(gaussian_filter(bands, .0040*scan.canvas.size)/.0055, 0, 1.1)*(.26 + .30*s)
+    bands = np.clip(gaussian_filter(bands, .0040*scan.canvas.size)/.0055, 0, 1.1)*(.36 + .34*s)
     middle = np.vstack(axes).mean(0)
     haze = .20*s*np.exp(-((scan.canvas.u[x.window] - middle[0])/.11)**2 - ((x.v - lung.dome + .02)/.045)**2)
     m = np.clip(bands + haze, 0, .85)*x.inside
@@ -193,7 +193,7 @@ def collapse(scan, f, side, s):
     m = np.clip(m*(.60 + .32*s)*(1 + .06*fractal(scan.canvas, rng, .06, 3, .6, *x.window)), 0, .92)*x.inside
     scan.wet(x, m); scan.mark(f, x.window, m > .3)
 
-# %% ../nbs/02e_findings.ipynb #a51ef269
+# %% ../nbs/02e_findings.ipynb #d1b81bcf
 def effusion(scan, f, side, s):
     "Pleural fluid with a meniscus, or with a level where there is gas on the same side."
     a, x = scan.a, scan.air[side]; lung = a.lungs[side]; w = lung.width; corner = lung.base - .5*lung.lift
@@ -228,18 +228,18 @@ def pneumothorax(scan, f, side, s):
 
 def pleural_scar(scan, f, side, s):
     "Apical cap, thickening of the lateral pleura, or a calcified plaque."
-    a, x, rng = scan.a, scan.air[side], scan.rng(f, side); lung = a.lungs[side]; w = .012 + .022*s; t = noise(scan.canvas, rng, .08, *x.window)
+    a, x, rng = scan.a, scan.air[side], scan.rng(f, side); lung = a.lungs[side]; w = .017 + .027*s; t = noise(scan.canvas, rng, .08, *x.window)
     if f.kind == "apical cap":
-        m = .85*step((1.6*w*(1 + .25*t) - np.minimum(x.wall, x.top))/.006 + .5)*step((lung.apex + .13 - x.v)/.04)
+        m = .93*step((1.6*w*(1 + .25*t) - np.minimum(x.wall, x.top))/.006 + .5)*step((lung.apex + .13 - x.v)/.04)
     elif f.kind == "pleural thickening":
-        m = .85*step((w*(1 + .3*t) - x.wall)/.006 + .5)*step((x.v - a.carina + .02)/.06)*step((lung.base - x.v)/.03)
+        m = .93*step((w*(1 + .3*t) - x.wall)/.006 + .5)*step((x.v - a.carina + .02)/.06)*step((lung.base - x.v)/.03)
     else:
         m = step((.9*w*(1 + .5*t) - x.wall + .004)/.005)*step((x.wall - .006)/.004)*step((x.v - a.carina)/.05)*step((lung.dome - .03 - x.v)/.05)
-        scan.extra[x.window] += m*x.inside*(.10 + .12*s)*(1 + .5*noise(scan.canvas, rng, .012, *x.window)); m = m*.4
+        scan.extra[x.window] += m*x.inside*(.14 + .14*s)*(1 + .5*noise(scan.canvas, rng, .012, *x.window)); m = m*.4
     m = m*x.inside
     scan.wet(x, m); scan.mark(f, x.window, m > .25)
 
-# %% ../nbs/02e_findings.ipynb #598e3125
+# %% ../nbs/02e_findings.ipynb #b761c282
 def from_region(scan, f, side, s):
     "The box of the finding's region."
     scan.put(f, scan.regions.get(f.region))
@@ -250,7 +250,10 @@ def fracture(scan, f, side, s):
     points = rib_break_points(scan.a, f, sign) if f.kind == "rib" else np.array([clavicle_break_point(scan.a, f, sign)])
     if f.kind == "rib":
         x, u = scan.air[side], scan.canvas.u[scan.air[side].window]
-        for px, py in points.tolist(): scan.wet(x, (.22 + .30*s)*x.inside*np.exp(-((u - px)/(.020 + .012*s))**2 - ((x.v - py)/(.030 + .02*s))**2))
+        for px, py in points.tolist(): scan.wet(x, (.34 + .34*s)*x.inside*np.exp(-((u - px)/(.024 + .014*s))**2 - ((x.v - py)/(.034 + .02*s))**2))
+    else: # callus
+        (px, py), w = points[0].tolist(), scan.canvas.window(*(points[0] - .05), *(points[0] + .05))
+        scan.extra[w] += (.10 + .16*s)*np.exp(-(length(scan.canvas.u[w] - px, scan.canvas.v[w] - py)/.017)**2)
     rows, columns = scan.canvas.window(*(points.min(0) - r), *(points.max(0) + r))
     if rows.stop - rows.start > 2 and columns.stop - columns.start > 2:
         scan.put(f, Box(f.observation, float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)))
@@ -260,8 +263,15 @@ RECIPES = {"opacity": opacity, "infiltration": opacity, "fibrosis": fibrosis, "n
            "apical cap": pleural_scar, "pleural plaque": pleural_scar, "enlarged heart": from_region, "aortic enlargement": from_region,
            "mediastinal widening": from_region, "rib": fracture, "clavicle": fracture}
 
+def _everyday_haze(scan, side):
+    "Nobody's lungs are clear of all haze: shallow breath and full vessels, more or less in every patient, look like a little edema."
+    a, x = scan.a, scan.air[side]; h = .30*float(stream(a.scene.patient, "haze").beta(1., 3.)) * (1.3 if a.ap else .8); hx, hy = a.hila[side]
+    d = ((scan.canvas.u[x.window] - hx)/.15)**2 + ((x.v - hy - .05)/.22)**2
+    scan.wet(x, h*(.75*np.exp(-d) + .25*step((x.v - a.carina)/.3))*x.inside)
+
 def draw_findings(scan:Scan)->None:
     "Put every finding but the devices on the scan; the second side of a bilateral one is milder."
+    for side in ("right", "left"): _everyday_haze(scan, side)
     for f in scan.a.scene.findings:
         if f.observation == "Support Devices": continue
         recipe = {"Consolidation": consolidation, "Atelectasis": collapse}[f.observation] if f.kind == "lobar" else RECIPES[f.kind]

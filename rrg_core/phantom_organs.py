@@ -175,7 +175,7 @@ def airway(a:Anatomy, canvas:Canvas)->tuple: # window, air (rows, columns)
         tube = np.maximum(tube, .72*np.sqrt(np.clip(1 - far*far, 0, 1))*(1 - .65*t))
     return w, .62*tube
 
-# %% ../nbs/02d_organs.ipynb #218bff7f
+# %% ../nbs/02d_organs.ipynb #897245d4
 _TRUNKS = np.array([(-84, .0062, .000, -.040, .05), (-66, .0058, .012, -.030, .06), (-40, .0055, .020, -.020, .05), (-18, .0045, .026, -.004, .03),
                     (8, .0050, .026, .006, -.03), (30, .0058, .022, .020, .03), (52, .0072, .016, .034, .03), (70, .0085, .010, .046, 0.),
                     (82, .0070, .002, .052, -.03), (-6, .0062, -.004, .045, .03), (24, .0060, -.004, .060, .02)]) # degrees, radius, start (x, y), curvature
@@ -187,14 +187,14 @@ def vessels(a:Anatomy, canvas:Canvas)->np.ndarray: # (h, w) length of blood alon
     for side in ("right", "left"):
         rng = stream(a.scene.patient, "vessels", side)
         for p, r in (_tree(a, side, rng, edema), _twigs(a, side, rng)): axes.append(p); radii.append(r)
-    return stroke(canvas, None, np.concatenate(axes), np.concatenate(radii)*(1 + .22*edema), 1., thinnest=.45)
+    return stroke(canvas, None, np.concatenate(axes), np.concatenate(radii)*(1 + .15*edema), 1., thinnest=.45)
 
 def _tree(a, side, rng, edema):
     "(s, 8, 2) axes and (s, 8) radii of one lung's branches."
-    sign, lung = (-1 if side == "right" else 1), a.lungs[side]; n = len(_TRUNKS); full = rng.uniform(.88, 1.12)
+    sign, lung = (-1 if side == "right" else 1), a.lungs[side]; n = len(_TRUNKS); full = rng.uniform(.82, 1.28)
     start = np.array(a.hila[side]) + _TRUNKS[:, 2:4]*[sign, 1] + rng.normal(0, .005, (n, 2))
     angle = np.deg2rad(_TRUNKS[:, 0]) + rng.normal(0, .10, n); bend = _TRUNKS[:, 4] + rng.normal(0, .03, n)
-    radius = _TRUNKS[:, 1]*full*rng.uniform(.85, 1.15, n)*np.where(_TRUNKS[:, 0] < 0, 1 + .5*edema, 1.)
+    radius = _TRUNKS[:, 1]*full*rng.uniform(.85, 1.15, n)*np.where(_TRUNKS[:, 0] < 0, 1 + .4*edema, 1.)
     axes, radii = [], []
     for g in range(6):
         n = len(start); length = .060*a.sy*.84**g*rng.uniform(.65, 1.35, n)
