@@ -95,11 +95,12 @@ def test_mimic_prepared_folder_gives_the_same_studies():
 
 
 def test_mimic_reports_in_several_processes():
+    from rrg_core import mimic_cxr # what is defined on this page is not known to another process
     with tempfile.TemporaryDirectory() as d, tempfile.TemporaryDirectory() as z:
         pairs = [("19999901", "59999901"), ("19999901", "59999902"), ("19999903", "59999905"), ("19999903", "59999906")]
         wanted = pd.DataFrame(pairs, columns=["subject_id", "study_id"])
         one = read_reports(fixture(Path(d)), pd.concat([wanted, wanted]))
-        assert list(one) == ["59999901", "59999902", "59999906"] and one == read_reports(fixture(Path(z), zipped=True), wanted, jobs=2)
+        assert list(one) == ["59999901", "59999902", "59999906"] and one == mimic_cxr.read_reports(fixture(Path(z), zipped=True), wanted, jobs=2)
         assert list(load("train", Path(d), say=lambda line: None, stream=True)) == list(load("train", Path(d), say=lambda line: None))
 
 
