@@ -7,13 +7,14 @@ __all__ = ['HEIGHTS', 'OFFSETS', 'lung_profile', 'real_lungs', 'fit_shape', 'sha
            'clavicle_axis', 'ribs', 'broken_ribs', 'rib_break_points', 'clavicle_break_point', 'snapped',
            'phantom_frames']
 
-# %% ../nbs/02c_anatomy.ipynb #54403ea3
+# %% ../nbs/02c_anatomy.ipynb #f5c4e8a2
 import io, re, zipfile
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from PIL import Image as Picture
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import label as components
@@ -82,7 +83,7 @@ def shape_table()->np.ndarray: # (9, 70)
     "The shape model: mean and eight modes."
     return np.loadtxt(Path(__file__).parent/"shapes/lungs.csv", delimiter=",")
 
-# %% ../nbs/02c_anatomy.ipynb #44a0f1d7
+# %% ../nbs/02c_anatomy.ipynb #9ea614be
 _FINE = np.linspace(0, 1, 401)
 
 @cache
@@ -92,6 +93,7 @@ def _border_splines():
     sides, floor = np.r_[0, np.sqrt(HEIGHTS), 1], np.r_[0, OFFSETS[2:], 1.02, 1.25]
     return spline(sides)(_FINE), spline(floor)(1.25*_FINE)
 
+# %% ../nbs/02c_anatomy.ipynb #51af3438
 class Lung:
     "Borders of one lung in the canonical frame; offsets `o` count from the midline outwards."
     def __init__(self,
@@ -132,7 +134,7 @@ class Lung:
         points = np.vstack(out); points[:, 0] = centre + sign*points[:, 0]
         return points
 
-# %% ../nbs/02c_anatomy.ipynb #f80e2ed1
+# %% ../nbs/02c_anatomy.ipynb #23607a78
 class Anatomy:
     "Geometry of one patient in one examination, in the canonical frame."
     def __init__(self, scene:Scene):
@@ -148,49 +150,55 @@ class Anatomy:
         "Highest severity of the findings that match; 0 where none does."
         return max((f.severity for f in self.scene.of(observation) if (kind is None or f.kind == kind) and (side is None or side in f.sides)), default=0.)
 
-    def _lungs(self, rng):
-        z = np.clip(rng.standard_normal(8), -2.2, 2.2); table = shape_table(); p = table[0] + z @ table[1:]
-        stretch = np.exp((p[69] - table[0, 69])/2) * (.95 if self.ap else 1.)
-        h, w = .725*stretch, .824/np.sqrt(stretch)
-        self.sx, self.sy, self.shift = w/.824, h/.69, 0.
-        apex, share = .115 - .25*(h - .725), np.exp(p[66]) / (1 + np.exp(p[66]))
-        lift = dict(right=0., left=0.); push = lambda side: 1 if side == "right" else -1
-        for side in ("right", "left"):
-            if s := self.severity("Atelectasis", "lobar", side): lift[side] += .035 + .05*s; self.shift -= push(side)*(.012 + .03*s)
-            lift[side] += .02*self.severity("Atelectasis", "plate", side)
-            if (s := self.severity("Pleural Effusion", side=side)) > .75: self.shift += push(side)*.06*(s - .6)
-            if (s := self.severity("Pneumothorax", side=side)) > .88: lift[side] -= .05; self.shift += push(side)*.045
-        self.lungs = dict(right=Lung(p[:33], apex - p[67]/2, apex + h - p[68]/2, w*(1 - share), lift["right"]),
-                          left=Lung(p[33:66], apex + p[67]/2, apex + h + p[68]/2, w*share, lift["left"]))
-        self.apex = min(l.apex for l in self.lungs.values()); self.thorax = w
+# %% ../nbs/02c_anatomy.ipynb #2029d75c
+@patch
+def _lungs(self:Anatomy, rng):
+    z = np.clip(rng.standard_normal(8), -2.2, 2.2); table = shape_table(); p = table[0] + z @ table[1:]
+    stretch = np.exp((p[69] - table[0, 69])/2) * (.95 if self.ap else 1.)
+    h, w = .725*stretch, .824/np.sqrt(stretch)
+    self.sx, self.sy, self.shift = w/.824, h/.69, 0.
+    apex, share = .115 - .25*(h - .725), np.exp(p[66]) / (1 + np.exp(p[66]))
+    lift = dict(right=0., left=0.); push = lambda side: 1 if side == "right" else -1
+    for side in ("right", "left"):
+        if s := self.severity("Atelectasis", "lobar", side): lift[side] += .035 + .05*s; self.shift -= push(side)*(.012 + .03*s)
+        lift[side] += .02*self.severity("Atelectasis", "plate", side)
+        if (s := self.severity("Pleural Effusion", side=side)) > .75: self.shift += push(side)*.06*(s - .6)
+        if (s := self.severity("Pneumothorax", side=side)) > .88: lift[side] -= .05; self.shift += push(side)*.045
+    self.lungs = dict(right=Lung(p[:33], apex - p[67]/2, apex + h - p[68]/2, w*(1 - share), lift["right"]),
+                      left=Lung(p[33:66], apex + p[67]/2, apex + h + p[68]/2, w*share, lift["left"]))
+    self.apex = min(l.apex for l in self.lungs.values()); self.thorax = w
 
-    def _mediastinum(self, rng):
-        n = lambda sd: float(np.clip(rng.normal(0, sd), -2.2*sd, 2.2*sd))
-        self.mx = self.cx + self.shift # axis of the mediastinum
-        dome = np.mean([l.dome for l in self.lungs.values()]) + np.mean([l.lift for l in self.lungs.values()])
-        self.carina = self.apex + .385*(dome - self.apex) + .02
-        normal, limit = (.505 + n(.035), .55) if self.ap else (.455 + n(.035), .50)
-        self.ctr = limit + .002 + .10*s**1.2 if (s := self.severity("Cardiomegaly")) else min(normal, limit - .002)
-        total = self.ctr*self.thorax*.985
-        self.heart_right = min(.30*total, .125 + .08*(self.ctr - .45)); self.heart_left = total - self.heart_right
-        aorta, wide = self.severity("Enlarged Cardiomediastinum", "aortic enlargement"), self.severity("Enlarged Cardiomediastinum", "mediastinal widening")
-        self.knob = (.037 + n(.004)) * self.sx * (1.12 + .6*aorta if aorta else 1.)
-        self.svc = (.047 + n(.005)) * self.sx * (1.15 + .8*wide if wide else 1.)
-        self.wide = .008 + .045*wide if wide else 0.
-        self.aorta_drop = n(.008) + .02*max(0, self.scene.age - 60)/30
-        at = lambda side, o: self.lungs[side].at("floor", o)
-        self.heart_bottom = float((at("right", .06) + at("left", .10))/2 + .012)
-        self.hila = dict(right=(float(self.mx - .088*self.sx), float(self.carina + .085*self.sy)), left=(float(self.mx + .098*self.sx), float(self.carina + .062*self.sy)))
-        self.arch = (float(self.mx + .024 + .2*self.knob), float(self.carina - .058 - self.aorta_drop))
+# %% ../nbs/02c_anatomy.ipynb #2be9222a
+@patch
+def _mediastinum(self:Anatomy, rng):
+    n = lambda sd: float(np.clip(rng.normal(0, sd), -2.2*sd, 2.2*sd))
+    self.mx = self.cx + self.shift # axis of the mediastinum
+    dome = np.mean([l.dome for l in self.lungs.values()]) + np.mean([l.lift for l in self.lungs.values()])
+    self.carina = self.apex + .385*(dome - self.apex) + .02
+    normal, limit = (.505 + n(.035), .55) if self.ap else (.455 + n(.035), .50)
+    self.ctr = limit + .002 + .10*s**1.2 if (s := self.severity("Cardiomegaly")) else min(normal, limit - .002)
+    total = self.ctr*self.thorax*.985
+    self.heart_right = min(.30*total, .125 + .08*(self.ctr - .45)); self.heart_left = total - self.heart_right
+    aorta, wide = self.severity("Enlarged Cardiomediastinum", "aortic enlargement"), self.severity("Enlarged Cardiomediastinum", "mediastinal widening")
+    self.knob = (.037 + n(.004)) * self.sx * (1.12 + .6*aorta if aorta else 1.)
+    self.svc = (.047 + n(.005)) * self.sx * (1.15 + .8*wide if wide else 1.)
+    self.wide = .008 + .045*wide if wide else 0.
+    self.aorta_drop = n(.008) + .02*max(0, self.scene.age - 60)/30
+    at = lambda side, o: self.lungs[side].at("floor", o)
+    self.heart_bottom = float((at("right", .06) + at("left", .10))/2 + .012)
+    self.hila = dict(right=(float(self.mx - .088*self.sx), float(self.carina + .085*self.sy)), left=(float(self.mx + .098*self.sx), float(self.carina + .062*self.sy)))
+    self.arch = (float(self.mx + .024 + .2*self.knob), float(self.carina - .058 - self.aorta_drop))
 
-    def _bones(self, rng):
-        n = lambda sd: float(np.clip(rng.normal(0, sd), -2.2*sd, 2.2*sd))
-        self.clavicle, self.clavicle_slope = self.apex + (.027 + n(.018) - (.03 if self.ap else 0)), .02 + n(.012)
-        self.rib_gap, self.rib_width, self.rib_drop = (.0655 + n(.0025))*self.sy, .0112 + n(.0009), (.215 + n(.018))*self.sy
-        self.bone, self.scoliosis, self.turn = 1 + n(.12), n(.006), self.scene.pose.turn
-        self.wall = .034 + abs(n(.028)) # soft tissue outside the ribs
-        self.heavy = float(rng.beta(1.5, 4)) # 0 lean, 1 obese
-        self.arms = rng.random() < (.9 if self.ap else .7)
+# %% ../nbs/02c_anatomy.ipynb #0e70a37e
+@patch
+def _bones(self:Anatomy, rng):
+    n = lambda sd: float(np.clip(rng.normal(0, sd), -2.2*sd, 2.2*sd))
+    self.clavicle, self.clavicle_slope = self.apex + (.027 + n(.018) - (.03 if self.ap else 0)), .02 + n(.012)
+    self.rib_gap, self.rib_width, self.rib_drop = (.0655 + n(.0025))*self.sy, .0112 + n(.0009), (.215 + n(.018))*self.sy
+    self.bone, self.scoliosis, self.turn = 1 + n(.12), n(.006), self.scene.pose.turn
+    self.wall = .034 + abs(n(.028)) # soft tissue outside the ribs
+    self.heavy = float(rng.beta(1.5, 4)) # 0 lean, 1 obese
+    self.arms = rng.random() < (.9 if self.ap else .7)
 
 # %% ../nbs/02c_anatomy.ipynb #6c3f6a63
 def regions(anatomy:Anatomy, canvas:Canvas)->dict: # {name: Box} in pixels, the 29 in order
@@ -253,7 +261,7 @@ def _central_regions(a):
             "right atrium": box(right, c + .14, mx - .005, bottom),
             "abdomen": box(cx - a.lungs["right"].width - .03, min(l.dome for l in a.lungs.values()), cx + a.lungs["left"].width + .03, 1.4)}
 
-# %% ../nbs/02c_anatomy.ipynb #efbcabfe
+# %% ../nbs/02c_anatomy.ipynb #d4e4bec8
 def ribs(a:Anatomy, n:int=96)->tuple: # axes (20, n, 2), radius (20, n), density (20, n); the first ten are the patient's right
     "Ten pairs of ribs; a broken one is stepped and has a gap."
     rng = stream(a.scene.patient, "ribs"); parts = []
@@ -285,6 +293,7 @@ def _ribs(a, lung, sign, jitter, n):
     below = 1 - .82*step((y - lung.at("floor", np.clip(o, 0, lung.width)) - .01)/.03)
     return np.stack([a.cx + sign*o - a.turn*cosine, y], -1), radius, front*below*a.bone
 
+# %% ../nbs/02c_anatomy.ipynb #1d226729
 def _rib_index(finding, n): return int(n*(.40 + .17*finding.place[0]))
 
 def rib_break_points(a:Anatomy, finding, sign:int)->np.ndarray: # (k, 2)

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['step', 'dome', 'length', 'knots', 'bins', 'Canvas', 'curve', 'stroke', 'noise', 'fractal', 'lowpass']
 
-# %% ../nbs/02b_canvas.ipynb #ecae8aa1
+# %% ../nbs/02b_canvas.ipynb #b5ed5edc
 from functools import cache, cached_property
 
 import numpy as np
+from fastcore.basics import patch
 from numba import njit
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
@@ -43,7 +44,7 @@ def bins(z:np.ndarray)->np.ndarray: # Same shape, int32
     "Index into a table for each value."
     return np.minimum(np.maximum((z - _LOW) * (_TABLE / (_HIGH - _LOW)), 0), _TABLE - 1).astype("i4")
 
-# %% ../nbs/02b_canvas.ipynb #0b362331
+# %% ../nbs/02b_canvas.ipynb #b1a5fc90
 class Canvas:
     "Pixels of a square image that look at the canonical frame through a pose."
     def __init__(self, size:int, pose:Pose=Pose()):
@@ -78,12 +79,14 @@ class Canvas:
         "Where canonical points lie in the image."
         return (np.asarray(points) - .5) @ self.matrix.T + self.origin
 
-    def window(self, u0:float, v0:float, u1:float, v1:float)->tuple: # (rows, columns) slices
-        "The pixels that can see a canonical rectangle, with one pixel of margin."
-        corners = self.forward([(u0, v0), (u1, v0), (u0, v1), (u1, v1)]) * self.size
-        (a, b), (c, d) = np.floor(corners.min(0)).astype(int) - 1, np.ceil(corners.max(0)).astype(int) + 1
-        clip = lambda n: int(np.clip(n, 0, self.size))
-        return slice(clip(b), clip(d)), slice(clip(a), clip(c))
+# %% ../nbs/02b_canvas.ipynb #49e7c0dc
+@patch
+def window(self:Canvas, u0:float, v0:float, u1:float, v1:float)->tuple: # (rows, columns) slices
+    "The pixels that can see a canonical rectangle, with one pixel of margin."
+    corners = self.forward([(u0, v0), (u1, v0), (u0, v1), (u1, v1)]) * self.size
+    (a, b), (c, d) = np.floor(corners.min(0)).astype(int) - 1, np.ceil(corners.max(0)).astype(int) + 1
+    clip = lambda n: int(np.clip(n, 0, self.size))
+    return slice(clip(b), clip(d)), slice(clip(a), clip(c))
 
 # %% ../nbs/02b_canvas.ipynb #486ad892
 @cache
@@ -93,7 +96,7 @@ def _linear(n, m):
     w[np.arange(n), i] = 1 - (x - i); w[np.arange(n), i + 1] = x - i
     return w
 
-# %% ../nbs/02b_canvas.ipynb #9ed31619
+# %% ../nbs/02b_canvas.ipynb #4ed1dbcb
 def curve(points:np.ndarray, # (k, 2) canonical
           n:int # Number of points wanted
          )->np.ndarray: # (n, 2)
@@ -116,6 +119,7 @@ def _chord(z, hollow):
     chord = np.sqrt(1 - z*z)
     return chord - hollow*.72*np.sqrt(1 - (z/.72)**2) if hollow > 0 and abs(z) < .72 else chord
 
+# %% ../nbs/02b_canvas.ipynb #ca810485
 @njit(cache=True)
 def _strokes(image, axes, radius, density, hollow, along, thinnest):
     "Add strokes to an image; axes (s, k, 2) in pixels, radius (s, k) in pixels, density (s, k) per pixel."

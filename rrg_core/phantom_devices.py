@@ -14,7 +14,7 @@ from .phantom_canvas import Canvas, curve, step, stroke
 from .phantom_findings import Scan
 from .phantom_scene import Finding, stream
 
-# %% ../nbs/02f_devices.ipynb #115c4397
+# %% ../nbs/02f_devices.ipynb #4d25b314
 def _windpipe(a, v):
     "Axis of the trachea at height v."
     return np.interp(v, [0, .1, a.carina - .06, a.carina], [a.cx, a.cx, (a.cx + a.mx)/2 - .006, a.mx - .002])
@@ -40,6 +40,7 @@ def central_line(a:Anatomy, f:Finding, rng)->list:
     axis = curve([*neck, (x - .004, a.clavicle + .10), (x + .003, c), (x, tip)], 120)
     return [(axis, .0040, 36., .6)]
 
+# %% ../nbs/02f_devices.ipynb #d21fd378
 def pacemaker(a:Anatomy, f:Finding, rng)->list:
     "Leads to the right atrium and ventricle; the can is drawn by `_can`."
     sign = 1 if f.side == "left" else -1; gx, gy = _can_place(a, sign); x, c, k = a.mx - .64*a.svc, a.carina, a.clavicle

@@ -15,7 +15,7 @@ from .phantom_anatomy import Anatomy
 from .phantom_canvas import Canvas, curve, lowpass, stroke
 from .phantom_scene import stream
 
-# %% ../nbs/02g_film.ipynb #b6979620
+# %% ../nbs/02g_film.ipynb #c4d90cbf
 @dataclass(frozen=True)
 class Look:
     "How one radiograph is taken, processed and printed."
@@ -37,6 +37,7 @@ class Look:
     words: str = "" # Burnt-in text
     leads: int = 0 # ECG electrodes with their cables
 
+# %% ../nbs/02g_film.ipynb #648ddace
 def sample_look(
     rng:np.random.Generator, # Of the examination, never of the findings
     view:str="PA",

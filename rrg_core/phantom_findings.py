@@ -59,7 +59,7 @@ class Scan:
         if side == "left" and finding.place[1] > .6: inner = max(inner, self.a.heart_left*.75)
         return self.a.cx + sign*(inner + finding.place[0]*max(.02, float(lung.at("lateral", v)) - .03 - inner)), v
 
-# %% ../nbs/02e_findings.ipynb #adc85146
+# %% ../nbs/02e_findings.ipynb #58a1d557
 def part(canvas:Canvas, x:Air, u:float, v:float, r:float)->tuple: # (rows, columns) within the lung's window
     "The part of a lung's window that is within r of a point."
     rows, columns = canvas.window(u - r, v - r, u + r, v + r); y, z = x.window[0].start, x.window[1].start
@@ -81,6 +81,7 @@ def opacity(scan, f, side, s):
     patch = patch*(.20 + .36*s)*texture*x.inside
     scan.wet(x, patch); scan.mark(f, x.window, patch > .10)
 
+# %% ../nbs/02e_findings.ipynb #2362da8c
 def fibrosis(scan, f, side, s):
     "A net of fine lines: where smooth noise crosses zero."
     x, rng = scan.air[side], scan.rng(f, side); r = .09 + .06*s
@@ -101,6 +102,7 @@ def lesion(scan, f, side, s):
     if f.kind == "calcification": scan.extra[x.window] += spot*(.16 + .25*s)*x.inside
     scan.wet(x, spot*x.inside); scan.mark(f, x.window, spot*x.inside > .22*peak)
 
+# %% ../nbs/02e_findings.ipynb #932ecf12
 def _spicules(scan, x, centre, r, peak, rng):
     t = rng.uniform(0, 6.28, int(12 + r*160)); d = np.stack([np.cos(t), np.sin(t)], -1)
     reach = r*(1.1 + .5*rng.random(len(t)))
@@ -108,7 +110,7 @@ def _spicules(scan, x, centre, r, peak, rng):
     strands = stroke(scan.canvas, None, axes, np.array([.0020, .0006]), 45.*peak)
     return gaussian_filter(strands[x.window], .0015*scan.canvas.size*scan.canvas.zoom)
 
-# %% ../nbs/02e_findings.ipynb #9f381437
+# %% ../nbs/02e_findings.ipynb #f0c22998
 def edema(scan, f, side, s):
     "Perihilar haze, thicker towards the base; septal lines."
     a, x, rng = scan.a, scan.air[side], scan.rng(f, side); sign = -1 if side == "right" else 1; hx, hy = a.hila[side]
@@ -125,6 +127,7 @@ def _septal_lines(scan, side, sign, s, rng):
     ends = np.stack([scan.a.cx + sign*(o - rng.uniform(.022, .040, len(v))), v + rng.normal(0, .003, len(v))], 1)
     return stroke(scan.canvas, None, np.stack([np.stack([scan.a.cx + sign*o, v], 1), ends], 1), .0012, 14.)
 
+# %% ../nbs/02e_findings.ipynb #59c1f47d
 def consolidation(scan, f, side, s):
     "Part of a lobe up to all of it, with air bronchograms."
     a, x, rng = scan.a, scan.air[side], scan.rng(f, side); lung = a.lungs[side]; u, v = scan.canvas.u[x.window], x.v
@@ -155,6 +158,7 @@ def _bronchogram(scan, x, side, direction, rng):
     lines = stroke(scan.canvas, None, np.array(axes), np.array(radii), 1.)[x.window]
     return np.clip(gaussian_filter(lines, .0018*scan.canvas.size)/.006, 0, 1)
 
+# %% ../nbs/02e_findings.ipynb #f21a5a5d
 def pneumonia(scan, f, side, s):
     "Many small soft spots around one place."
     x, rng = scan.air[side], scan.rng(f, side); cx, cy = scan.centre(f, side); free = np.ones_like(x.v)
@@ -193,7 +197,7 @@ def collapse(scan, f, side, s):
     m = np.clip(m*(.60 + .32*s)*(1 + .06*fractal(scan.canvas, rng, .06, 3, .6, *x.window)), 0, .92)*x.inside
     scan.wet(x, m); scan.mark(f, x.window, m > .3)
 
-# %% ../nbs/02e_findings.ipynb #d1b81bcf
+# %% ../nbs/02e_findings.ipynb #c90de701
 def effusion(scan, f, side, s):
     "Pleural fluid with a meniscus, or with a level where there is gas on the same side."
     a, x = scan.a, scan.air[side]; lung = a.lungs[side]; w = lung.width; corner = lung.base - .5*lung.lift
@@ -210,6 +214,7 @@ def effusion(scan, f, side, s):
     scan.wet(x, pool, "pleural"); scan.mark(f, x.window, pool*(x.inside + x.recess) > .35)
     scan.extra[x.window] += .05*s*step((x.v - level)/.05)*step(x.wall/.02 + .5)*(x.hilar > -.02)*step((lung.base + .04 - x.v)/.05)
 
+# %% ../nbs/02e_findings.ipynb #4ad01af3
 def pneumothorax(scan, f, side, s):
     "Gas between lung and wall; under tension (severity above .88) the lung is a small ellipse at the hilum."
     a, x = scan.a, scan.air[side]; lung, canvas = a.lungs[side], scan.canvas; tension = s > .88
@@ -226,6 +231,7 @@ def pneumothorax(scan, f, side, s):
     scan.extra[x.window] += .045*np.exp(-((d - .001)/.0024)**2)*x.inside*(1 - low)*(x.v > tip - .004)*(x.hilar > .008)
     scan.wet(x, (.02 + .20*s*s + .28*tension)*(1 - gone)*x.inside); scan.mark(f, x.window, gone > .5)
 
+# %% ../nbs/02e_findings.ipynb #7f09f24c
 def pleural_scar(scan, f, side, s):
     "Apical cap, thickening of the lateral pleura, or a calcified plaque."
     a, x, rng = scan.a, scan.air[side], scan.rng(f, side); lung = a.lungs[side]; w = .017 + .027*s; t = noise(scan.canvas, rng, .08, *x.window)
@@ -239,7 +245,7 @@ def pleural_scar(scan, f, side, s):
     m = m*x.inside
     scan.wet(x, m); scan.mark(f, x.window, m > .25)
 
-# %% ../nbs/02e_findings.ipynb #b761c282
+# %% ../nbs/02e_findings.ipynb #a24a3a83
 def from_region(scan, f, side, s):
     "The box of the finding's region."
     scan.put(f, scan.regions.get(f.region))
@@ -258,6 +264,7 @@ def fracture(scan, f, side, s):
     if rows.stop - rows.start > 2 and columns.stop - columns.start > 2:
         scan.put(f, Box(f.observation, float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)))
 
+# %% ../nbs/02e_findings.ipynb #4727bdaf
 RECIPES = {"opacity": opacity, "infiltration": opacity, "fibrosis": fibrosis, "nodule": lesion, "mass": lesion, "calcification": lesion, "edema": edema,
            "bronchopneumonia": pneumonia, "plate": plate, "effusion": effusion, "pneumothorax": pneumothorax, "pleural thickening": pleural_scar,
            "apical cap": pleural_scar, "pleural plaque": pleural_scar, "enlarged heart": from_region, "aortic enlargement": from_region,

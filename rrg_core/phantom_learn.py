@@ -71,7 +71,7 @@ class BoxRegressor(nn.Module):
             edges.append((head(profile).softmax(-1)*places).sum(-1).view(len(x), self.boxes, 2)) # (b, boxes, 2)
         return torch.stack([edges[0][..., 0], edges[1][..., 0], edges[0][..., 1], edges[1][..., 1]], -1)
 
-# %% ../nbs/02i_learn.ipynb #a44c026e
+# %% ../nbs/02i_learn.ipynb #b313637b
 def augmented(x:torch.Tensor, # (b, 1, h, w)
               boxes:torch.Tensor, # (b, k, 4) fractions
               rng:np.random.Generator
@@ -91,6 +91,7 @@ def augmented(x:torch.Tensor, # (b, 1, h, w)
     out = out + F.interpolate(smooth, size=x.shape[2:], mode="bicubic", align_corners=False)
     return out + .08*torch.tensor(rng.standard_normal(out.shape), dtype=torch.float32)*draw(0, 1.5).view(-1, 1, 1, 1), boxes
 
+# %% ../nbs/02i_learn.ipynb #ff1895c3
 def train_boxes(images:np.ndarray, # (n, h, w) uint8 phantoms
                 boxes:np.ndarray, # (n, 2, 4) fractions
                 epochs:int=10, seed:int=0, batch:int=32, rate:float=2e-3, say=None # Called with one line per epoch
@@ -166,7 +167,7 @@ def transfer_table(predicted:np.ndarray, truth:np.ndarray, # (n, 2, 4)
     low, high = np.percentile(draws, [2.5, 97.5], axis=0)
     return pd.DataFrame(dict(what=["network trained on phantoms", "mean box of the other films", "gain"], IoU=scores.mean(0), low=low, high=high, films=n, patients=len(groups)))
 
-# %% ../nbs/02i_learn.ipynb #91f0c0a3
+# %% ../nbs/02i_learn.ipynb #ff57028d
 class Looker(nn.Module):
     "A small convolutional network for labels."
     def __init__(self, classes:int=13, width:int=16):
@@ -186,6 +187,7 @@ def _standard(images): # (n, h, w) uint8 -> (n, 1, h, w) zero mean, unit varianc
     x = torch.tensor(images, dtype=torch.float32)[:, None]
     return (x - x.mean((2, 3), keepdim=True))/(x.std((2, 3), keepdim=True) + 1)
 
+# %% ../nbs/02i_learn.ipynb #833a086e
 def train_labels(images:np.ndarray, # (n, h, w) uint8
                  labels:np.ndarray, # (n, classes) 0 or 1
                  epochs:int=8, seed:int=0, batch:int=32, rate:float=3e-3, say=None

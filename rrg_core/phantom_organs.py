@@ -42,7 +42,7 @@ def body(a:Anatomy, canvas:Canvas # The coarse one
     dome_level = a.lungs["right"].dome + a.lungs["right"].lift
     return t * (1 + (.10 + .12*a.heavy)*_table(lambda y: step((y - dome_level - .02)/.22))[iv])
 
-# %% ../nbs/02d_organs.ipynb #a6a5000e
+# %% ../nbs/02d_organs.ipynb #d47cf82c
 def soft_parts(a:Anatomy, canvas:Canvas # The coarse one
               )->np.ndarray: # (h, w) added attenuation, negative for gas
     "Breasts, liver, gas below the diaphragm, shoulder bones."
@@ -71,6 +71,7 @@ def _gas(a, canvas, rng):
         out = out - rng.uniform(.06, .14)*step((1.1 - d)/.5)
     return out
 
+# %% ../nbs/02d_organs.ipynb #349d4fec
 def _shoulders(a, canvas, rng):
     "Shoulder blades (moved inwards on bedside films) and upper arms."
     o, v = abs(canvas.u - a.cx)/a.sx, canvas.v; inward = (-.060 if a.ap else 0.) + rng.normal(0, .012)
@@ -175,7 +176,7 @@ def airway(a:Anatomy, canvas:Canvas)->tuple: # window, air (rows, columns)
         tube = np.maximum(tube, .72*np.sqrt(np.clip(1 - far*far, 0, 1))*(1 - .65*t))
     return w, .62*tube
 
-# %% ../nbs/02d_organs.ipynb #897245d4
+# %% ../nbs/02d_organs.ipynb #b9b001cb
 _TRUNKS = np.array([(-84, .0062, .000, -.040, .05), (-66, .0058, .012, -.030, .06), (-40, .0055, .020, -.020, .05), (-18, .0045, .026, -.004, .03),
                     (8, .0050, .026, .006, -.03), (30, .0058, .022, .020, .03), (52, .0072, .016, .034, .03), (70, .0085, .010, .046, 0.),
                     (82, .0070, .002, .052, -.03), (-6, .0062, -.004, .045, .03), (24, .0060, -.004, .060, .02)]) # degrees, radius, start (x, y), curvature
@@ -213,6 +214,7 @@ def _tree(a, side, rng, edema):
         bend = rng.normal(0, .04, len(start))
     return np.concatenate(axes), np.concatenate(radii)
 
+# %% ../nbs/02d_organs.ipynb #f043f89f
 def _twigs(a, side, rng, n=110):
     "Short vessels of the periphery."
     sign, lung = (-1 if side == "right" else 1), a.lungs[side]
