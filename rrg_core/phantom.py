@@ -95,7 +95,7 @@ def as_study(phantom:Phantom,
     return Study(name, f"phantom-{site}-patient-{scene.patient}", "phantom", split, [Image(f"{name}-frontal", size, size, scene.view, pixels=phantom.image)], report,
                  labels_at(site, scene), phantom.regions, [b for f in scene.findings for b in f.boxes], sentences, site, meta)
 
-# %% ../nbs/02_phantom.ipynb #166568d2
+# %% ../nbs/02_phantom.ipynb #3c58135c
 def seeds(split:str, n:int, site:str="hospital")->range:
     "The examinations of a split at a site. `ValueError` for an unknown split or site, or more than 100,000."
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -107,7 +107,7 @@ def seeds(split:str, n:int, site:str="hospital")->range:
 def code_hash()->str: # 16 hexadecimal digits
     "Hash of everything that determines a phantom and its report."
     folder = Path(sys.modules["rrg_core.phantom_scene"].__file__).parent
-    files = sorted(f for p in ("phantom*.py", "study.py", "shapes/*", "phantom_grammar/*") for f in folder.glob(p) if f.is_file() and f.name not in ("phantom_learn.py",))
+    files = sorted(f for p in ("phantom*.py", "study.py", "shapes/*", "phantom_grammar/*") for f in folder.glob(p) if f.is_file() and f.name not in ("phantom_learn.py", "phantom_errors.py", "phantom_statistics.py", "learnability.csv", "borders.csv", "transfer.csv", "real_films.csv"))
     h = sha256()
     for f in files: h.update(f.name.encode() + b"\0" + f.read_bytes())
     return h.hexdigest()[:16]
