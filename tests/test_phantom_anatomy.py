@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from PIL import Image as Picture
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import label as components

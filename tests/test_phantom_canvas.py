@@ -1,6 +1,7 @@
 """Exported from nbs/02b_canvas.ipynb: edit it there, then run `nbdev-export`."""
 from functools import cache, cached_property
 import numpy as np
+from fastcore.basics import patch
 from numba import njit
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
