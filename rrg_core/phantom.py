@@ -6,7 +6,7 @@
 __all__ = ['attenuation', 'Phantom', 'render', 'as_study', 'seeds', 'code_hash', 'cache_folder', 'load', 'texture', 'real_ranges',
            'transfer', 'snapshot']
 
-# %% ../nbs/02_phantom.ipynb #d035454e
+# %% ../nbs/02_phantom.ipynb #94c1a4f5
 import os, sys
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -26,7 +26,8 @@ from .phantom_organs import airway, body, mediastinum, skeleton, soft_parts, ves
 from .phantom_scene import Finding, Scene, sample_scene, stream
 from .phantom_sites import classes_at, labels_at, report_at, scene_at, site as site_named
 from .profiles import profile as load_profile, repo_root
-from .study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Studies, Study
+from .storage import Studies
+from .study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Study
 
 # %% ../nbs/02_phantom.ipynb #3e99a07a
 _DEPTH = .61 # Attenuation of the tissue that the thickest air replaces

@@ -18,6 +18,11 @@ def test_data_lists_every_source():
     with pytest.raises(CourseError, match="unknown source 'mimic'"): CliRunner().invoke(app, ["data", "mimic"], catch_exceptions=False)
 
 
+def test_transfer_wants_folders():
+    with pytest.raises(CourseError, match="nowhere is not a folder"): CliRunner().invoke(app, ["phantom", "transfer", "nowhere", "nowhere"], catch_exceptions=False)
+    assert "leave-one-out" in CliRunner().invoke(app, ["phantom", "transfer", "--help"]).output
+
+
 def test_an_error_is_one_line():
     with pytest.raises(SystemExit) as stopped: main(["regenerate", "nowhere", "--dry-run"])
     assert stopped.value.code == 1

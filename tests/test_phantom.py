@@ -16,7 +16,8 @@ from rrg_core.phantom_organs import airway, body, mediastinum, skeleton, soft_pa
 from rrg_core.phantom_scene import Finding, Scene, sample_scene, stream
 from rrg_core.phantom_sites import classes_at, labels_at, report_at, scene_at, site as site_named
 from rrg_core.profiles import profile as load_profile, repo_root
-from rrg_core.study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Studies, Study
+from rrg_core.storage import Studies
+from rrg_core.study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Study
 import time, pytest, tempfile, numpy as np, pandas as pd, matplotlib.pyplot as plt
 from dataclasses import replace
 from PIL import Image as Picture, ImageDraw
@@ -25,7 +26,10 @@ from rrg_core.artifacts import Chapter, explore
 from rrg_core.phantom_anatomy import Anatomy, phantom_frames, real_lungs
 from rrg_core.phantom_canvas import Canvas
 from rrg_core.phantom_film import Look
+from rrg_core.phantom_errors import error_table
 from rrg_core.phantom_scene import FINDINGS, KINDS, Finding, Scene, chexpert_frontals, place_statistics, sample_scene
+from rrg_core.phantom_sites import class_table, site_table
+from rrg_core.phantom_statistics import grammar_tables
 from rrg_core.study import OBSERVATIONS, REGIONS
 from rrg_core.phantom import *
 
