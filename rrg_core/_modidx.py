@@ -142,6 +142,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'rrg_core.house._nbdev': ('house.html#_nbdev', 'rrg_core/house.py'),
                                 'rrg_core.house._title': ('house.html#_title', 'rrg_core/house.py'),
                                 'rrg_core.house.chapter_map': ('house.html#chapter_map', 'rrg_core/house.py'),
+                                'rrg_core.house.lighten': ('house.html#lighten', 'rrg_core/house.py'),
+                                'rrg_core.house.lighter': ('house.html#lighter', 'rrg_core/house.py'),
                                 'rrg_core.house.notebooks': ('house.html#notebooks', 'rrg_core/house.py'),
                                 'rrg_core.house.orphans': ('house.html#orphans', 'rrg_core/house.py'),
                                 'rrg_core.house.readme': ('house.html#readme', 'rrg_core/house.py'),

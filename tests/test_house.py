@@ -1,11 +1,13 @@
 """Exported from nbs/98_house.ipynb: edit it there, then run `nbdev-export`."""
-import json, os, re, shutil, subprocess, sys, tempfile
+import io, json, os, re, shutil, subprocess, sys, tempfile
+from base64 import b64decode, b64encode
 from pathlib import Path
 import nbformat
+from PIL import Image as Picture
 from rrg_core.files import atomic
 from rrg_core.pages import strip_widgets
 from rrg_core.profiles import CourseError, chapters, repo_root
-import pytest
+import numpy as np, pytest
 from rrg_core.house import *
 
 
@@ -32,6 +34,14 @@ def test_readme_turns_links_and_hides_cells():
         text = readme(d)
         assert "[a](nbs/01_a.ipynb) ![](figures/a/b.svg) [w](https://x.y/z.ipynb)" in text and text.endswith("| map |\n")
         assert "hidden" not in text and "chapter_map" not in text
+
+
+def test_lighter_pictures_keep_their_shape():
+    noise = np.random.default_rng(0).integers(0, 255, (1000, 4000), dtype=np.uint8)
+    big = io.BytesIO(); Picture.fromarray(noise).convert("RGB").save(big, "png")
+    small = lighter(big.getvalue())
+    assert len(small) < len(big.getvalue())/3 and Picture.open(io.BytesIO(small)).size == (1549, 387)
+    assert lighter(small) == small # nothing to gain twice
 
 
 def test_take_outputs_skips_cells_that_changed():
