@@ -41,7 +41,7 @@ class CheXbertModel(nn.Module):
 SOURCE = "chexbert.pth from StanfordAIMI/RRG_scorers on the Hugging Face hub, and config.json with vocab.txt of bert-base-uncased"
 _UNUSED = ("bert.pooler.", "bert.embeddings.position_ids")
 
-def _missing(path, what): # The one clear line of design §7
+def _missing(path, what): # One clear line, whatever is missing
     return CourseError(f"CheXbert: {what} {path} does not exist. It needs {SOURCE}; put them into a folder named by RRG_ROOT_CHEXBERT. "
                        "Until then the labeler 'rules' stands in: its labels are not CheXbert's")
 

@@ -85,7 +85,9 @@ def test_spread_and_swaps_by_hand():
 def test_published_protocols_are_known():
     frame = published_protocols()
     assert set(frame.protocol) - {"none"} <= set(PROTOCOLS) and set(frame.confidence) == {"stated", "inferred", "unknown"} and set(frame.paper) == set(PAPERS.values())
-    assert (frame.lowest <= frame.highest).all() and frame.source.str.contains("-facts §").all()
+    assert (frame.lowest <= frame.highest).all() and frame.source.str.contains(r"§|Table|\.py").all()
+    assert (frame.source.str.contains("our inference") == (frame.confidence == "inferred")).all()
+    assert (frame.source.str.contains("the paper does not say") == (frame.confidence == "unknown")).all()
     fita = frame[(frame.paper == "FITA") & (frame.rows == "FITA") & (frame.metric == "CE-F1")].iloc[0]
     assert (fita.lowest, fita.highest, fita.protocol) == (.326, .326, "fita")
     chex = frame[(frame.metric == "Ex-F1-14")].set_index("protocol").lowest.to_dict()

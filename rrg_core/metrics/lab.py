@@ -229,7 +229,7 @@ class Published(NamedTuple):
     means: str # The protocol in words
     evidence: str
     confidence: str # "stated", "inferred" or "unknown"
-    source: str # Fact file and section
+    source: str # Paper, repository and file, or issue; what is only ours says "our inference"
 
 def _named(*names): return lambda row: row.iloc[0] in names
 
@@ -237,53 +237,62 @@ def _all(row): return True
 
 _CE, _FITA_TEXT = ("CE-precision", "CE-recall", "CE-F1"), ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L")
 _R2GEN_TEXT = "words of the cleaned, lower-cased, cut and <unk>-ed reference; 100 tokens"
+_RGRG, _PROMPTMRG = "RGRG, src/full_model/evaluate_full_model/evaluate_language_model.py", "PromptMRG, modules/metrics_clinical.py"
 
 # %% ../../nbs/05h_lab.ipynb #7a3d28c1
 FITA_ROWS = (
     Published("fita_table1", "all but RGRG and PromptMRG", lambda r: r.external_annotations == "no", _FITA_TEXT, "fita", _R2GEN_TEXT,
-              "'as R2Gen' in the paper; the words are those of R2Gen's code", "stated", "fita-facts §10.1"),
+              "the paper names COCO's protocol and follows R2Gen and KiUT; the words are those of R2Gen's code", "stated",
+              "FITA §4.1; R2Gen, modules/metrics.py, modules/trainer.py"),
     Published("fita_table1", "R2Gen, R2GenCMN", _named("R2Gen", "R2GenCMN"), _CE, "r2gen", "CheXpert labeler, 14, macro, uncertain as negative",
-              "R2Gen's script prints macro and micro; the printed triple is not reproduced by its weights under either", "inferred", "metrics-facts §2.5"),
+              "R2Gen's script prints macro and micro; the printed triple is not reproduced by its weights under either", "inferred",
+              "R2Gen, compute_ce.py; zhjohnchan/R2Gen issue 8; zhjohnchan/R2GenCMN issue 7; average: our inference"),
     Published("fita_table1", "KiUT, METransformer, Contrastive Attention", _named("KiUT", "METransformer", "Contrastive Attention"), _CE, "none",
               "class average, labeler not said",
-              "quoted beside R2Gen's row; no average stated", "unknown", "metrics-facts §2.5"),
+              "quoted beside R2Gen's row; no average stated", "unknown", "FITA Table 1; the paper does not say"),
     Published("fita_table1", "FITA", _named("FITA"), _CE, "fita", "CheXbert, 14, macro, uncertain as negative",
-              "F1 .326 lies .016 below the harmonic mean of P and R, too far for micro", "inferred", "fita-facts §10.2"),
+              "F1 .326 lies .016 below the harmonic mean of P and R, too far for micro", "inferred", "FITA §4.1, Table 1; average: our inference"),
     Published("fita_table1", "RGRG", _named("RGRG"), _CE, "lm-rrg", "CheXbert, 14, example, uncertain as negative; Chest ImaGenome's split",
-              "RGRG's code; another split than its neighbours", "stated", "fita-facts §10.3"),
+              "RGRG's code; another split than its neighbours", "stated", f"{_RGRG}; split: FITA §4.2"),
     Published("fita_table1", "PromptMRG", _named("PromptMRG"), _CE, "fita", "as FITA: re-scored, .379 where PromptMRG printed .476 (example)",
-              "differs from PromptMRG's own example-based .501/.509/.476", "inferred", "fita-facts §10.3"),
+              "differs from PromptMRG's own example-based .501/.509/.476", "inferred",
+              f"FITA Table 1, note †; LM-RRG Table 1; {_PROMPTMRG}; average: our inference"),
     Published("fita_table2", "all", _all, _CE, "fita", "CheXbert, 14, macro, uncertain as negative",
-              "baseline re-measured: .262 here, .321 for KiUT in Table 1 with the same text scores", "inferred", "fita-facts §10.3"))
+              "baseline re-measured: .262 here, .321 for KiUT in Table 1 with the same text scores", "inferred", "FITA §4.2, Tables 1 and 2; average: our inference"))
 
 # %% ../../nbs/05h_lab.ipynb #b4c1b94b
 DCRRG_ROWS = (
     Published("dcrrg_table1", "all", _all, ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr"), "dcrrg", _R2GEN_TEXT + "; CIDEr times 10",
-              "data 'as R2Gen'; a CIDEr of .28 is after the factor 10", "inferred", "dcrrg-facts §7.4"),
+              "data pre-processed as R2Gen's; a CIDEr of .28 is after the factor 10", "inferred",
+              "DCRRG §4.1, §4.3; R2Gen, pycocoevalcap/cider/cider_scorer.py; text: our inference"),
     Published("dcrrg_table1", "R2Gen", _named("R2Gen"), _CE, "r2gen",
-              "CheXpert labeler, 14, macro, uncertain as negative", "quoted", "inferred", "metrics-facts §2.5"),
-    Published("dcrrg_table1", "DCL", _named("DCL"), _CE, "none", "not said", "quoted", "unknown", "dcrrg-facts §7.4"),
+              "CheXpert labeler, 14, macro, uncertain as negative", "quoted", "inferred", "DCRRG §4.4.1; R2Gen, compute_ce.py; average: our inference"),
+    Published("dcrrg_table1", "DCL", _named("DCL"), _CE, "none", "not said", "quoted", "unknown", "DCRRG §4.4.1; the paper does not say"),
     Published("dcrrg_table1", "DCRRG, w/o balancing, w/ CheXpert", lambda r: str(r.iloc[0]).startswith("DCRRG"), _CE, "dcrrg",
-              "CheXpert labeler, 14, micro, uncertain dropped or negative", "labeler stated; F1 close to the harmonic mean, as micro; .460/.314/.376 fits no average", "inferred", "dcrrg-facts §7.4"),
-    Published("dcrrg_table4", "all", _all, ("CE-precision", "CE-F1"), "dcrrg", "as its Table 1", "same models", "inferred", "dcrrg-facts §7.4"))
+              "CheXpert labeler, 14, micro, uncertain dropped or negative", "labeler stated; F1 close to the harmonic mean, as micro; .460/.314/.376 fits no average", "inferred",
+              "DCRRG §3.1, §4.3, Table 1; average: our inference"),
+    Published("dcrrg_table4", "all", _all, ("CE-precision", "CE-F1"), "dcrrg", "as its Table 1", "same models", "inferred", "DCRRG Tables 1 and 4; average: our inference"))
 LM_RRG_ROWS = (
     Published("lm_rrg_table1", "all", _all, ("BLEU-4", "METEOR", "ROUGE-L"), "lm-rrg",
-              _R2GEN_TEXT, "rows quoted from that line of work; own text form not said", "inferred", "lm-rrg-facts §8"),
+              _R2GEN_TEXT, "rows quoted from that line of work; own text form not said", "inferred", "LM-RRG §3.1, Table 1; text: our inference"),
     Published("lm_rrg_table1", "R2Gen", _named("R2Gen"), _CE, "r2gen",
-              "CheXpert labeler, 14, macro, uncertain as negative", "quoted", "inferred", "lm-rrg-facts §8"),
-    Published("lm_rrg_table1", "WCL", _named("WCL"), _CE, "none", "CheXpert labeler, 14, macro, uncertain as positive", "WCL's code", "stated", "fita-facts §10.2"),
+              "CheXpert labeler, 14, macro, uncertain as negative", "quoted", "inferred", "LM-RRG Table 1; R2Gen, compute_ce.py; average: our inference"),
+    Published("lm_rrg_table1", "WCL", _named("WCL"), _CE, "none", "CheXpert labeler, 14, macro, uncertain as positive", "WCL's code", "stated",
+              "WCL, chexpert-labeler/calculate_metric.py"),
     Published("lm_rrg_table1", "RGRG, PromptMRG", _named("RGRG", "PromptMRG"), _CE, "lm-rrg",
-              "CheXbert, 14, example, uncertain as negative", "both codes", "stated", "metrics-facts §2.5"),
+              "CheXbert, 14, example, uncertain as negative", "both codes", "stated", f"{_RGRG}; {_PROMPTMRG}"),
     Published("lm_rrg_table1", "LM-RRG", _named("LM-RRG"), _CE, "lm-rrg",
-              "CheXbert, 14, example, uncertain as negative", ".500/.500/.484 beside PromptMRG's .501/.509/.476", "inferred", "lm-rrg-facts §8"),
+              "CheXbert, 14, example, uncertain as negative", ".500/.500/.484 beside PromptMRG's .501/.509/.476", "inferred", "LM-RRG Table 1; average: our inference"),
     Published("lm_rrg_table1", "R2Gen, WCL, LM-RRG", _named("R2Gen", "WCL", "LM-RRG"), ("RadCliQ",), "none",
               "RadCliQ v1, lower is better; quoted rows come from another evaluation",
-              "v1 reproduces 1.552 and 1.511 from the published components, v0 gives about 4", "inferred", "lm-rrg-facts §6"),
+              "v1 reproduces 1.552 and 1.511 from the published components, v0 gives about 4", "inferred",
+              "LM-RRG Table 1; CXR-Report-Metric, CXRMetric/run_eval.py; components from memory of Yu et al., Patterns 2023; version: our inference"),
     Published("lm_rrg_table2", "all but PromptMRG", lambda r: r.iloc[0] != "PromptMRG", ("BLEU-4", "METEOR", "ROUGE-L"), "r2gen-iu",
-              "R2Gen's IU split and text; 60 tokens", "quoted rows", "inferred", "lm-rrg-facts §8"),
+              "R2Gen's IU split and text; 60 tokens", "quoted rows", "inferred", "LM-RRG §3.1, Table 2; R2Gen, train_iu_xray.sh; split and text: our inference"),
     Published("lm_rrg_table2", "PromptMRG", _named("PromptMRG"), ("BLEU-4", "METEOR", "ROUGE-L"), "none",
-              "trained on MIMIC-CXR, IU X-Ray as a test set only", "PromptMRG's code", "stated", "lm-rrg-facts §8"),
-    Published("lm_rrg_table3", "all", _all, _CE, "lm-rrg", "as its Table 1", "the full model has .496/.495 here, .500/.500 there", "inferred", "lm-rrg-facts §8"))
+              "trained on MIMIC-CXR, IU X-Ray as a test set only", "PromptMRG's code", "stated", "PromptMRG, dataset/medical_dataset.py"),
+    Published("lm_rrg_table3", "all", _all, _CE, "lm-rrg", "as its Table 1", "the full model has .496/.495 here, .500/.500 there", "inferred",
+              "LM-RRG Tables 1 and 3; average: our inference"))
 
 # %% ../../nbs/05h_lab.ipynb #6f0ba9db
 def _chex(name): return lambda row: row.task == "RG" and row.metric == name
@@ -291,7 +300,8 @@ def _chex(name): return lambda row: row.task == "RG" and row.metric == name
 def _columns(sign, average): return tuple(f"{sign}_{average}_F1-{k}" for k in (14, 5))
 
 CHEX_ROWS = tuple(
-    Published("chex_table2", f"report generation, {name}, ChEX", _chex(name), ("ChEX",), protocol, means, evidence, "stated", "chex-facts §12")
+    Published("chex_table2", f"report generation, {name}, ChEX", _chex(name), ("ChEX",), protocol, means, evidence, "stated",
+              "ChEX Tables 1 and 2; code: src/metrics/textgen_metrics.py, src/model/eval/report_generation.py")
     for name, protocol, means, evidence in (
         ("Mic-F1-14", "chex-mic-f1-14", "CheXbert, 14, micro, uncertain as negative; mean of 10 resamples", "published code"),
         ("Mac-F1-14", "chex-mac-f1-14", "CheXbert, 14, macro, uncertain as negative; mean of 10 resamples", "published code"),
@@ -301,10 +311,11 @@ CHEX_ROWS = tuple(
         ("METEOR", "chex-mic-f1-14", "spaced full stops, times 100; mean of 10 resamples", "published code"))) + (
     Published("chex_table2", "report generation, Ex-F1-14, best baseline", _chex("Ex-F1-14"), ("Generative",), "chex-ex-f1-14-zeros",
               "CheXbert, 14, example with undefined reports as 0",
-              "the code of the protocol's authors", "inferred", "metrics-facts §2.4"),)
+              "47.6 is PromptMRG's .476; its code and that of the protocol's authors count 0", "inferred",
+              f"ChEX Table 2; LM-RRG Table 1; {_PROMPTMRG}; cxrmate, tools/metrics/chexbert.py; that 47.6 is .476: our inference"),)
 LLAVA_RAD_ROWS = tuple(
     Published(f"llava_rad_supp_table{t}", "LLaVA-Rad" if t == 1 else "LLaVA-Rad and its variants", _named("LLaVA-Rad") if t == 1 else _all, columns,
-              protocol, means, "published code", "stated", "llava-rad-facts §8")
+              protocol, means, "published code", "stated", f"LLaVA-Rad Supp. Table {t}; code: llava/eval/rrg_eval/run.py")
     for t in (1, 2) for columns, protocol, means in (
         (_columns("neg", "micro") + _columns("neg", "macro"), "llava-rad-neg-micro-f1-14", "CheXbert, 14 or 5, micro or macro, uncertain as negative; median of 500 resamples, times 100"),
         (_columns("pos", "micro") + _columns("pos", "macro"), "llava-rad-pos-micro-f1-14", "CheXbert, 14 or 5, micro or macro, uncertain as positive; median of 500 resamples, times 100"),
@@ -313,7 +324,7 @@ LLAVA_RAD_ROWS = tuple(
         (("RadGraph-F1",), "none", "radgraph 0.0.9, partial, cased; median of 500 resamples, times 100"))) + (
     Published("llava_rad_supp_table1", "the quoted models", lambda r: r.iloc[0] != "LLaVA-Rad", _columns("pos", "micro") + _columns("neg", "micro"), "none",
               "as each paper reports them",
-              "quoted; labelers, averages and test sets differ", "unknown", "llava-rad-facts §8"),)
+              "quoted; labelers, averages and test sets differ", "unknown", "LLaVA-Rad Supp. Table 1; the paper does not say"),)
 
 # %% ../../nbs/05h_lab.ipynb #0ef9cc92
 PUBLISHED = FITA_ROWS + CHEX_ROWS + DCRRG_ROWS + LM_RRG_ROWS + LLAVA_RAD_ROWS
