@@ -6,7 +6,7 @@
 __all__ = ['set_style', 'Chapter', 'show_table', 'is_static', 'explore', 'progress']
 
 # %% ../nbs/91_artifacts.ipynb #5d1e19a8
-import html, os, sys
+import html, json, os, sys, time
 from pathlib import Path
 
 import matplotlib as mpl
@@ -40,6 +40,21 @@ class Chapter(Desk):
                 ):
         super().__init__(name, profile, seed, root)
         set_style()
+
+# %% ../nbs/91_artifacts.ipynb #e05f3d97
+@patch
+def kept(self:Chapter,
+         stem:str, # The table's file name without ending; `table` writes it
+         key:str, # Hash of everything that determines it
+         make # Function without arguments that returns the frame
+        )->pd.DataFrame:
+    "A table that takes minutes: loaded from `<stem>.csv` where it was made under the same key, else made."
+    noted = self.path("kept.json"); keys = json.loads(noted.read_text()) if noted.is_file() else {}
+    started, fresh = time.time(), keys.get(stem) == key and self.path(f"{stem}.csv").is_file() and not os.environ.get("RRG_RETRAIN")
+    frame = pd.read_csv(self.path(f"{stem}.csv")) if fresh else make()
+    print(f"{stem}: loaded" if fresh else f"{stem}: trained in {time.time() - started:.0f} s")
+    with self.writing("kept.json") as tmp: tmp.write_text(json.dumps(keys | {stem: key}, indent=1, sort_keys=True) + "\n")
+    return frame
 
 # %% ../nbs/91_artifacts.ipynb #42eb824f
 def _cell(value, digits):

@@ -13,7 +13,8 @@ from typing import Annotated, Optional
 import typer
 
 from . import __version__
-from .profiles import CourseError, repo_root
+from .files import atomic
+from .profiles import CourseError, package_root, repo_root
 
 # %% ../nbs/99_cli.ipynb #2dd595e9
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
@@ -109,19 +110,24 @@ def transfer(
     patients:Annotated[Optional[Path], typer.Option(help="CSV with columns image_id and patient_id; without it each film is a patient.")]=None,
     n:Annotated[int, typer.Option(min=10, help="Phantoms to train on.")]=5000,
     epochs:Annotated[int, typer.Option(min=1)]=6,
-    seed:Annotated[int, typer.Option()]=0,
+    seeds:Annotated[int, typer.Option(min=1, help="Networks to train, with seeds 0, 1, …")]=3,
+    workers:Annotated[int, typer.Option(min=1, help="Processes that render.")]=2,
+    keep:Annotated[bool, typer.Option("--keep", help="For maintainers: make this the table that the chapter shows.")]=False,
 ):
     "Train a box regressor on phantoms alone; lung-box IoU on real films against the leave-one-out mean real box."
     for folder in (images, masks):
         if not folder.is_dir(): raise CourseError(f"{folder} is not a folder")
     import pandas as pd
-    from rrg_core.phantom import transfer as run
+    from rrg_core.phantom_learn import transfer as run
     owners = None
     if patients is not None:
         table = pd.read_csv(patients, dtype=str)
         if missing := {"image_id", "patient_id"} - set(table): raise CourseError(f"{patients}: column {' and '.join(sorted(missing))} is missing")
         owners = dict(zip(table.image_id, table.patient_id))
-    print(run(images, masks, n=n, epochs=epochs, seed=seed, patients=owners).to_string(index=False, float_format="%.3f"))
+    table = run(images, masks, n=n, epochs=epochs, seeds=tuple(range(seeds)), patients=owners, workers=workers)
+    if keep:
+        with atomic(package_root()/"shapes/transfer.csv") as tmp: table.to_csv(tmp, index=False, float_format="%.6g", lineterminator="\n")
+    print(table.to_string(index=False, float_format="%.3f"))
 
 # %% ../nbs/99_cli.ipynb #92979499
 @app.command()

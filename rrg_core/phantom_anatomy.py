@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEIGHTS', 'OFFSETS', 'lung_profile', 'real_lungs', 'fit_shape', 'shape_table', 'Lung', 'Anatomy', 'regions', 'bound',
-           'clavicle_axis', 'ribs', 'broken_ribs', 'rib_break_points', 'clavicle_break_point', 'snapped',
+           'bounds', 'clavicle_axis', 'ribs', 'broken_ribs', 'rib_break_points', 'clavicle_break_point', 'snapped',
            'phantom_frames']
 
 # %% ../nbs/02c_anatomy.ipynb #f5c4e8a2
@@ -19,7 +19,7 @@ from PIL import Image as Picture
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import label as components
 
-from .phantom_canvas import Canvas, curve, knots, step
+from .phantom_canvas import Canvas, curve, knots, looked_up, step
 from .phantom_scene import Pose, Scene, annotation_file, sample_scene, stream
 from .study import Box, REGIONS
 
@@ -119,8 +119,9 @@ class Lung:
 
     def at(self, border:str, z)->np.ndarray:
         "A border (`lateral`, `medial`, `floor`) at coordinate z."
-        found = np.interp(z, knots(), getattr(self, border))
-        return found if np.ndim(z) else float(found)
+        table = getattr(self, border)
+        if np.ndim(z): return np.interp(z, knots(), table)
+        return looked_up(table, float(z))
 
     def outline(self, sign:int, centre:float, n:int=120)->np.ndarray: # (m, 2) canonical points
         "Points on the border; `sign` is -1 on the patient's right."
@@ -142,7 +143,7 @@ class Anatomy:
         self.ap = scene.view == "AP"
         self._lungs(stream(scene.patient, "lungs"))
         self._mediastinum(stream(scene.patient, "mediastinum"))
-        self._bones(stream(scene.patient, "bones"))
+        self._bones(stream(scene.patient, "bones")); self.collar_bones = {}
         for name, value in vars(self).items(): # a NumPy number would turn every float32 image that it meets into float64
             if isinstance(value, np.floating): setattr(self, name, float(value))
 
@@ -206,18 +207,24 @@ def regions(anatomy:Anatomy, canvas:Canvas)->dict: # {name: Box} in pixels, the 
     found = {}
     for side, sign in (("right", -1), ("left", 1)): found |= _lung_regions(anatomy, side, sign)
     found |= _central_regions(anatomy) | {f"{side} clavicle": _clavicle(anatomy, sign) for side, sign in (("right", -1), ("left", 1))}
-    boxes = {name: bound(name, canvas, found[name]) for name in REGIONS}
-    return {name: box for name, box in boxes.items() if box}
+    return {name: box for name, box in zip(REGIONS, bounds(REGIONS, canvas, [found[name] for name in REGIONS])) if box}
 
 def bound(label:str, canvas:Canvas,
           points:np.ndarray # (n, 2) canonical outline, or two opposite corners
          )->Box|None: # None where less than a pixel is inside the image
     "The box around points after the pose, clipped to the image."
-    points = np.asarray(points, float)
-    if len(points) == 2: points = np.array([(x, y) for x in points[:, 0] for y in points[:, 1]])
-    q = np.clip(canvas.forward(points)*canvas.size, 0, canvas.size)
-    (x0, y0), (x1, y1) = q.min(0).tolist(), q.max(0).tolist()
-    return Box(label, x0, y0, x1, y1) if x1 - x0 >= 1 and y1 - y0 >= 1 else None
+    return bounds([label], canvas, [points])[0]
+
+def bounds(labels:list[str], canvas:Canvas,
+           outlines:list # (n, 2) canonical points each, or two opposite corners
+          )->list[Box|None]: # None where less than a pixel is inside the image
+    "The boxes around several outlines, all points mapped at once."
+    corners = lambda p: np.array([(x, y) for x in p[:, 0] for y in p[:, 1]]) if len(p) == 2 else p
+    outlines = [corners(np.asarray(p, float)) for p in outlines]
+    q = np.minimum(np.maximum(canvas.forward(np.concatenate(outlines))*canvas.size, 0), canvas.size)
+    first = np.cumsum([0, *map(len, outlines)])[:-1]
+    edges = np.concatenate([np.minimum.reduceat(q, first), np.maximum.reduceat(q, first)], 1).tolist() # (k, 4)
+    return [Box(label, *e) if e[2] - e[0] >= 1 and e[3] - e[1] >= 1 else None for label, e in zip(labels, edges)]
 
 def _rectangle(u0, v0, u1, v1): return np.array([(u0, v0), (u1, v1)])
 
@@ -243,7 +250,11 @@ def _clavicle(a, sign):
     return np.vstack([axis - np.stack([0*radius, radius], 1), axis + np.stack([0*radius, radius], 1)])
 
 def clavicle_axis(a:Anatomy, sign:int, n:int=120)->tuple: # axis (n, 2), radius (n,)
-    "The collar bone of one side."
+    "The collar bone of one side; computed once for a patient."
+    if (sign, n) not in a.collar_bones: a.collar_bones[sign, n] = _clavicle_axis(a, sign, n)
+    return a.collar_bones[sign, n]
+
+def _clavicle_axis(a, sign, n):
     y, k, s = a.clavicle, a.clavicle_slope, a.sx
     points = [(.036, y + .052), (.075, y + .040), (.135, y + .018), (.21, y + .002 - .3*k), (.29, y - .006 - k), (.36, y - .012 - 1.2*k), (.415, y - .004 - 1.3*k)]
     radius = np.interp(np.linspace(0, 1, n), [0, .08, .3, .6, 1], [.0185, .0155, .0125, .0115, .0140])
@@ -319,9 +330,10 @@ def clavicle_break_point(a:Anatomy, finding, sign:int)->tuple: # u, v
 
 def snapped(axis:np.ndarray, density:np.ndarray, finding, sign:int)->tuple: # axis, density
     "A broken collar bone: the outer part drops."
-    k = _clavicle_index(finding, len(axis)); axis, density = axis.copy(), density.copy(); off = .014 + .030*finding.severity
-    axis[k:] += [-sign*off*.5, off]; axis[:k, 1] -= off*.25
-    density[k - 1:k + 1] = 0
+    k = _clavicle_index(finding, len(axis)); axis, density = axis.copy(), density.copy(); off = .018 + .034*finding.severity
+    axis[k:] += [-sign*off*.6, off]; axis[:k, 1] -= off*.35
+    density[k - 2:k + 2] = 0
+    for part in (slice(k - 8, k - 2), slice(k + 2, k + 8)): density[part] *= 1.5 # dense ends
     return axis, density
 
 # %% ../nbs/02c_anatomy.ipynb #2906389d

@@ -48,8 +48,8 @@ def sample_look(
     for name in fixed:
         if name not in known: raise ValueError(f"a look has no {name!r}; it has {', '.join(sorted(known))}")
     n = lambda m, sd: float(np.clip(rng.normal(m, sd), m - 2.2*sd, m + 2.2*sd)); ap = view == "AP"
-    drawn = dict(beam=n(1., .06), scatter=n(.32 + .12*ap, .06), dose=.0032*(1.5 if ap else 1.)*float(np.exp(n(0, .55))), blur=float(rng.uniform(.0008, .0028)), edge=float(rng.uniform(0., 1.5)),
-                 compress=float(rng.beta(1., 1.6)*.75), low=float(rng.uniform(.04, .90)), high=float(rng.uniform(-.02, .35)), gamma=float(np.exp(n(-.05, .22))), black=float(rng.beta(.8, 3.5)*.45), white=float(rng.uniform(.70, 1.)))
+    drawn = dict(beam=n(1., .06), scatter=n(.32 + .12*ap, .06), dose=.0029*(1.25 if ap else 1.)*float(np.exp(n(0, .33))), blur=float(rng.uniform(.0008, .0026)), edge=float(rng.uniform(0., 1.3)),
+                 compress=float(rng.beta(1., 1.6)*.75), low=float(rng.uniform(.12, .95)), high=float(rng.uniform(-.02, .35)), gamma=float(np.exp(n(-.01, .18))), black=float(rng.beta(.8, 3.5)*.45), white=float(rng.uniform(.74, 1.)))
     drawn |= _print(rng, ap)
     spread = {k: float(rng.uniform(*v)) for k, v in fixed.items() if isinstance(v, tuple) and len(v) == 2 and k not in ("place", "collimation")}
     return replace(Look(**drawn), **(fixed | spread))

@@ -195,6 +195,7 @@ def collapse(scan, f, side, s):
     edge = .085 + .20*(x.v - a.carina - .06)/(lung.dome - a.carina)*(.55 + .75*s)
     m = step((edge - x.o)/.012 + .5)*step((x.v - a.carina - .08)/.06)
     m = np.clip(m*(.60 + .32*s)*(1 + .06*fractal(scan.canvas, rng, .06, 3, .6, *x.window)), 0, .92)*x.inside
+    scan.extra[x.window] += (.04 + .07*s)*m # an airless lobe is denser than the little air that the heart leaves
     scan.wet(x, m); scan.mark(f, x.window, m > .3)
 
 # %% ../nbs/02e_findings.ipynb #c90de701
@@ -236,9 +237,9 @@ def pleural_scar(scan, f, side, s):
     "Apical cap, thickening of the lateral pleura, or a calcified plaque."
     a, x, rng = scan.a, scan.air[side], scan.rng(f, side); lung = a.lungs[side]; w = .017 + .027*s; t = noise(scan.canvas, rng, .08, *x.window)
     if f.kind == "apical cap":
-        m = .93*step((1.6*w*(1 + .25*t) - np.minimum(x.wall, x.top))/.006 + .5)*step((lung.apex + .13 - x.v)/.04)
+        ends = step((lung.apex + .16 - x.v)/.10); m = .93*step((1.6*w*(1 + .25*t)*ends - np.minimum(x.wall, x.top))/.006 + .5)*(ends > 0)
     elif f.kind == "pleural thickening":
-        m = .93*step((w*(1 + .3*t) - x.wall)/.006 + .5)*step((x.v - a.carina + .02)/.06)*step((lung.base - x.v)/.03)
+        ends = step((x.v - a.carina + .04)/.13)*step((lung.base - x.v)/.05); m = .93*step((1.1*w*(1 + .3*t)*ends - x.wall)/.006 + .5)*(ends > 0)
     else:
         m = step((.9*w*(1 + .5*t) - x.wall + .004)/.005)*step((x.wall - .006)/.004)*step((x.v - a.carina)/.05)*step((lung.dome - .03 - x.v)/.05)
         scan.extra[x.window] += m*x.inside*(.14 + .14*s)*(1 + .5*noise(scan.canvas, rng, .012, *x.window)); m = m*.4

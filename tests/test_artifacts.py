@@ -1,5 +1,5 @@
 """Exported from nbs/91_artifacts.ipynb: edit it there, then run `nbdev-export`."""
-import html, os, sys
+import html, json, os, sys, time
 from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -14,6 +14,20 @@ from rrg_core.profiles import Profile
 import json, tempfile
 import pytest
 from rrg_core.artifacts import *
+
+
+def test_kept_makes_once_and_again_when_the_key_changes():
+    with tempfile.TemporaryDirectory() as d:
+        desk, made = Chapter("demo", "smoke", root=Path(d)), []
+        def make(): made.append(1); return pd.DataFrame({"a": [1/3, 2.], "b": ["x", "y"]})
+        for key in ("one", "one", "two"):
+            desk.table(desk.kept("slow", key, make), "slow", "A table")
+            first = (Path(d)/"demo/slow.csv").read_bytes() if len(made) == 1 else first
+        assert len(made) == 2 and (Path(d)/"demo/slow.csv").read_bytes() == first
+        os.environ["RRG_RETRAIN"] = "1"
+        try: desk.kept("slow", "two", make)
+        finally: del os.environ["RRG_RETRAIN"]
+        assert len(made) == 3
 
 
 def test_the_same_figure_gives_the_same_bytes():

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from rrg_core import __version__
-from rrg_core.profiles import CourseError, repo_root
+from rrg_core.files import atomic
+from rrg_core.profiles import CourseError, package_root, repo_root
 import pytest
 from typer.testing import CliRunner
 from rrg_core.cli import *

@@ -15,10 +15,11 @@ from rrg_core.phantom_findings import Scan, draw_findings
 from rrg_core.phantom_organs import airway, body, mediastinum, skeleton, soft_parts, vessels
 from rrg_core.phantom_scene import Finding, Scene, sample_scene, stream
 from rrg_core.phantom_sites import classes_at, labels_at, report_at, scene_at, site as site_named
+from rrg_core.freshness import code_only
 from rrg_core.profiles import profile as load_profile, repo_root
 from rrg_core.storage import Studies
 from rrg_core.study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Study
-import time, pytest, tempfile, numpy as np, pandas as pd, matplotlib.pyplot as plt
+import os, time, pytest, tempfile, numpy as np, pandas as pd, matplotlib.pyplot as plt
 from dataclasses import replace
 from PIL import Image as Picture, ImageDraw
 from scipy.stats import wasserstein_distance
@@ -26,6 +27,7 @@ from rrg_core.artifacts import Chapter, explore
 from rrg_core.phantom_anatomy import Anatomy, phantom_frames, real_lungs
 from rrg_core.phantom_canvas import Canvas
 from rrg_core.phantom_film import Look
+from rrg_core.phantom_learn import borders, learnability, made_by, transfer_snapshot
 from rrg_core.phantom_errors import error_table
 from rrg_core.phantom_scene import FINDINGS, KINDS, Finding, Scene, chexpert_frontals, place_statistics, sample_scene
 from rrg_core.phantom_sites import class_table, site_table
@@ -77,15 +79,3 @@ def test_texture_of_known_noise():
     t = texture(white)
     assert abs(t["slope"]) < .05 and abs(t["mean"] - 127.5) < .5 and abs(t["sd"] - 20) < .3 # white noise has a flat spectrum
     assert texture(np.repeat(np.repeat(white[::4, ::4], 4, 0), 4, 1))["slope"] < -1
-
-
-def test_transfer_runs_on_two_phantoms_as_films():
-    with tempfile.TemporaryDirectory() as d:
-        for folder in ("films", "masks"): (Path(d)/folder).mkdir()
-        for i in range(3):
-            p = render(50 + i, 160, spread=0., only=()); Picture.fromarray(p.image).save(Path(d)/f"films/{i}.png")
-            mask = np.zeros((160, 160), "u1")
-            for s in ("right", "left"): b = p.regions[f"{s} lung"]; mask[int(b.y0):int(b.y1), int(b.x0) + 2:int(b.x1) - 2] = 255
-            Picture.fromarray(mask).save(Path(d)/f"masks/{i}.png")
-        table = transfer(Path(d)/"films", Path(d)/"masks", n=8, size=48, epochs=1, say=None)
-    assert list(table.IoU.between(-1, 1)) == [True]*3 and table.films[0] == 3

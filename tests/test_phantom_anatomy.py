@@ -8,7 +8,7 @@ from fastcore.basics import patch
 from PIL import Image as Picture
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import label as components
-from rrg_core.phantom_canvas import Canvas, curve, knots, step
+from rrg_core.phantom_canvas import Canvas, curve, knots, looked_up, step
 from rrg_core.phantom_scene import Pose, Scene, annotation_file, sample_scene, stream
 from rrg_core.study import Box, REGIONS
 import pytest, numpy as np, pandas as pd, matplotlib.pyplot as plt

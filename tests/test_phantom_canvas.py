@@ -1,8 +1,9 @@
 """Exported from nbs/02b_canvas.ipynb: edit it there, then run `nbdev-export`."""
+import math
 from functools import cache, cached_property
 import numpy as np
 from fastcore.basics import patch
-from numba import njit
+from numba import njit, vectorize
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
 from rrg_core.phantom_scene import Pose
