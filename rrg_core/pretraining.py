@@ -50,7 +50,7 @@ def _phantoms(split, n, size):
 
 def _shapes(split, n, size):
     s = shapes.load(split, n, size)
-    return World(s.images, s.labels, s.captions, s.captions, shapes.CLASSES)
+    return World(s.images, s.labels, s.captions, shapes.captions(split, 2*n), shapes.CLASSES) # as many texts as findings and impressions
 
 @lru_cache(maxsize=2) # 100 MB each at phantom
 def world(data:str, # "phantom" or "shapes"

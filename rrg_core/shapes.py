@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'ATTRIBUTES', 'CLASSES', 'PLACES', 'SPLITS', 'WORDS', 'Thing', 'sample_things', 'draw', 'caption', 'Scene',
-           'render', 'Shapes', 'load', 'contact_sheet']
+           'render', 'Shapes', 'load', 'captions', 'contact_sheet']
 
 # %% ../nbs/06h_shapes.ipynb #95d3f6a2
 from dataclasses import dataclass, replace
@@ -143,8 +143,12 @@ def render(seed:int, # Number of the scene
            size:int=160 # Pixels a side
           )->Scene:
     "The scene of a number; things and caption do not depend on the size."
+    things, told = _told(seed)
+    return Scene(draw(things, size, np.random.default_rng([seed, 1])), things, told)
+
+def _told(seed): # the things and the caption, without the picture
     things = tuple(sample_things(np.random.default_rng([seed, 0])))
-    return Scene(draw(things, size, np.random.default_rng([seed, 1])), things, caption(things, np.random.default_rng([seed, 2])))
+    return things, caption(things, np.random.default_rng([seed, 2]))
 
 # %% ../nbs/06h_shapes.ipynb #710a746e
 @dataclass(frozen=True)
@@ -161,13 +165,21 @@ def load(split:str, # "train", "valid" or "test"
          size:int=160 # Pixels a side
         )->Shapes:
     "The first `n` scenes of a split. `ValueError` for an unknown split or n outside 1–1,000,000."
+    seeds, told = _seeds(split, n), []
+    images, labels = np.empty((n, size, size), np.uint8), np.empty((n, len(CLASSES)), np.float32)
+    for i, seed in enumerate(seeds):
+        scene = render(seed, size)
+        images[i], labels[i] = scene.image, scene.labels; told.append(scene.caption)
+    return Shapes(images, labels, told)
+
+def _seeds(split, n):
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if not 0 < n <= 1_000_000: raise ValueError(f"n must lie in 1–1,000,000, got {n}")
-    images, labels, captions = np.empty((n, size, size), np.uint8), np.empty((n, len(CLASSES)), np.float32), []
-    for i in range(n):
-        scene = render(SPLITS.index(split)*1_000_000 + i, size)
-        images[i], labels[i] = scene.image, scene.labels; captions.append(scene.caption)
-    return Shapes(images, labels, captions)
+    return range(SPLITS.index(split)*1_000_000, SPLITS.index(split)*1_000_000 + n)
+
+def captions(split:str, n:int=4000)->list[str]:
+    "The captions of the first `n` scenes of a split, without their pictures."
+    return [_told(seed)[1] for seed in _seeds(split, n)]
 
 # %% ../nbs/06h_shapes.ipynb #a823c3a3
 def contact_sheet(scenes:list[Scene],

@@ -32,6 +32,10 @@ def test_the_nearest_pair_of_colours_is_far_apart():
     for name, matrix in blind.items(): assert nearest(shown(linear(rgb) @ np.array(matrix).T)) > 9, name
     lightness = rgb2lab(rgb[None])[0][:, 0]
     assert 40 < lightness.min() and lightness.max() < 85
+    def contrast(a, b): # WCAG 2
+        low, high = sorted(np.array([linear(np.array([int(c[i:i + 2], 16)/255 for i in (1, 3, 5)])) @ (.2126, .7152, .0722) for c in (a, b)]))
+        return (high + .05)/(low + .05)
+    assert min(contrast(ink(c), c) for c in COLOURS.values()) > 4.5 # what WCAG asks for small text
     assert colour("Edema") == COLOURS["Edema"] and colour("left lung") == OTHER
 
 
