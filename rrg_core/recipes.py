@@ -10,6 +10,7 @@ __all__ = ['SCHEDULES', 'OPTIMISERS', 'PRECISIONS', 'seed_everything', 'Recipe',
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from math import cos, pi
 
 import numpy as np
@@ -18,7 +19,9 @@ from torch import nn
 from torch.utils.data import Dataset, default_collate
 
 # %% ../nbs/06j_recipes.ipynb #42d27f9d
-def _seed_host(*place): # the generators that data are drawn from; a quarter of the time of `seed_everything`
+_has_gpu = cache(torch.cuda.is_available)
+
+def _seed_host(*place): # the generators that data are drawn from
     words = [int(w) for w in np.random.SeedSequence((len(place), *place)).generate_state(4)] # the length, because zeros at the end count for nothing
     random.seed(words[0]); np.random.seed(words[1])
     torch.default_generator.manual_seed(words[2] << 32 | words[3])
@@ -27,10 +30,10 @@ def _seed_host(*place): # the generators that data are drawn from; a quarter of 
 def seed_everything(seed:int, # Not negative
                     *place:int # Where in the run: epoch, step, process, …
                    )->None:
-    "Seed Python, NumPy and PyTorch (all devices), and have cuDNN choose its kernels alike each time."
+    "Seed Python, NumPy and PyTorch (its GPUs too), and have cuDNN choose its kernels alike each time."
     if min((seed, *place)) < 0: raise ValueError(f"seeds must not be negative, got {(seed, *place)}")
     words = _seed_host(seed, *place)
-    torch.manual_seed(words[2] << 32 | words[3])
+    if _has_gpu(): torch.cuda.manual_seed_all(words[2] << 32 | words[3]) # `torch.manual_seed` would do both, and take a millisecond without a GPU
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 # %% ../nbs/06j_recipes.ipynb #9be28a55
@@ -64,23 +67,26 @@ class Recipe:
     watch: str|None = None # The number that decides, where `evaluate` returns several; the first by default
     workers: int = 0 # Processes that read data; the result does not depend on it
 
-    def __post_init__(self):
-        for name in ("epochs", "steps", "batch", "accumulate", "decay_epochs", "every", "patience"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, (int, np.integer)) or value < 1): raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
-        for name in ("rate", "clip", "decay"):
-            value = getattr(self, name)
-            if value is not None and not value > 0: raise ValueError(f"{name} must be positive, got {value!r}")
-        choices = dict(schedule=SCHEDULES, optimiser=tuple(OPTIMISERS), precision=PRECISIONS, best=("max", "min", None))
-        for name, known in choices.items():
-            if getattr(self, name) not in known: raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {getattr(self, name)!r}")
-        if self.warmup is not None and not 0 <= self.warmup < 1: raise ValueError(f"warmup is a share of the steps, from 0 to below 1, got {self.warmup!r}")
-        if self.weight_decay < 0 or self.seed < 0 or self.workers < 0: raise ValueError("weight_decay, seed and workers must not be negative")
-        if bad := {k: v for k, v in self.groups.items() if not v >= 0}: raise ValueError(f"a group's rate must not be negative, got {bad}")
+    def __post_init__(self): _check(self)
 
     @property
     def rising(self)->float: # Share of the steps
         return self.warmup if self.warmup is not None else .2 if self.schedule == "one-cycle" else 0.
+
+# %% ../nbs/06j_recipes.ipynb #99948bed
+def _check(recipe):
+    for name in ("epochs", "steps", "batch", "accumulate", "decay_epochs", "every", "patience"):
+        value = getattr(recipe, name)
+        if value is not None and (not isinstance(value, (int, np.integer)) or value < 1): raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+    for name in ("rate", "clip", "decay"):
+        value = getattr(recipe, name)
+        if value is not None and not value > 0: raise ValueError(f"{name} must be positive, got {value!r}")
+    choices = dict(schedule=SCHEDULES, optimiser=tuple(OPTIMISERS), precision=PRECISIONS, best=("max", "min", None))
+    for name, known in choices.items():
+        if getattr(recipe, name) not in known: raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {getattr(recipe, name)!r}")
+    if recipe.warmup is not None and not 0 <= recipe.warmup < 1: raise ValueError(f"warmup is a share of the steps, from 0 to below 1, got {recipe.warmup!r}")
+    if recipe.weight_decay < 0 or recipe.seed < 0 or recipe.workers < 0: raise ValueError("weight_decay, seed and workers must not be negative")
+    if bad := {k: v for k, v in recipe.groups.items() if not v >= 0}: raise ValueError(f"a group's rate must not be negative, got {bad}")
 
 # %% ../nbs/06j_recipes.ipynb #8bf044b7
 def make_recipe(base:Recipe|dict|None=None, # Defaults where nothing is given

@@ -109,9 +109,11 @@ def _accelerator(precision):
     if (kind := accelerator.distributed_type.name) not in ("NO", "MULTI_CPU", "MULTI_GPU"): raise ValueError(f"models are trained whole on each process (DDP), not by {kind}")
     return accelerator
 
+def _count(n, word): return f"{n:,} {word}" + ("" if n == 1 else "es" if word.endswith("s") else "s")
+
 def _hardware(device):
     if device.type == "cuda": return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread{'s'*(torch.get_num_threads() > 1)}"
+    return f"{platform.machine()} CPU, {_count(torch.get_num_threads(), 'thread')}"
 
 def _peak_memory(device): # bytes
     if device.type == "cuda": return torch.cuda.max_memory_allocated(device)
@@ -142,36 +144,43 @@ class _Run:
         number = torch.as_tensor(number, dtype=torch.float64, device=self.acc.device)
         return self.acc.reduce(number, "sum").item()
 
-    def advance(self, passes):
-        "One step on the passes that this process reads."
-        began, r = perf_counter(), self.recipe
-        factor = rate_factor(r, self.step, self.shares.total, self.shares.per_epoch)
-        for group in self.optimiser.param_groups: group["lr"] = group["peak"]*factor
-        loss, items = self._forward_and_back([send_to_device(p, self.acc.device) for p in passes if p is not None])
-        norm = float(self.acc.clip_grad_norm_(self.wrapped.parameters(), r.clip or float("inf")))
-        if not isfinite(loss) or not (isfinite(norm) or self.acc.scaler): # fp16's scaler meets infinite gradients, and skips their step
-            raise ValueError(f"step {self.step}: the loss is {loss}, the norm of its gradient {norm}{self._where()}")
-        self.optimiser.step(); self.optimiser.zero_grad()
-        studies, epoch = len(self.shares.studies(self.step)), self.step//self.shares.per_epoch
-        self.history.steps.append(dict(step=self.step, epoch=epoch, loss=loss, rate=r.rate*factor, norm=norm, items=items, studies=studies, seconds=perf_counter() - began))
-        self.step += 1
+# %% ../nbs/06a_training.ipynb #2fa320f9
+@patch
+def forward_and_back(self:_Run, passes)->tuple: # Loss of the whole step, and its number of items
+    "Forward and back, pass by pass."
+    items = [0 if idle else self.count(batch) for batch, idle in passes]
+    total, seen = int(self._sum(sum(items))), 0.
+    if not total: raise ValueError(f"step {self.step}: nothing to learn from, every label is masked{self.where()}")
+    for k, ((batch, _), n) in enumerate(zip(passes, items)):
+        seed_everything(self.recipe.seed, self.step, k, self.acc.process_index)
+        with nullcontext() if k == len(passes) - 1 else self.acc.no_sync(self.wrapped):
+            loss = self.loss(self.wrapped, batch)
+            self.acc.backward(loss*(n*self.acc.num_processes/total)) # the exchange of gradients takes the processes' mean
+        seen = seen + (loss.detach().double()*n if n else 0.)
+    return self._sum(seen)/total, total
 
-    def _forward_and_back(self, passes): # loss of the whole step, and its number of items
-        items = [0 if idle else self.count(batch) for batch, idle in passes]
-        total, seen = int(self._sum(sum(items))), 0.
-        if not total: raise ValueError(f"step {self.step}: nothing to learn from, every label is masked{self._where()}")
-        for k, ((batch, _), n) in enumerate(zip(passes, items)):
-            seed_everything(self.recipe.seed, self.step, k, self.acc.process_index)
-            with nullcontext() if k == len(passes) - 1 else self.acc.no_sync(self.wrapped):
-                loss = self.loss(self.wrapped, batch)
-                self.acc.backward(loss*(n*self.acc.num_processes/total)) # the exchange of gradients takes the processes' mean
-            seen = seen + (loss.detach().double()*n if n else 0.)
-        return self._sum(seen)/total, total
+# %% ../nbs/06a_training.ipynb #857fbbd8
+@patch
+def advance(self:_Run, passes, began):
+    "One step on the passes that this process has read since `began`."
+    r = self.recipe
+    factor = rate_factor(r, self.step, self.shares.total, self.shares.per_epoch)
+    for group in self.optimiser.param_groups: group["lr"] = group["peak"]*factor
+    loss, items = self.forward_and_back([send_to_device(p, self.acc.device) for p in passes if p is not None])
+    norm = float(self.acc.clip_grad_norm_(self.wrapped.parameters(), r.clip or float("inf")))
+    if not isfinite(loss) or not (isfinite(norm) or self.acc.scaler): # fp16's scaler meets infinite gradients, and skips their step
+        raise ValueError(f"step {self.step}: the loss is {loss}, the norm of its gradient {norm}{self.where()}")
+    self.optimiser.step(); self.optimiser.zero_grad()
+    studies, epoch = len(self.shares.studies(self.step)), self.step//self.shares.per_epoch
+    self.history.steps.append(dict(step=self.step, epoch=epoch, loss=loss, rate=r.rate*factor, norm=norm, items=items, studies=studies, seconds=perf_counter() - began))
+    self.step += 1
 
-    def _where(self):
-        studies, r = self.shares.studies(self.step), self.recipe
-        rate = r.rate*rate_factor(r, self.step, self.shares.total, self.shares.per_epoch)
-        return f" (epoch {self.step//self.shares.per_epoch}, rate {rate:.2g}, studies {', '.join(map(str, studies[:8]))}{', …' if len(studies) > 8 else ''})"
+@patch
+def where(self:_Run)->str:
+    "The step that an error is about."
+    studies, r = self.shares.studies(self.step), self.recipe
+    rate = r.rate*rate_factor(r, self.step, self.shares.total, self.shares.per_epoch)
+    return f" (epoch {self.step//self.shares.per_epoch}, rate {rate:.2g}, studies {', '.join(map(str, studies[:8]))}{', …' if len(studies) > 8 else ''})"
 
 # %% ../nbs/06a_training.ipynb #cf9b1bb8
 @patch
@@ -250,10 +259,11 @@ def train(self:_Run):
     if self.history.stopped or self.step >= total: return
     loader = DataLoader(self.shares, batch_size=None, sampler=range(self.step*r.accumulate, total*r.accumulate), num_workers=r.workers, collate_fn=_unchanged)
     passes, steps = iter(loader), range(self.step, total)
-    if self.acc.is_main_process: steps = progress(steps, f"training ({self.acc.num_processes} process{'es'*(self.acc.num_processes > 1)})", total=total, initial=self.step)
+    if self.acc.is_main_process: steps = progress(steps, f"training ({_count(self.acc.num_processes, 'process')})", total=total, initial=self.step)
     self.model.train()
     for _ in steps:
-        self.advance([next(passes) for _ in range(r.accumulate)])
+        began = perf_counter() # reading counts
+        self.advance([next(passes) for _ in range(r.accumulate)], began)
         if self.acc.is_main_process: steps.set_postfix_str(f"loss {self.history.steps[-1]['loss']:.3f}", refresh=False)
         if self.step % every and self.step < total: continue
         if self.evaluate: self.judge()
@@ -266,7 +276,7 @@ def finish(self:_Run)->History:
     if self.kept: self.put_back(self.kept)
     self.history.memory = _peak_memory(self.acc.device)
     h = self.history
-    self.say(f"{len(h.steps)} steps in {h.seconds:.1f} s" + (f"; kept step {h.best_step}" if h.best_step else "") + (f"; {h.stopped}" if h.stopped else ""))
+    self.say(f"{_count(len(h.steps), 'step')} in {h.seconds:.1f} s" + (f"; kept step {h.best_step}" if h.best_step else "") + (f"; {h.stopped}" if h.stopped else ""))
     return h
 
 @patch
@@ -277,7 +287,7 @@ def release(self:_Run):
     if self.own_forward: self.model.forward = self.own_forward
 
 # %% ../nbs/06a_training.ipynb #cc8009aa
-def fit(model:nn.Module, # Trained in place; `model(**batch)` returns something with a `loss`
+def fit(model:nn.Module, # Trained in place, on the GPU where there is one, and left there; `model(**batch)` returns something with a `loss`
         data, # Anything with a length and [i]
         collate:Callable=None, # List of items → batch; PyTorch's default by default
         recipe:Recipe|dict=None, # Settings, or differences from the defaults
@@ -296,7 +306,7 @@ def fit(model:nn.Module, # Trained in place; `model(**batch)` returns something 
     try:
         if run.folder and resume: run.resume()
         h, r, total = run.history, run.recipe, run.shares.total
-        run.say(f"{h.processes} process{'es'*(h.processes > 1)} on {h.hardware}, precision {h.precision}: {total} steps of {r.batch*r.accumulate} studies, {h.parameters:,} parameters" + (f", from step {h.resumed}" if h.resumed else ""))
+        run.say(f"{_count(h.processes, 'process')} on {h.hardware}, precision {h.precision}: {_count(total, 'step')} with a batch of {r.batch*r.accumulate}, {_count(h.parameters, 'parameter')}" + (f", from step {h.resumed}" if h.resumed else ""))
         run.train()
         return run.finish()
     finally: run.release()

@@ -2,6 +2,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from math import cos, pi
 import numpy as np
 import torch
