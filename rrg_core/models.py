@@ -6,7 +6,7 @@
 __all__ = ['report_batch', 'report_loss', 'sinusoids', 'DecoderConfig', 'FeatureEncoder', 'ReportDecoder', 'count_parameters',
            'leaks', 'cross_attention']
 
-# %% ../nbs/06e_models.ipynb #85dc02b5
+# %% ../nbs/06e_models.ipynb #697733aa
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,7 +19,7 @@ from .attention import (Attention, CourseConfig, DecoderLayer, Dropout, EncoderL
 from .encoders import (ENCODERS, SCALES, VIT, ImageEncoder, ImageFeatures, ResNet, ResNetConfig, SmallResNet, SmallResNetConfig, Vit, VitConfig,
                                XrvConfig, XrvDenseNet, build_encoder, fill, read_weights, scaled)
 
-# %% ../nbs/06e_models.ipynb #aedef96b
+# %% ../nbs/06e_models.ipynb #a5c44a42
 def report_batch(encoded:Sequence[Sequence[int]], # Ids of each report: the start, its words and, where it was not cut off, the end
                  pad:int=0 # What fills the inputs
                 )->dict[str, Tensor]: # decoder_input_ids and labels, both (b, t)
@@ -30,7 +30,7 @@ def report_batch(encoded:Sequence[Sequence[int]], # Ids of each report: the star
     padded = lambda parts, value: nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=value)
     return {"decoder_input_ids": padded([r[:-1] for r in rows], pad), "labels": padded([r[1:] for r in rows], -100)}
 
-# %% ../nbs/06e_models.ipynb #a40c6df7
+# %% ../nbs/06e_models.ipynb #4da7c7c5
 def report_loss(logits:Tensor, # (b, t, vocabulary)
                 labels:Tensor # (b, t), -100 where nothing is predicted
                )->Tensor: # () mean negative log-likelihood of a token
@@ -38,7 +38,7 @@ def report_loss(logits:Tensor, # (b, t, vocabulary)
     if not (labels != -100).any(): raise ValueError(f"no label counts in a batch of shape {tuple(labels.shape)}")
     return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
 
-# %% ../nbs/06e_models.ipynb #456720bf
+# %% ../nbs/06e_models.ipynb #e22907fd
 def sinusoids(start:int, # First position
               stop:int, # One past the last
               width:int,
@@ -49,7 +49,7 @@ def sinusoids(start:int, # First position
     angle = position * 10000. ** (-pair / width) # (t, d/2)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :width]
 
-# %% ../nbs/06e_models.ipynb #fbadbc13
+# %% ../nbs/06e_models.ipynb #4a7e42c4
 class DecoderConfig(CourseConfig):
     "Settings of `ReportDecoder`. A course tokenizer's ids by default: 0 pads, 1 starts, 2 ends."
     model_type = "rrg_report_decoder"
@@ -86,7 +86,7 @@ class DecoderConfig(CourseConfig):
         "Settings with a tokenizer's vocabulary size and special ids."
         return cls(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, **settings)
 
-# %% ../nbs/06e_models.ipynb #fc89fcf7
+# %% ../nbs/06e_models.ipynb #91ffff0e
 class FeatureEncoder(nn.Module):
     "Image features at the decoder's width, through `encoder_layers` of self-attention."
     def __init__(self, config:DecoderConfig):
@@ -105,7 +105,7 @@ class FeatureEncoder(nn.Module):
         for layer in self.layers: x = layer(x, mask)
         return self.norm(x)
 
-# %% ../nbs/06e_models.ipynb #21845cb4
+# %% ../nbs/06e_models.ipynb #cbfaec2d
 class ReportDecoder(PreTrainedModel, GenerationMixin):
     "Writes a report from image features, or from pixels where `config.image_encoder` is set."
     config:DecoderConfig
@@ -130,7 +130,7 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):
         elif isinstance(module, nn.LayerNorm): module.reset_parameters()
         if isinstance(module, nn.Linear): nn.init.zeros_(module.bias)
 
-    def encode(self, features=None, pixels=None, feature_mask=None)->Tensor: # (b, n, d)
+    def encode(self, features=None, pixels=None, attention_mask=None)->Tensor: # (b, n, d)
         "The context, from features (b, n, d) or from pixels (b, views, h, w), whose views' patches follow one another."
         if (features is None) == (pixels is None): raise ValueError("either features or pixels are needed, not " + ("both" if pixels is not None else "neither"))
         if pixels is not None:
@@ -138,7 +138,7 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):
             views = pixels.shape[1]
             patches = self.image_encoder(pixels.flatten(0, 1).unsqueeze(1)).patches # (b·views, n, d)
             features = patches.unflatten(0, (-1, views)).flatten(1, 2) # (b, views·n, d)
-        return self.context(features.to(self.dtype), _cells(feature_mask))
+        return self.context(features.to(self.dtype), _cells(attention_mask))
 
     def embed(self, ids:Tensor, start:int=0)->Tensor: # (b, t, d)
         "Words with their positions, the first of which is `start`."
@@ -158,7 +158,7 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):
     def forward(self,
                 features:Tensor=None, # (b, n, feature width)
                 pixels:Tensor=None, # (b, views, h, w) grey levels, instead of features
-                feature_mask:Tensor=None, # (b, n) True for cells that are there; all by default
+                attention_mask:Tensor=None, # (b, n) True for image cells that are there; all by default (transformers' name for the image side's mask)
                 decoder_input_ids:Tensor=None, # (b, t)
                 labels:Tensor=None, # (b, t) what to write at each input, -100 where nothing
                 encoder_outputs=None, # The context, instead of features (`generate` passes it)
@@ -168,9 +168,9 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):
                 return_dict:bool=True # transformers asks for it; there is no other form
                )->Seq2SeqLMOutput: # loss, logits (b, t, vocabulary), past_key_values
         "One pass over given words, or the next step of writing."
-        context = self.encode(features, pixels, feature_mask) if encoder_outputs is None else encoder_outputs[0]
+        context = self.encode(features, pixels, attention_mask) if encoder_outputs is None else encoder_outputs[0]
         if use_cache and past_key_values is None: past_key_values = ReportCache()
-        states = self.decode(decoder_input_ids, context, _cells(feature_mask), past_key_values)
+        states = self.decode(decoder_input_ids, context, _cells(attention_mask), past_key_values)
         logits = self.head(states[:, -logits_to_keep:])
         return Seq2SeqLMOutput(loss=None if labels is None else report_loss(logits, labels), logits=logits, past_key_values=past_key_values, encoder_last_hidden_state=context)
 
@@ -178,14 +178,15 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):
     def generate(self,
                  features:Tensor=None, # (b, n, feature width)
                  pixels:Tensor=None, # (b, views, h, w)
-                 feature_mask:Tensor=None, # (b, n)
+                 attention_mask:Tensor=None, # (b, n) as in `forward`
                  **options # Of transformers' `generate`: num_beams, max_length, use_cache, …
                 )->Tensor: # (b, up to max_tokens) ids from the start on, padded behind the end
         "Write reports; beam search with three beams unless told otherwise. Dropout is off."
         was_training = self.training; self.eval()
         try:
-            options.setdefault("encoder_outputs", BaseModelOutput(self.encode(features, pixels, feature_mask)))
-            if feature_mask is not None: options["feature_mask"] = feature_mask
+            options.setdefault("encoder_outputs", BaseModelOutput(self.encode(features, pixels, attention_mask)))
+            b, n = options["encoder_outputs"][0].shape[:2]
+            options["attention_mask"] = torch.ones(b, n, dtype=torch.bool, device=self.device) if attention_mask is None else attention_mask # none given: transformers warns
             settings = options.get("generation_config") or self.generation_config
             if options.get("use_cache", settings.use_cache) is not False: options.setdefault("past_key_values", ReportCache())
             return self._padded(super().generate(**options))
@@ -197,9 +198,10 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):
         ids[:, 2:].masked_fill_(ended[:, :-1], self.config.pad_token_id)
         return written
 
-def _cells(mask): return None if mask is None else mask[:, None, None] # (b, 1, 1, n)
+def _cells(mask): # (b, 1, 1, n), None where all cells are there
+    return None if mask is None or mask.all() else mask.bool()[:, None, None]
 
-# %% ../nbs/06e_models.ipynb #8fee903c
+# %% ../nbs/06e_models.ipynb #9dcebc46
 def count_parameters(model_class:type, # A `PreTrainedModel`
                      config, # Its settings, of any size
                      trainable:bool=False # Only those that require a gradient
@@ -208,7 +210,7 @@ def count_parameters(model_class:type, # A `PreTrainedModel`
     with torch.device("meta"): model = model_class(config)
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
 
-# %% ../nbs/06e_models.ipynb #a4995505
+# %% ../nbs/06e_models.ipynb #bdfa90fb
 def leaks(model:Callable, # Called with the batch; returns logits (b, t, …) or an output that has `.logits`
           batch:dict, # Its inputs
           tokens:str="decoder_input_ids", # The entry that holds the words (b, t)
@@ -236,10 +238,10 @@ def leaks(model:Callable, # Called with the batch; returns logits (b, t, …) or
     if was_training: model.train()
     return sorted(moved)
 
-# %% ../nbs/06e_models.ipynb #6d18a047
+# %% ../nbs/06e_models.ipynb #94f7ad1a
 def cross_attention(model:ReportDecoder,
                     ids:Tensor, # (b, t) words, the start included
-                    **image # features, pixels, feature_mask as in `forward`
+                    **image # features, pixels, attention_mask as in `forward`
                    )->Tensor: # (b, layers, h, t, n); over n they sum to 1
     "Where each word looks while the next one is written. Dropout is off."
     was_training, found = model.training, []

@@ -90,9 +90,9 @@ def test_cached_equals_uncached():
         features, mask = torch.randn(5, 7, 6).double() * 3, torch.rand(5, 7) > .3
         mask[:, 0] = True
         for beams in (1, 3):
-            written = [model.generate(features, feature_mask=mask, num_beams=beams, max_length=24, use_cache=c) for c in (True, False)]
+            written = [model.generate(features, attention_mask=mask, num_beams=beams, max_length=24, use_cache=c) for c in (True, False)]
             assert torch.equal(*written) and len({tuple(r) for r in written[0].tolist()}) > 1
-            one = model.generate(features[2:3], feature_mask=mask[2:3], num_beams=beams, max_length=24)[0] # a batch of one
+            one = model.generate(features[2:3], attention_mask=mask[2:3], num_beams=beams, max_length=24)[0] # a batch of one
             padded = F.pad(one, (0, written[0].shape[1] - len(one)), value=0)
             assert torch.equal(padded, written[0][2])
 
@@ -153,12 +153,12 @@ def test_where_words_look():
     torch.manual_seed(0)
     model = ReportDecoder(DecoderConfig(vocab_size=9, width=16, heads=2, feature_width=3, layers=2))
     features, mask, ids = torch.randn(2, 5, 3), torch.tensor([[True] * 5, [True] * 3 + [False] * 2]), torch.tensor([[1, 4, 6], [1, 5, 0]])
-    weights = cross_attention(model, ids, features=features, feature_mask=mask)
+    weights = cross_attention(model, ids, features=features, attention_mask=mask)
     assert weights.shape == (2, 2, 2, 3, 5) and model.training and weights[1, ..., 3:].sum() == 0
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 2, 3))
     model.eval(); layer = model.layers[0]
     x = model.embed(ids); x = x + layer.own(layer.norms[0](x), causal=True)           # the first layer, by hand
-    expected = layer.look.weights(layer.norms[1](x), model.encode(features, feature_mask=mask), mask[:, None, None])
+    expected = layer.look.weights(layer.norms[1](x), model.encode(features, attention_mask=mask), mask[:, None, None])
     torch.testing.assert_close(weights[:, 0], expected)
 
 
