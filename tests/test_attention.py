@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.utils import logging
 import pytest, torch
 from torch import nn
 from rrg_core.attention import *
