@@ -9,7 +9,7 @@ import pandas as pd
 from rrg_core.evaluate import _groups, _headlines, _label_of, _labels, _notes, _prepare, _text_definition, find_protocol
 from rrg_core.experiments import read_predictions
 from rrg_core.files import atomic
-from rrg_core.metrics.clinical import ClinicalStatistics, Protocol
+from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, text_statistics
 from rrg_core.profiles import CourseError
