@@ -89,12 +89,11 @@ class System:
 
 # %% ../nbs/05j_systems.ipynb #c13bc412
 def drawn_seeds(seeds:int, # Number of seeds
-                studies:int, # Number of studies
                 n:int=1000,
                 seed:int=0
                )->np.ndarray: # (n, seeds) indices
     "The seeds that each replicate of a paired bootstrap draws: those of `paired_bootstrap(seeded=True)`."
-    codes = np.tile(np.arange(seeds), (studies, 1)) # (studies, seeds)
+    codes = np.arange(seeds)[None] # (1, seeds): seeds have a stream of their own, so one study will do
     return bootstrap_replicates(lambda drawn: drawn[0], codes, n=n, seed=seed, seeded=1).astype(int)
 
 def over_seeds(replicates:np.ndarray, # (n, seeds, …)

@@ -109,7 +109,7 @@ def measured(system:System,
     "The scores of a system with their intervals over studies and seeds."
     protocol, names = next(iter(measures.values())).protocol, tuple(dict.fromkeys(m.score for m in measures.values()))
     values = system.values(protocol, names).mean(0) # (names,)
-    drawn = drawn_seeds(len(system.seeds), len(system.ids), p.bootstraps)
+    drawn = drawn_seeds(len(system.seeds), p.bootstraps)
     low, high = interval(over_seeds(system.replicates(protocol, names, p.bootstraps), drawn)) # (names,) each
     at = [names.index(m.score) for m in measures.values()]
     scale = np.array([m.scale for m in measures.values()])
@@ -196,11 +196,11 @@ def comparison(desk:Chapter,
     file = file or stem[min(i for i in (stem.find("table"), stem.find("supp"), len(stem)) if i >= 0):] or stem
     long = long_table(table, rows, measures, desk.profile)
     with desk.writing(f"{file}.csv") as tmp: long.to_csv(tmp, index=False, float_format="%.8g", lineterminator="\n")
-    wide, text = wide_table(long, table, rows, measures, desk.profile, digits), " ".join([caption, *_facts(long, table, rows, measures, desk.profile)])
+    wide, facts = wide_table(long, table, rows, measures, desk.profile, digits), _facts(long, table, rows, measures, desk.profile)
     made = f"Profile `{desk.profile.name}` · made by `rrg regenerate {desk.name} --profile {desk.profile.name}`"
-    with desk.writing(f"{file}.md") as tmp: tmp.write_text(f"**{text}**\n\n{wide.to_markdown(index=False, disable_numparse=True)}\n\n{made}\n")
+    with desk.writing(f"{file}.md") as tmp: tmp.write_text(f"**{caption}** {' '.join(facts)}\n\n{wide.to_markdown(index=False, disable_numparse=True)}\n\n{made}\n")
     METEOR.close()
-    return show_table(wide, " ".join([text, *_how(rows)]), digits)
+    return show_table(wide, " ".join([caption, *facts, *_how(rows)]), digits)
 
 def _how(rows): # For the page alone: it differs from run to run
     said = {row: s for row, systems in rows.items() for s in (systems if isinstance(systems, (list, tuple)) else [systems]) if any(getattr(s, "how", []))}

@@ -39,7 +39,7 @@ def test_replicates_are_those_of_the_paired_bootstrap():
     groups = np.arange(120) // 2
     for g in (None, groups):
         systems = [Measured(x, {"accuracy": accuracy}, truth, groups=g) for x in (left, right)]
-        a, b = (over_seeds(s.replicates("measured", ("accuracy",), n=200), drawn_seeds(3, 120, 200))[:, 0] for s in systems)
+        a, b = (over_seeds(s.replicates("measured", ("accuracy",), n=200), drawn_seeds(3, 200))[:, 0] for s in systems)
         np.testing.assert_allclose(interval(a - b), paired_bootstrap(accuracy, left, right, truth, n=200, seeded=True, groups=g))
     np.testing.assert_allclose(systems[0].values("measured", ("accuracy",))[:, 0], (left == truth[:, None]).mean(0))
     for bad, words in [(lambda: systems[0].scorer("x", ()), "not under 'x'"), (lambda: systems[0].scorer("measured", ("f1",)), "no score 'f1'")]:
