@@ -1,0 +1,120 @@
+"""Exported from nbs/06n_pretraining.ipynb: edit it there, then run `nbdev-export`."""
+import json, string
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, BertConfig, BertForMaskedLM, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.modeling_outputs import SequenceClassifierOutput
+from rrg_core import phantom, shapes
+from rrg_core.attention import CourseConfig
+from rrg_core.encoders import ENCODERS, ImageEncoder, SmallResNet, SmallResNetConfig, XrvConfig, XrvDenseNet
+from rrg_core.profiles import CourseError
+from rrg_core.saving import load_half
+from rrg_core.study import OBSERVATIONS
+from rrg_core.tokenizers import train_bpe, train_wordpiece
+import tempfile
+import numpy as np, pytest, torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from rrg_core.profiles import CourseError, profile as load_profile
+from rrg_core.pretraining import *
+
+
+def test_two_worlds_of_one_form():
+    for data in ("phantom", "shapes"):
+        w = world(data, "train", 48, 64)
+        assert w.images.shape == (48, 64, 64) and w.images.dtype == np.uint8 and w.labels.shape == (48, 14) and len(w.texts) == 48 and len(w.classes) == 14
+        assert set(np.unique(w.labels)) == {0, 1} and all(w.texts) and set(w.texts) <= set(w.prose)
+    with pytest.raises(ValueError, match="phantom or shapes, got 'mimic'"): world("mimic", "train", 48, 64)
+
+
+def test_a_coin_for_every_label_costs_log_two():
+    w = world("shapes", "train", 48, 64)
+    for recipe in (dict(trunk="resnet", widths=(8, 8, 8, 8, 16)), dict(trunk="densenet", growth=4, blocks=(1, 1, 1, 1), first=4)):
+        net = label_net(recipe, w.classes); batch = {"pixels": torch.tensor(w.images[:4, None]), "labels": torch.tensor(w.labels[:4])}
+        torch.nn.init.zeros_(net.head.weight), torch.nn.init.zeros_(net.head.bias)
+        assert abs(label_loss(net, batch).item() - np.log(2)) < 1e-6
+    assert net.net.targets[0] == "circle" and type(net.net).__module__ == "torchxrayvision.models"
+    with pytest.raises(ValueError, match="'vgg'"): label_net(dict(trunk="vgg"), w.classes)
+
+
+def test_towers_start_at_log_b():
+    torch.manual_seed(0); towers = Towers(TowersConfig(widths=(8, 8, 8, 8, 16), width=16, layers=1, vocab_size=30, joint=8)).eval()
+    pixels, ids = torch.randint(0, 256, (6, 1, 64, 64)), torch.randint(3, 30, (6, 9)); mask = torch.ones_like(ids)
+    with torch.no_grad(): towers.log_scale.fill_(-50.); assert abs(towers(pixels, ids, mask).loss.item() - np.log(6)) < 1e-5
+    image, text = towers.encode_image(pixels), towers.encode_text(ids, mask)
+    torch.testing.assert_close(image.norm(dim=-1), torch.ones(6)); torch.testing.assert_close(text.norm(dim=-1), torch.ones(6))
+    padded = torch.cat([ids, torch.zeros(6, 4, dtype=ids.dtype)], 1); more = torch.cat([mask, torch.zeros(6, 4, dtype=mask.dtype)], 1)
+    torch.testing.assert_close(towers.encode_text(padded, more), text, atol=1e-5, rtol=1e-4) # padding says nothing
+    cells = towers.patches(pixels); assert cells.shape == (6, 4, 8)
+    torch.testing.assert_close(cells.mean(1)/cells.mean(1).norm(dim=-1, keepdim=True), image)
+
+
+def test_tokenizers_can_spell_the_other_world():
+    for kind in ("wordpiece", "bpe"):
+        t = make_tokenizer(kind, world("shapes", "train", 48, 64).prose)
+        other = world("phantom", "train", 48, 64).prose
+        ids = t(other, add_special_tokens=False).input_ids
+        assert not any(t.unk_token_id in row for row in ids)
+        assert len(t) <= 1001 and t.pad_token_id is not None and t(["a"]).input_ids[0][0] == t.bos_token_id
+    assert make_tokenizer("wordpiece", ["one text"]).mask_token == "<mask>"
+    with pytest.raises(ValueError, match="'chars'"): make_tokenizer("chars", ["a"])
+
+
+def test_gaps_have_bert_s_shares():
+    t = make_tokenizer("wordpiece", world("phantom", "train", 48, 64).prose); torch.manual_seed(0)
+    ids = torch.randint(4, len(t) - 1, (200, 500)); ids[:, 0] = t.bos_token_id
+    seen, asked = gaps(ids, t); there = asked != -100
+    assert not there[:, 0].any() and (asked[there] == ids[there]).all() and (seen[~there] == ids[~there]).all()
+    assert abs(there[:, 1:].float().mean() - .15) < .005 # 100,000 draws: standard error .0011
+    assert abs((seen[there] == t.mask_token_id).float().mean() - .8) < .015 and abs((seen[there] == ids[there]).float().mean() - .1) < .015
+
+
+def test_jitter_keeps_left_left():
+    torch.manual_seed(0); x = torch.zeros(4, 1, 64, 64, dtype=torch.uint8); x[..., :20] = 255
+    for _ in range(20):
+        y = jitter(x); assert y.shape == x.shape and y.min() >= 0 and y.max() <= 255
+        assert (y[..., :10].mean((1, 2, 3)) > y[..., 40:].mean((1, 2, 3)) + 100).all()
+    assert (jitter(x) != jitter(x)).any()
+
+
+def test_every_task_learns_eight_examples():
+    small = dict(trunk="resnet", widths=(8, 8, 16, 16, 32), growth=8, first=8, width=32, layers=1, vocab=600, max_tokens=40)
+    for name, make in TASKS.items():
+        torch.manual_seed(0); task = make(world("shapes", "train", 48, 64), small); rows = list(range(8))
+        optimiser = torch.optim.AdamW(task.model.parameters(), 1e-2 if name in ("labels", "contrast") else 5e-3)
+        state = torch.get_rng_state()
+        for step in range(60):
+            torch.set_rng_state(state) # the same gaps and shifts each time
+            batch = task.collate(rows); loss = task.loss(task.model, batch) if task.loss else task.model(**batch).loss
+            if not step: first = loss.item()
+            optimiser.zero_grad(); loss.backward(); optimiser.step()
+        assert loss.item() < .35*first, (name, first, loss.item())
+
+
+def test_what_is_saved_is_what_was_trained():
+    small = dict(widths=(8, 8, 8, 8, 16), growth=4, blocks=(1, 1, 1, 1), first=4, width=16, layers=1, vocab=600, max_tokens=40)
+    for name, trunk in (("labels", "resnet"), ("labels", "densenet"), ("contrast", ""), ("masked", ""), ("causal", "")):
+        torch.manual_seed(0); task = TASKS[name](world("shapes", "train", 48, 64), small | {"trunk": trunk})
+        inputs = {k: v for k, v in task.collate([0, 1, 2]).items() if k != "labels"}; task.model(**inputs) # running statistics
+        before = task.model.eval()(**inputs).logits
+        with tempfile.TemporaryDirectory() as d:
+            save_half(task.model, d); back = load_saved(d)
+            if name != "labels": # `transformers` finds these classes by itself
+                auto = {"masked": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}.get(name, AutoModel)
+                assert type(auto.from_pretrained(d)) is type(back)
+        assert {p.dtype for p in back.parameters()} == {torch.float32} and not back.training
+        assert (back(**inputs).logits - before).abs().max() < .02*before.abs().max() + .02 # half precision keeps three digits
+    with pytest.raises(CourseError, match="config.json does not exist"): load_saved(Path("nowhere"))
+
+
+def test_half_precision_has_an_end():
+    net = label_net(dict(trunk="densenet", growth=4, blocks=(1, 1, 1, 1), first=4), ("a", "b")); net.net.features.norm0.running_var.fill_(3e5) # what torchxrayvision's scale leads to
+    with tempfile.TemporaryDirectory() as d:
+        save_half(net, d); assert (load_saved(d).net.features.norm0.running_var == 3e5).all()
+    net.head.bias.data = torch.tensor([1e6, 0])
+    with pytest.raises(ValueError, match="classifier.bias"): save_half(net, "nowhere")
