@@ -202,6 +202,7 @@ def contrast_task(w:World, recipe:dict)->Task:
     def collate(rows): return {"pixels": jitter(torch.from_numpy(w.images[rows][:, None])), **encode(t, [w.texts[i] for i in rows], recipe["max_tokens"])}
     return Task(model, len(w.images), collate, t)
 
+# %% ../nbs/06n_pretraining.ipynb #d19c50ec
 def _lengths(tokenizer, texts): return [len(row) for row in tokenizer(texts).input_ids]
 
 def masked_task(w:World, recipe:dict)->Task:

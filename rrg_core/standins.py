@@ -118,6 +118,7 @@ def _note(folder):
         with open(record, "a") as f:
             for file in sorted(folder.iterdir()): f.write(json.dumps(["learning", f"standins/{folder.name}/{file.name}"]) + "\n")
 
+# %% ../nbs/06g_standins.ipynb #c9130cca
 def train_standin(name:str, # A key of STANDINS
                   profile:Profile|str=None,
                   seed:int=0,
@@ -235,6 +236,7 @@ class Found:
         "The tokenizer saved beside them."
         return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
 
+# %% ../nbs/06g_standins.ipynb #34a5c770
 def _listed(entry, folder):
     "The expected files. `CourseError` names the first that is missing or is not what its checksum says."
     out = []
