@@ -72,7 +72,8 @@ def check_disk(need:float=3 # GB
     return Check("disk", "ok" if free > need else "broken", f"{free:.0f} GB free", "" if free > need else f"free {need:.0f} GB")
 
 # %% ../nbs/97_doctor.ipynb #74edcdc1
-_SCRIPTS = {"openi": "python data_scripts/openi.py --help", "mimic-cxr": "python data_scripts/mimic_cxr.py --help"}
+_SCRIPTS = {"openi": "python data_scripts/openi.py --help", "mimic-cxr": "python data_scripts/mimic_cxr.py --help",
+            "weights": "the files that rrg_core.standins.WEIGHTS names, a folder for each"}
 
 def check_roots()->list[Check]:
     "Folders of the real data sets."

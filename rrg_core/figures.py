@@ -55,11 +55,12 @@ def show_image(ax:mpl.axes.Axes,
 
 # %% ../nbs/06i_figures.ipynb #cf8ef7fd
 def rasterised(draw, # Called with the axes
-               h:int, w:int # Pixels of the image
-              )->np.ndarray: # uint8 (h, w, 3)
-    "What `draw` draws, one dot for each pixel of an (h, w) image."
+               h:int, w:int, # Pixels of the image
+               dots:int=1 # For each pixel, in either direction
+              )->np.ndarray: # uint8 (h·dots, w·dots, 3)
+    "What `draw` draws over an (h, w) image, dot by dot."
     with plt.rc_context({"figure.constrained_layout.use": False}):
-        fig = plt.figure(figsize=(w/50, h/50), dpi=50); draw(fig.add_axes((0, 0, 1, 1)))
+        fig = plt.figure(figsize=(w/50, h/50), dpi=50*dots); draw(fig.add_axes((0, 0, 1, 1)))
         fig.canvas.draw(); out = np.asarray(fig.canvas.buffer_rgba())[..., :3].copy(); plt.close(fig)
     return out
 

@@ -88,6 +88,7 @@ class TowersConfig(CourseConfig):
     vocab_size:int = 1000
     joint:int = 128 # Of the space that both end in
 
+# %% ../nbs/06n_pretraining.ipynb #38510ff3
 class Towers(PreTrainedModel):
     "An image tower and a text tower with one space."
     config:TowersConfig
@@ -108,10 +109,12 @@ class Towers(PreTrainedModel):
 
     def encode_image(self, pixels:Tensor # (b, 1, h, w)
                     )->Tensor: # (b, joint) unit vectors
+        "The pictures."
         return F.normalize(self.patches(pixels).mean(1), dim=-1)
 
     def encode_text(self, input_ids:Tensor, attention_mask:Tensor # (b, t)
                    )->Tensor: # (b, joint) unit vectors
+        "The texts: the mean over tokens that are no padding."
         hidden, mask = self.text(input_ids, attention_mask).last_hidden_state, attention_mask[..., None] # (b, t, d), (b, t, 1)
         return F.normalize(self.text_projection((hidden*mask).sum(1)/mask.sum(1)), dim=-1)
 
@@ -199,6 +202,7 @@ def contrast_task(w:World, recipe:dict)->Task:
     def collate(rows): return {"pixels": jitter(torch.from_numpy(w.images[rows][:, None])), **encode(t, [w.texts[i] for i in rows], recipe["max_tokens"])}
     return Task(model, len(w.images), collate, t)
 
+# %% ../nbs/06n_pretraining.ipynb #d19c50ec
 def _lengths(tokenizer, texts): return [len(row) for row in tokenizer(texts).input_ids]
 
 def masked_task(w:World, recipe:dict)->Task:

@@ -32,7 +32,9 @@ class Thing:
     angle: float=0. # Radians, anticlockwise
 
     @property
-    def classes(self)->set[str]: return {self.kind, self.size, self.tone, self.texture} & set(CLASSES)
+    def classes(self)->set[str]:
+        "Its entries of `CLASSES`."
+        return {self.kind, self.size, self.tone, self.texture} & set(CLASSES)
 
 # %% ../nbs/06h_shapes.ipynb #921d7294
 _RADIUS = {"small": .07, "medium": .10, "large": .135} # Fractions of the image; the largest fits its cell of 1/3
@@ -136,6 +138,7 @@ class Scene:
 
     @cached_property
     def labels(self)->np.ndarray: # (14,) 0 or 1, in the order of CLASSES
+        "Which classes are in the picture."
         found = set().union(*(t.classes for t in self.things))
         return np.array([c in found for c in CLASSES], np.float32)
 

@@ -140,6 +140,7 @@ def masked_surprise(model, tokenizer, texts:list[str], max_tokens:int)->np.ndarr
         out.append(-log.gather(-1, ids[places][:, None]).sum().item())
     return np.array(out)
 
+# %% ../nbs/06o_standin_quality.ipynb #892a09d7
 def _sentences(texts, tokenizers, max_tokens): # one of each text, in turn the first, second, …; those that every tokenizer can say in full
     parts = [sentences(t) for t in texts]
     one = [s[i % len(s)] for i, s in enumerate(parts) if s]

@@ -7,7 +7,7 @@ __all__ = ['WORLDS', 'STANDINS', 'WEIGHTS', 'standin_recipe', 'standin_key', 'st
            'Published', 'Found', 'weights', 'weights_table', 'check_weights']
 
 # %% ../nbs/06g_standins.ipynb #0c9b9c49
-import json, os, tempfile
+import json, os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,7 +17,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torchxrayvision as xrv
-from filelock import FileLock
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
@@ -25,8 +24,9 @@ from transformers.utils import logging
 from . import phantom
 from .doctor import Check
 from .encoders import read_weights
-from .files import PARTIAL, atomic, file_hash, figures_root
+from .files import file_hash, figures_root
 from .freshness import code_only
+from .once import once, whole_folder
 from .pretraining import TASKS, load_saved, save_half, world
 from .profiles import CourseError, Profile, data_root, package_root, profile as load_profile
 from .training import fit
@@ -118,6 +118,7 @@ def _note(folder):
         with open(record, "a") as f:
             for file in sorted(folder.iterdir()): f.write(json.dumps(["learning", f"standins/{folder.name}/{file.name}"]) + "\n")
 
+# %% ../nbs/06g_standins.ipynb #c9130cca
 def train_standin(name:str, # A key of STANDINS
                   profile:Profile|str=None,
                   seed:int=0,
@@ -125,20 +126,15 @@ def train_standin(name:str, # A key of STANDINS
                  )->Path: # The folder, in `save_pretrained` layout
     "Train a stand-in unless it is there under the same key. `ValueError` for an unknown name."
     folder, recipe, key = standin_folder(name, profile), standin_recipe(name, profile), standin_key(name, profile, seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = Path(tempfile.gettempdir())/f"rrg-{sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock"
-    with FileLock(lock), _one_thread():
-        if _about(folder).get("key") == key: say(f"{name}: loaded"); _note(folder); return folder
-        task = _train(name, recipe, seed, say)
-        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder.parent) as d:
-            new = Path(d)/"new"; save_half(task.model, new)
+    def make():
+        with _one_thread(), whole_folder(folder) as new:
+            task = _train(name, recipe, seed, say); save_half(task.model, new)
             if task.tokenizer: task.tokenizer.save_pretrained(new)
             (new/"README.md").write_text(_card(name, recipe, task.model.num_parameters()))
             (new/"standin.json").write_text(json.dumps(dict(name=name, key=key, seed=seed, task=recipe["task"], recipe=recipe), indent=1) + "\n")
-            for path in (new, *new.iterdir()): path.chmod(0o755 if path.is_dir() else 0o644)
-            if folder.exists(): os.replace(folder, Path(d)/"old")
-            os.replace(new, folder)
-    _note(folder)
+            for file in new.iterdir(): file.chmod(0o644)
+    how = once(name, folder, key, lambda: _about(folder).get("key"), make, say)
+    say(f"{name}: {how}"); _note(folder)
     return folder
 
 # %% ../nbs/06g_standins.ipynb #c0aa6841
@@ -188,16 +184,21 @@ def _torchvision(depth, digits, chapters):
     return Published(f"imagenet-resnet{depth}", f"ResNet-{depth}, ImageNet-1k (V1)", f"https://download.pytorch.org/models/{file}", (file,), "standin-shapes-resnet", chapters,
                      "unverified (torchvision is BSD; ImageNet has terms of its own)", {file: digits})
 
+# %% ../nbs/06g_standins.ipynb #600bb0bf
 _ALL = [
     _torchvision(101, "63fe2227", ("learning", "fita")), _torchvision(50, "0676ba61", ("dcrrg",)),
     *(_xrv(f"densenet121-res224-{d}") for d in ("all", "nih", "pc", "chex", "rsna", "mimic_nb", "mimic_ch")),
     Published("bert-base-uncased", "BERT base, general English", _HUB + "bert-base-uncased", _BERT, "standin-shapes-bert", ("fita",)),
     Published("bio-clinicalbert", "Bio_ClinicalBERT, 768 wide, 12 layers, vocabulary 28,996", _HUB + "emilyalsentzer/Bio_ClinicalBERT", _BERT, "standin-phantom-bert", ("dcrrg",)),
-    Published("pubmedbert", "BiomedNLP-PubMedBERT base, abstracts; text side of BiomedCLIP", _HUB + "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract", _BERT, "standin-phantom-bert", ("llava_rad", "lm_rrg")),
-    Published("chexzero", "CheXzero ViT-B/32 towers, one member of the ensemble, 224 px, joint width 512", "https://github.com/rajpurkarlab/CheXzero", ("best_64_5e-05_original_22000_0.864.pt",), "standin-phantom-towers", ("chex",)),
+    Published("pubmedbert", "BiomedNLP-PubMedBERT base, abstracts; text side of BiomedCLIP", _HUB + "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract",
+              _BERT, "standin-phantom-bert", ("llava_rad", "lm_rrg")),
+    Published("chexzero", "CheXzero ViT-B/32 towers, one member of the ensemble, 224 px, joint width 512", "https://github.com/rajpurkarlab/CheXzero",
+              ("best_64_5e-05_original_22000_0.864.pt",), "standin-phantom-towers", ("chex",)),
     Published("openai-clip", "CLIP towers trained on general pictures", _HUB + "openai/clip-vit-base-patch32", _MODEL, "standin-shapes-towers", ("chex", "dcrrg", "llava_rad")),
-    Published("biomedclip", "BiomedCLIP, ViT-B/16 at 224 px with PubMedBERT, joint width 512", _HUB + "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", ("open_clip_config.json", "open_clip_model.safetensors|open_clip_pytorch_model.bin"), "standin-phantom-towers", ("lm_rrg", "llava_rad")),
-    Published("biomedclip-cxr", "BiomedCLIP-CXR, ViT-B/14 at 518 px (holds the optimiser's moments too)", _HUB + "microsoft/llava-rad", ("biomedclipcxr_518.json", "biomedclipcxr_518_checkpoint.pt"), "standin-phantom-towers", ("llava_rad",),
+    Published("biomedclip", "BiomedCLIP, ViT-B/16 at 224 px with PubMedBERT, joint width 512", _HUB + "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+              ("open_clip_config.json", "open_clip_model.safetensors|open_clip_pytorch_model.bin"), "standin-phantom-towers", ("lm_rrg", "llava_rad")),
+    Published("biomedclip-cxr", "BiomedCLIP-CXR, ViT-B/14 at 518 px (holds the optimiser's moments too)", _HUB + "microsoft/llava-rad",
+              ("biomedclipcxr_518.json", "biomedclipcxr_518_checkpoint.pt"), "standin-phantom-towers", ("llava_rad",),
               "unverified (the code is under the Microsoft Research License)"),
     Published("medclip", "MedCLIP towers", "https://github.com/RyanWangZf/MedCLIP", ("pytorch_model.bin|model.safetensors",), "standin-phantom-towers", ("dcrrg",)),
     Published("gpt2-pubmed", "GPT-2 medium that has read PubMed, 24 layers, 1,024 wide", _HUB + "healx/gpt-2-pubmed-medium", _MODEL, "standin-phantom-llama", ("chex",)),
@@ -231,8 +232,11 @@ class Found:
         if self.standin: return load_saved(self.folder)
         return auto.from_pretrained(self.folder, local_files_only=True, **({"dtype": torch.float32} | kwargs)).eval()
 
-    def tokenizer(self): return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+    def tokenizer(self):
+        "The tokenizer saved beside them."
+        return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
 
+# %% ../nbs/06g_standins.ipynb #34a5c770
 def _listed(entry, folder):
     "The expected files. `CourseError` names the first that is missing or is not what its checksum says."
     out = []

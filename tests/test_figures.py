@@ -71,6 +71,8 @@ def test_a_cell_of_a_map_covers_its_pixels():
     assert changed.min(0).tolist() == [10, 40] and changed.max(0).tolist() == [19, 59] and len(changed) == 200
     red, green, blue = (255*np.array(plt.colormaps["inferno"](1.))[:3]*.6 + 80*.4).round() # alpha .6 over grey 80
     assert abs(out[15, 50].astype(int) - (red, green, blue)).max() <= 2
+    fine = np.argwhere((rasterised(lambda ax: overlay_map(ax, image, grid), 40, 60, dots=4) != 80).any(2))
+    assert fine.min(0).tolist() == [40, 160] and fine.max(0).tolist() == [79, 239] # not even half a pixel off
     flat = rasterised(lambda ax: overlay_map(ax, image, np.ones((2, 2))), 40, 60)
     assert (flat == 80).all() # a map without a peak shows nothing
     half = rasterised(lambda ax: overlay_map(ax, image, np.full((2, 2), .5), limits=(0, 1)), 40, 60)

@@ -51,6 +51,8 @@ def test_the_caption_tells_the_classes():
         s = render(i, 24)
         assert classes_said(s.caption) == [bool(x) for x in s.labels], s.caption
         assert len({t.place for t in s.things}) == len(s.things) in (1, 2, 3, 4)
+        cells = [divmod(PLACES.index(t.place), 3) for t in s.things]
+        assert all(abs(t.x - (c + .5)/3) <= .03 and abs(t.y - (r + .5)/3) <= .03 for t, (r, c) in zip(s.things, cells))
 
 
 def test_every_class_is_there_and_none_is_always_there():

@@ -1,5 +1,5 @@
 """Exported from nbs/06g_standins.ipynb: edit it there, then run `nbdev-export`."""
-import json, os, tempfile
+import json, os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -8,15 +8,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torchxrayvision as xrv
-from filelock import FileLock
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 from rrg_core import phantom
 from rrg_core.doctor import Check
 from rrg_core.encoders import read_weights
-from rrg_core.files import PARTIAL, atomic, file_hash, figures_root
+from rrg_core.files import file_hash, figures_root
 from rrg_core.freshness import code_only
+from rrg_core.once import once, whole_folder
 from rrg_core.pretraining import TASKS, load_saved, save_half, world
 from rrg_core.profiles import CourseError, Profile, data_root, package_root, profile as load_profile
 from rrg_core.training import fit
@@ -52,6 +52,9 @@ def test_a_standin_is_the_same_bytes_again_and_is_not_trained_twice():
             card = (folder/"README.md").read_text(); assert card.splitlines()[0] == "not for clinical use" and "stand-in, trained on synthetic data" in card
         said.clear(); other = train_standin(name, "smoke", seed=1, say=said.append); assert said and {f.name: file_hash(f) for f in other.iterdir()} != hashes[0]
         assert not list(other.parent.glob(".*"))
+        m.setenv("RRG_RETRAIN", "1"); m.setenv("RRG_RUN", "a-run"); said.clear(); train_standin(name, "smoke", seed=1, say=said.append); train_standin(name, "smoke", seed=1, say=said.append)
+        assert sum("step" in line for line in said) > 0 and "trained in" in said[-2] and "by a job of this run" in said[-1] # anew, and once
+        m.delenv("RRG_RETRAIN")
         m.setenv("RRG_RECORD", f"{d}/record"); train_standin(name, "smoke", seed=1, say=said.append)
         assert f'["learning", "standins/{name}/model.safetensors"]' in Path(d, "record").read_text().splitlines()
     with pytest.raises(ValueError, match="no stand-in is called 'bert'"): train_standin("bert", "smoke")
