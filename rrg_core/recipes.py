@@ -162,7 +162,7 @@ def padding(steps:list, # As `steps_of` returns them
            )->float: # 0 to 1
     "Share of a padded epoch's tokens that are padding."
     lengths = np.asarray(lengths)
-    return 1 - sum(lengths[s].sum() for s in steps)/sum(len(s)*lengths[s].max() for s in steps)
+    return float(1 - sum(lengths[s].sum() for s in steps)/sum(len(s)*lengths[s].max() for s in steps))
 
 # %% ../nbs/06j_recipes.ipynb #5dbef809
 class Shares(Dataset):

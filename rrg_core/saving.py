@@ -85,5 +85,4 @@ def load_half(cls:type, # A `PreTrainedModel` class
     with _quiet(): model, found = cls.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True)
     wrong = {k.removesuffix("_keys"): sorted(map(str, found[k])) for k in ("missing_keys", "unexpected_keys", "mismatched_keys") if found[k]}
     if wrong: raise ValueError(f"{folder.name} does not fit {cls.__name__}: " + "; ".join(f"{k} {', '.join(v[:5])}" for k, v in wrong.items()))
-    model.config._name_or_path = "" # no path of this machine in what is saved next
     return model.eval()

@@ -96,6 +96,7 @@ def learning_curve(histories:History|dict, # One, or several by name
     axes[0, 0].set(xlabel="step", ylabel="loss", yscale="log", title="Training loss")
     if scored: axes[0, 1].set(xlabel="step", ylabel=score, title=f"Evaluation: {score}")
     if len(histories) > 1: axes[0, 0].legend(fontsize=8)
+    plt.close(fig) # shown once, as the cell's value
     return fig
 
 # %% ../nbs/06a_training.ipynb #ce09f2bc

@@ -93,3 +93,5 @@ def test_shares_partition_each_step():
             seen = [i for batch, idle in got if not idle for i in batch.tolist()]
             want = shares[0].studies(k//2)[k % 2*5:k % 2*5 + 5]
             assert sorted(seen) == sorted(want.tolist()) and all(len(batch) for batch, _ in got)
+        for epoch in (1, 0, 2): # each epoch has its own order, whichever is asked for first
+            for place, want in enumerate(steps_of(11, 10, 3, epoch)): assert np.array_equal(shares[-1].studies(2*epoch + place), want)
