@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TASKS', 'CLASSES', 'World', 'world', 'label_net', 'label_loss', 'TowersConfig', 'Towers', 'masked_model',
            'causal_model', 'make_tokenizer', 'encode', 'jitter', 'gaps', 'Task', 'label_task', 'contrast_task',
-           'masked_task', 'causal_task', 'save_half', 'load_saved']
+           'masked_task', 'causal_task', 'load_saved']
 
 # %% ../nbs/06n_pretraining.ipynb #11e18bda
 import json, string
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertForMaskedLM, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from . import phantom, shapes
+from . import phantom, shape_scenes
 from .attention import CourseConfig
 from .encoders import ENCODERS, ImageEncoder, SmallResNet, SmallResNetConfig, XrvConfig, XrvDenseNet
 from .profiles import CourseError
-from .saving import load_half
+from .saving import half_saved, load_half
 from .study import OBSERVATIONS
 from .tokenizers import train_bpe, train_wordpiece
 
@@ -49,8 +49,8 @@ def _phantoms(split, n, size):
     return World(images, labels, texts, prose, tuple(OBSERVATIONS))
 
 def _shapes(split, n, size):
-    s = shapes.load(split, n, size)
-    return World(s.images, s.labels, s.captions, shapes.captions(split, 2*n), shapes.CLASSES) # as many texts as findings and impressions
+    s = shape_scenes.load(split, n, size)
+    return World(s.images, s.labels, s.captions, shape_scenes.captions(split, 2*n), shape_scenes.CLASSES) # as many texts as findings and impressions
 
 @lru_cache(maxsize=2) # 100 MB each at phantom
 def world(data:str, # "phantom" or "shapes"
@@ -225,14 +225,6 @@ def causal_task(w:World, recipe:dict)->Task:
 TASKS = {"labels": label_task, "contrast": contrast_task, "masked": masked_task, "causal": causal_task}
 
 # %% ../nbs/06n_pretraining.ipynb #9c532544
-def save_half(model:PreTrainedModel, folder)->None:
-    "`save_pretrained` with parameters in half precision; changes the model. `ValueError` where one does not fit."
-    for name, p in model.named_parameters():
-        p.data = p.data.contiguous().half()
-        if not torch.isfinite(p.data).all(): raise ValueError(f"{name} has numbers that half precision cannot hold")
-    model.config._name_or_path = ""
-    model.save_pretrained(folder)
-
 CLASSES = {**ENCODERS, "rrg_towers": Towers, "bert": BertForMaskedLM, "llama": LlamaForCausalLM} # `model_type` → class
 
 def load_saved(folder)->PreTrainedModel: # In float32, for evaluation

@@ -18,12 +18,14 @@ from .profiles import CourseError
 
 # %% ../nbs/06k_saving.ipynb #89d6e34e
 def _halved(model):
-    "A copy in float16. `ValueError` for a number that float16 cannot hold."
+    "A copy with parameters in float16. `ValueError` for a number that is not finite, or that float16 cannot hold."
     for name, value in model.state_dict().items():
-        if not value.is_floating_point(): continue
-        if not value.isfinite().all(): raise ValueError(f"{name} has a number that is not finite")
+        if value.is_floating_point() and not value.isfinite().all(): raise ValueError(f"{name} has a number that is not finite")
+    half = copy.deepcopy(model).cpu()
+    for name, value in half.named_parameters():
         if value.numel() and (top := value.abs().max().item()) >= 65520: raise ValueError(f"{name} reaches {top:.3g}, float16 only 65,504")
-    return copy.deepcopy(model).to("cpu", torch.float16)
+        value.data = value.data.contiguous().half() # contiguous: the bytes must not depend on a memory format
+    return half
 
 @contextmanager
 def _quiet():

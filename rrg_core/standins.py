@@ -27,8 +27,9 @@ from .encoders import read_weights
 from .files import file_hash, figures_root
 from .freshness import code_only
 from .once import once, whole_folder
-from .pretraining import TASKS, load_saved, save_half, world
+from .pretraining import TASKS, load_saved, world
 from .profiles import CourseError, Profile, data_root, package_root, profile as load_profile
+from .saving import half_saved
 from .training import fit
 
 # %% ../nbs/06g_standins.ipynb #b7b6cb65
@@ -62,7 +63,7 @@ def _version(modules): return sha256("\0".join(code_only((package_root()/f"{m}.p
 def standin_key(name:str, profile:Profile|str=None, seed:int=0)->str: # 16 hexadecimal digits
     "Hash of what determines a stand-in."
     recipe = standin_recipe(name, profile)
-    data = phantom.code_hash() if recipe["data"] == "phantom" else _version(("shapes",))
+    data = phantom.code_hash() if recipe["data"] == "phantom" else _version(("shape_scenes",))
     return sha256(json.dumps([recipe, seed, _version(_CODE), data], sort_keys=True).encode()).hexdigest()[:16]
 
 def standin_folder(name:str, profile:Profile|str=None)->Path:
@@ -128,8 +129,7 @@ def train_standin(name:str, # A key of STANDINS
     folder, recipe, key = standin_folder(name, profile), standin_recipe(name, profile), standin_key(name, profile, seed)
     def make():
         with _one_thread(), whole_folder(folder) as new:
-            task = _train(name, recipe, seed, say); save_half(task.model, new)
-            if task.tokenizer: task.tokenizer.save_pretrained(new)
+            task = _train(name, recipe, seed, say); half_saved(task.model, new, beside=(task.tokenizer,) if task.tokenizer else ())
             (new/"README.md").write_text(_card(name, recipe, task.model.num_parameters()))
             (new/"standin.json").write_text(json.dumps(dict(name=name, key=key, seed=seed, task=recipe["task"], recipe=recipe), indent=1) + "\n")
             for file in new.iterdir(): file.chmod(0o644)

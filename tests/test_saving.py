@@ -39,10 +39,10 @@ def test_buffers_and_limits():
         config_class = Config
         def __init__(self, config): super().__init__(config); self.norm, self.line = nn.BatchNorm1d(3), nn.Linear(3, 2); self.post_init()
         def forward(self, x): return self.line(self.norm(x))
-    model = Model(Config()); model.norm.running_mean += torch.tensor([1., 1/3, -7]); model.norm.num_batches_tracked += 70_000
+    model = Model(Config()); model.norm.running_mean += torch.tensor([1., 1/3, -7e5]); model.norm.num_batches_tracked += 70_000
     with tempfile.TemporaryDirectory() as d:
         back = load_half(Model, half_saved(model, f"{d}/m"))
-        assert back.norm.num_batches_tracked == 70_000 and torch.equal(back.norm.running_mean, model.norm.running_mean.half().float())
+        assert back.norm.num_batches_tracked == 70_000 and torch.equal(back.norm.running_mean, model.norm.running_mean)
         with pytest.raises(ValueError, match="b takes 0.0 MB in half precision, more than 0.0001 MB"): half_saved(model, f"{d}/b", limit_mb=1e-4)
         assert not Path(d, "b").exists()
         class Other(Model):

@@ -17,8 +17,9 @@ from rrg_core.encoders import read_weights
 from rrg_core.files import file_hash, figures_root
 from rrg_core.freshness import code_only
 from rrg_core.once import once, whole_folder
-from rrg_core.pretraining import TASKS, load_saved, save_half, world
+from rrg_core.pretraining import TASKS, load_saved, world
 from rrg_core.profiles import CourseError, Profile, data_root, package_root, profile as load_profile
+from rrg_core.saving import half_saved
 from rrg_core.training import fit
 import os, shutil, tempfile
 import pandas as pd, pytest, torch, torchxrayvision as xrv

@@ -1,4 +1,4 @@
-"""Exported from nbs/06h_shapes.ipynb: edit it there, then run `nbdev-export`."""
+"""Exported from nbs/06h_shape_scenes.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass, replace
 from functools import cached_property
 import numpy as np
@@ -6,7 +6,7 @@ import re, time
 import matplotlib.pyplot as plt
 import numpy as np, pytest
 from rrg_core.artifacts import set_style
-from rrg_core.shapes import *
+from rrg_core.shape_scenes import *
 
 
 def test_a_thing_lies_in_its_cell_and_has_its_tone():
