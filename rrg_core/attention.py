@@ -6,7 +6,7 @@
 __all__ = ['CourseConfig', 'Dropout', 'Attention', 'feed_forward', 'EncoderLayer', 'shifted_norm', 'ReportCache', 'DecoderLayer',
            'causal_mask']
 
-# %% ../nbs/06k_attention.ipynb #f1d56614
+# %% ../nbs/06k_attention.ipynb #1d76497b
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.utils import logging
 
-# %% ../nbs/06k_attention.ipynb #d9ccc239
+# %% ../nbs/06k_attention.ipynb #13636d75
 logging.disable_progress_bar()
 
-# %% ../nbs/06k_attention.ipynb #0902aa5b
+# %% ../nbs/06k_attention.ipynb #4b857845
 class CourseConfig(PreTrainedConfig):
     "A model's settings; a keyword that no field has is a `ValueError`."
     def __post_init__(self, **extra):
@@ -31,7 +31,7 @@ class CourseConfig(PreTrainedConfig):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1: raise ValueError(f"{type(self).__name__}: {name} must be a positive whole number, got {value!r}")
 
-# %% ../nbs/06k_attention.ipynb #cb14870e
+# %% ../nbs/06k_attention.ipynb #1767a5a9
 class Dropout(nn.Module):
     "Dropout whose rate is rounded to a multiple of 1/256; cheap on a processor, unbiased."
     def __init__(self,
@@ -50,7 +50,7 @@ class Dropout(nn.Module):
 
     def extra_repr(self)->str: return f"{self.zeroed}/256"
 
-# %% ../nbs/06k_attention.ipynb #b37db021
+# %% ../nbs/06k_attention.ipynb #1fccb23b
 class Attention(nn.Module):
     "Multi-head attention from a sequence to itself or to a context."
     def __init__(self,
@@ -89,7 +89,7 @@ class Attention(nn.Module):
         scores = self.split(self.query(x)) @ keys.transpose(-1, -2) * keys.shape[-1]**-.5
         return (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(-1)
 
-# %% ../nbs/06k_attention.ipynb #eb51fa0c
+# %% ../nbs/06k_attention.ipynb #3e360a0d
 def feed_forward(width:int, # Of input and output
                  hidden:int, # In between
                  dropout:float # After the ReLU
@@ -112,7 +112,7 @@ class EncoderLayer(nn.Module):
         x = x + self.drop(self.attention(self.norms[0](x), mask=mask))
         return x + self.drop(self.think(self.norms[1](x)))
 
-# %% ../nbs/06k_attention.ipynb #8442b2aa
+# %% ../nbs/06k_attention.ipynb #bf78e490
 def shifted_norm(norm:nn.LayerNorm,
                  x:Tensor, # (b, t, d)
                  shift:tuple[Tensor, Tensor]=None # What is added to scale and offset, each broadcasting to (b, t, d)
@@ -121,7 +121,7 @@ def shifted_norm(norm:nn.LayerNorm,
     if shift is None: return norm(x)
     return torch.addcmul(norm.bias + shift[1], F.layer_norm(x, x.shape[-1:], eps=norm.eps), norm.weight + shift[0])
 
-# %% ../nbs/06k_attention.ipynb #51776a81
+# %% ../nbs/06k_attention.ipynb #8a913040
 class ReportCache(EncoderDecoderCache):
     "Keys of the words so far and of the image, and named states of a model; rows are (studies × beams)."
     def __init__(self):
@@ -145,7 +145,7 @@ class ReportCache(EncoderDecoderCache):
         self.self_attention_cache.reorder_cache(beam_idx)
         self.states = {name: state.index_select(0, beam_idx.to(state.device)) for name, state in self.states.items()}
 
-# %% ../nbs/06k_attention.ipynb #8b6d03aa
+# %% ../nbs/06k_attention.ipynb #993cf910
 class DecoderLayer(nn.Module):
     "Pre-norm causal self-attention, attention to the image, feed-forward net."
     def __init__(self, width:int, heads:int, hidden:int, dropout:float, attention_dropout:float=0.):
@@ -174,7 +174,7 @@ class DecoderLayer(nn.Module):
         keys, values = cache.words(layer, *self.own.keys(y))
         return self.own.attend(y, keys, values, None if y.shape[1] == 1 else causal_mask(y.shape[1], keys.shape[2] - y.shape[1], y.device))
 
-# %% ../nbs/06k_attention.ipynb #cb9dacb7
+# %% ../nbs/06k_attention.ipynb #5e6dd201
 def causal_mask(tokens:int,
                 before:int=0, # Columns that every row sees: a cached past, image cells, a soft prompt
                 device:torch.device=None

@@ -7,7 +7,7 @@ __all__ = ['SCALES', 'VIT', 'ENCODERS', 'scaled', 'check_xrv', 'ImageFeatures', 
            'SmallResNet', 'ResNetConfig', 'ResNet', 'XrvConfig', 'XrvDenseNet', 'VitConfig', 'Vit', 'build_encoder',
            'read_weights', 'fill']
 
-# %% ../nbs/06j_encoders.ipynb #99531526
+# %% ../nbs/06j_encoders.ipynb #c50cbd34
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from transformers.utils import ModelOutput
 from .attention import CourseConfig
 from .profiles import CourseError
 
-# %% ../nbs/06j_encoders.ipynb #8495d528
+# %% ../nbs/06j_encoders.ipynb #670f0594
 SCALES = {"plain": ((.5,), (.25,)),                                             # our own
           "xrv": ((.5,), (1/2048,)),                                            # (2x/255 - 1)·1024, torchxrayvision
           "imagenet": ((.485, .456, .406), (.229, .224, .225)),                 # torchvision's weights, R2Gen
@@ -47,7 +47,7 @@ def _check_grey(pixels):
     if not 0 <= low <= high <= 255: raise ValueError(f"grey levels lie between 0 and 255, got {low:.4g} to {high:.4g}: already scaled?")
     if 0 < high <= 1: raise ValueError(f"grey levels reach up to 255, got {low:.4g} to {high:.4g}: multiply by 255")
 
-# %% ../nbs/06j_encoders.ipynb #1a7c1161
+# %% ../nbs/06j_encoders.ipynb #431160ca
 def check_xrv(x:Tensor # (b, 1, h, w) about -1024 to 1024
              )->Tensor: # x
     "`ValueError` unless values lie in torchxrayvision's range and use more of it than a 0-to-255 or 0-to-1 image would."
@@ -58,7 +58,7 @@ def check_xrv(x:Tensor # (b, 1, h, w) about -1024 to 1024
     if max(-low, high) <= 8: raise ValueError(f"torchxrayvision's images lie between -1024 and 1024, got {low:.4g} to {high:.4g}: normalised for another network?")
     return x
 
-# %% ../nbs/06j_encoders.ipynb #fae758c2
+# %% ../nbs/06j_encoders.ipynb #41bde937
 @dataclass
 class ImageFeatures(ModelOutput):
     "What every encoder returns."
@@ -95,7 +95,7 @@ class ImageEncoder(PreTrainedModel):
         elif isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)): module.reset_parameters()
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None: nn.init.zeros_(module.bias)
 
-# %% ../nbs/06j_encoders.ipynb #6e70b4a0
+# %% ../nbs/06j_encoders.ipynb #79ce3756
 class SmallResNetConfig(CourseConfig):
     "Settings of `SmallResNet`."
     model_type = "rrg_small_resnet"
@@ -138,7 +138,7 @@ class SmallResNet(ImageEncoder):
 
     def features(self, x): return self.stages(x) # (b, d, rows, columns)
 
-# %% ../nbs/06j_encoders.ipynb #abb3b0f8
+# %% ../nbs/06j_encoders.ipynb #f39ea4ca
 class ResNetConfig(CourseConfig):
     "Settings of `ResNet`."
     model_type = "rrg_resnet"
@@ -166,7 +166,7 @@ class ResNet(ImageEncoder):
 
     def features(self, x): return self.net(x) # (b, d, rows, columns)
 
-# %% ../nbs/06j_encoders.ipynb #572a6d2d
+# %% ../nbs/06j_encoders.ipynb #87b397fc
 class XrvConfig(CourseConfig):
     "Settings of `XrvDenseNet`; the defaults are the published DenseNet-121."
     model_type = "rrg_xrv_densenet"
@@ -203,7 +203,7 @@ class XrvDenseNet(ImageEncoder):
         "`forward` for images that are between -1024 and 1024 already. `ValueError` for another range."
         return self.described(self.features(check_xrv(x).to(self.dtype)))
 
-# %% ../nbs/06j_encoders.ipynb #404473ab
+# %% ../nbs/06j_encoders.ipynb #7b34d97f
 VIT = {"small": dict(width=192, layers=6, heads=3), "base": dict(width=768, layers=12, heads=12)}
 
 class VitConfig(CourseConfig):
@@ -239,7 +239,7 @@ class Vit(ImageEncoder):
         states = self.vit(scaled(pixels, self.config.scale).to(self.dtype), interpolate_pos_encoding=other).last_hidden_state # (b, 1 + n, d)
         return ImageFeatures(states[:, 1:], states[:, 0], self.head(states[:, 0]) if self.config.labels else None)
 
-# %% ../nbs/06j_encoders.ipynb #3cda6129
+# %% ../nbs/06j_encoders.ipynb #324b9adb
 ENCODERS = {c.config_class.model_type: c for c in (SmallResNet, ResNet, XrvDenseNet, Vit)}
 
 def build_encoder(settings:CourseConfig|dict # A config, or its `to_dict()`
@@ -250,7 +250,7 @@ def build_encoder(settings:CourseConfig|dict # A config, or its `to_dict()`
     if kind not in ENCODERS: raise ValueError(f"model_type must be one of {', '.join(ENCODERS)}, got {kind!r}")
     return ENCODERS[kind](ENCODERS[kind].config_class.from_dict(settings))
 
-# %% ../nbs/06j_encoders.ipynb #cbe3cdba
+# %% ../nbs/06j_encoders.ipynb #c1b82a40
 _MODULES = [xrv.DenseNet, xrv._DenseBlock, xrv._DenseLayer, xrv._Transition, nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Linear, set]
 
 def read_weights(path:Path, # `.safetensors`, or what `torch.save` wrote

@@ -4,9 +4,12 @@
 
 # %% auto #0
 __all__ = ['report_batch', 'report_loss', 'sinusoids', 'DecoderConfig', 'FeatureEncoder', 'ReportDecoder', 'count_parameters',
-           'leaks', 'cross_attention']
+           'leaks', 'cross_attention', 'Attention', 'CourseConfig', 'DecoderLayer', 'Dropout', 'EncoderLayer',
+           'ReportCache', 'causal_mask', 'feed_forward', 'shifted_norm', 'ENCODERS', 'SCALES', 'VIT', 'ImageEncoder',
+           'ImageFeatures', 'ResNet', 'ResNetConfig', 'SmallResNet', 'SmallResNetConfig', 'Vit', 'VitConfig',
+           'XrvConfig', 'XrvDenseNet', 'build_encoder', 'fill', 'read_weights', 'scaled']
 
-# %% ../nbs/06e_models.ipynb #697733aa
+# %% ../nbs/06e_models.ipynb #38e553db
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,7 +22,12 @@ from .attention import (Attention, CourseConfig, DecoderLayer, Dropout, EncoderL
 from .encoders import (ENCODERS, SCALES, VIT, ImageEncoder, ImageFeatures, ResNet, ResNetConfig, SmallResNet, SmallResNetConfig, Vit, VitConfig,
                                XrvConfig, XrvDenseNet, build_encoder, fill, read_weights, scaled)
 
-# %% ../nbs/06e_models.ipynb #a5c44a42
+# %% ../nbs/06e_models.ipynb #a43d7a21
+_all_ = ["Attention", "CourseConfig", "DecoderLayer", "Dropout", "EncoderLayer", "ReportCache", "causal_mask", "feed_forward", "shifted_norm", "ENCODERS", "SCALES", "VIT",
+         "ImageEncoder", "ImageFeatures", "ResNet", "ResNetConfig", "SmallResNet", "SmallResNetConfig", "Vit", "VitConfig", "XrvConfig", "XrvDenseNet", "build_encoder",
+         "fill", "read_weights", "scaled"]
+
+# %% ../nbs/06e_models.ipynb #9e9ae965
 def report_batch(encoded:Sequence[Sequence[int]], # Ids of each report: the start, its words and, where it was not cut off, the end
                  pad:int=0 # What fills the inputs
                 )->dict[str, Tensor]: # decoder_input_ids and labels, both (b, t)
@@ -30,7 +38,7 @@ def report_batch(encoded:Sequence[Sequence[int]], # Ids of each report: the star
     padded = lambda parts, value: nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=value)
     return {"decoder_input_ids": padded([r[:-1] for r in rows], pad), "labels": padded([r[1:] for r in rows], -100)}
 
-# %% ../nbs/06e_models.ipynb #4da7c7c5
+# %% ../nbs/06e_models.ipynb #d13f8d81
 def report_loss(logits:Tensor, # (b, t, vocabulary)
                 labels:Tensor # (b, t), -100 where nothing is predicted
                )->Tensor: # () mean negative log-likelihood of a token
@@ -38,7 +46,7 @@ def report_loss(logits:Tensor, # (b, t, vocabulary)
     if not (labels != -100).any(): raise ValueError(f"no label counts in a batch of shape {tuple(labels.shape)}")
     return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
 
-# %% ../nbs/06e_models.ipynb #e22907fd
+# %% ../nbs/06e_models.ipynb #c7886e8e
 def sinusoids(start:int, # First position
               stop:int, # One past the last
               width:int,
@@ -49,7 +57,7 @@ def sinusoids(start:int, # First position
     angle = position * 10000. ** (-pair / width) # (t, d/2)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :width]
 
-# %% ../nbs/06e_models.ipynb #4a7e42c4
+# %% ../nbs/06e_models.ipynb #0d9118fb
 class DecoderConfig(CourseConfig):
     "Settings of `ReportDecoder`. A course tokenizer's ids by default: 0 pads, 1 starts, 2 ends."
     model_type = "rrg_report_decoder"
@@ -86,7 +94,7 @@ class DecoderConfig(CourseConfig):
         "Settings with a tokenizer's vocabulary size and special ids."
         return cls(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, **settings)
 
-# %% ../nbs/06e_models.ipynb #91ffff0e
+# %% ../nbs/06e_models.ipynb #b47e3248
 class FeatureEncoder(nn.Module):
     "Image features at the decoder's width, through `encoder_layers` of self-attention."
     def __init__(self, config:DecoderConfig):
@@ -105,7 +113,7 @@ class FeatureEncoder(nn.Module):
         for layer in self.layers: x = layer(x, mask)
         return self.norm(x)
 
-# %% ../nbs/06e_models.ipynb #cbfaec2d
+# %% ../nbs/06e_models.ipynb #1c8b948e
 class ReportDecoder(PreTrainedModel, GenerationMixin):
     "Writes a report from image features, or from pixels where `config.image_encoder` is set."
     config:DecoderConfig
@@ -201,7 +209,7 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):
 def _cells(mask): # (b, 1, 1, n), None where all cells are there
     return None if mask is None or mask.all() else mask.bool()[:, None, None]
 
-# %% ../nbs/06e_models.ipynb #9dcebc46
+# %% ../nbs/06e_models.ipynb #1bec2850
 def count_parameters(model_class:type, # A `PreTrainedModel`
                      config, # Its settings, of any size
                      trainable:bool=False # Only those that require a gradient
@@ -210,7 +218,7 @@ def count_parameters(model_class:type, # A `PreTrainedModel`
     with torch.device("meta"): model = model_class(config)
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
 
-# %% ../nbs/06e_models.ipynb #bdfa90fb
+# %% ../nbs/06e_models.ipynb #95224491
 def leaks(model:Callable, # Called with the batch; returns logits (b, t, …) or an output that has `.logits`
           batch:dict, # Its inputs
           tokens:str="decoder_input_ids", # The entry that holds the words (b, t)
@@ -238,7 +246,7 @@ def leaks(model:Callable, # Called with the batch; returns logits (b, t, …) or
     if was_training: model.train()
     return sorted(moved)
 
-# %% ../nbs/06e_models.ipynb #94f7ad1a
+# %% ../nbs/06e_models.ipynb #9c9133c5
 def cross_attention(model:ReportDecoder,
                     ids:Tensor, # (b, t) words, the start included
                     **image # features, pixels, attention_mask as in `forward`

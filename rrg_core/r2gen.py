@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Config', 'RelationalMemory', 'MemoryShifts', 'R2GenConfig', 'R2Gen']
 
-# %% ../nbs/06f_r2gen.ipynb #e0874740
+# %% ../nbs/06f_r2gen.ipynb #d8c1c6f6
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .attention import ReportCache
 from .models import DecoderConfig, ReportDecoder
 
-# %% ../nbs/06f_r2gen.ipynb #d5c62712
+# %% ../nbs/06f_r2gen.ipynb #5107e6a3
 class RelationalMemory(nn.Module):
     "Slots that every word rewrites through gates (R2Gen §3.2)."
     def __init__(self,
@@ -57,7 +57,7 @@ class RelationalMemory(nn.Module):
         admit, keep = (gates + self.slot_gates(memory.tanh())).sigmoid().chunk(2, -1)
         return torch.addcmul(keep * memory, admit, new.tanh())
 
-# %% ../nbs/06f_r2gen.ipynb #b3dbab78
+# %% ../nbs/06f_r2gen.ipynb #cb5a7f35
 class MemoryShifts(nn.Module):
     "What the memory adds to scale and offset of every normalisation (R2Gen §3.3); all nets at once."
     def __init__(self,
@@ -89,7 +89,7 @@ class MemoryShifts(nn.Module):
         moved = moved.unflatten(1, memories.shape[:2]).unbind(0) # n of (b, t, width)
         return list(zip(moved[::2], moved[1::2]))
 
-# %% ../nbs/06f_r2gen.ipynb #e936585d
+# %% ../nbs/06f_r2gen.ipynb #88658b9c
 class R2GenConfig(DecoderConfig):
     "Settings of `R2Gen`; the defaults are the paper's, for MIMIC-CXR."
     model_type = "rrg_r2gen"
@@ -118,9 +118,8 @@ class R2GenConfig(DecoderConfig):
 
     @classmethod
     def course(cls, width:int=192, **settings)->"R2GenConfig":
-        "Settings for two cores: feed-forward 2d, heads of 32, a memory a third as wide as the decoder, no dropout in the attention."
-        third = max(1, width // 3)
-        ours = dict(width=width, heads=None, feed_forward=None, memory_width=third, memory_heads=1, feature_width=192, max_tokens=60, feature_dropout=.1, attention_dropout=0.)
+        "Settings for two cores: feed-forward 2d, heads of 32, a memory a third as wide as the decoder, its nets a sixth, no dropout in the attention."
+        ours = dict(width=width, heads=None, feed_forward=None, memory_width=max(1, width // 3), memory_heads=1, shift_width=max(1, width // 6), feature_width=192, max_tokens=60, feature_dropout=.1, attention_dropout=0.)
         return cls(**ours | settings)
 
 Config = R2GenConfig
