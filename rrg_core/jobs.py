@@ -18,7 +18,7 @@ from .profiles import CourseError
 # %% ../nbs/93_jobs.ipynb #13a5f558
 @dataclass(frozen=True)
 class Job:
-    "One chapter to run."
+    "One chapter to run, or one of its experiments to train."
     chapter: str
     profile: str # Name of the profile
     figures: str # Folder above the chapters' artifacts
@@ -27,10 +27,15 @@ class Job:
     retrain: bool = False
     force: bool = False # Run although nothing changed
     limit: float = 3*3600
+    experiment: str = "" # "full-s0", or the name of a part; empty = the chapter itself
+    token: str = "" # Of the run, the same for all of its jobs
+
+    @property
+    def name(self)->str: return f"{self.chapter}.{self.experiment}" if self.experiment else self.chapter
 
     def file(self, kind:str)->Path:
         "Where the job's file in `pages`, `progress`, `results` or `records` lies."
-        return Path(self.run)/kind/f"{self.chapter}.{'ipynb' if kind == 'pages' else 'json'}"
+        return Path(self.run)/kind/f"{self.name}.{'ipynb' if kind == 'pages' else 'json'}"
 
 # %% ../nbs/93_jobs.ipynb #4a5bbead
 def parameters_of(path:Path # A chapter's notebook

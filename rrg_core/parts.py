@@ -11,14 +11,14 @@ import ast, inspect, json, os, sys, textwrap
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 
 from .files import figures_root, file_hash
 from .freshness import _data_parts, code_only, modules_reached
 from .once import is_current, once, run_of, whole_folder
-from .profiles import CourseError, Profile, profile, repo_root
+from .profiles import CourseError, Profile, package_root, profile, repo_root
 
 # %% ../nbs/93b_parts.ipynb #5c7b17e3
 def targets(node:ast.stmt)->set[str]: # Empty for what assigns nothing
@@ -66,7 +66,12 @@ def _free_code(f, seen): # Adds source and `import` lines to `seen`
         if home.startswith("rrg_core"): seen[g] = f"import {home}"
         elif home == f.__module__: _free_code(g, seen)
 
-def _hashed_modules(sources): return {f"code {n}": digest(code_only(_without_declarations(f.read_text()))) for n, f in modules_reached(sources).items() if n not in PLUMBING}
+@cache
+def _hashed(sources, package): # `package`: so that an edited module is seen
+    return {f"code {n}": digest(code_only(_without_declarations(f.read_text()))) for n, f in modules_reached(list(sources)).items() if n not in PLUMBING}
+
+def _hashed_modules(sources):
+    return _hashed(tuple(sources), tuple((str(f), f.stat().st_mtime_ns) for f in sorted(package_root().rglob("*.py"))))
 
 def code_parts(f:Callable # `run_variant` of a chapter, or what makes a shared part
               )->dict[str, str]: # "code rrg_core.x" → hash
@@ -107,6 +112,7 @@ _asking = ContextVar("asking", default=False) # Only whether a part is made, wit
 
 class NotMade(Exception):
     "A part would have to be trained."
+    def __init__(self, name, kept): super().__init__(name); self.kept = kept # Under figures/, or only in the cache
 
 @contextmanager
 def asking():
@@ -121,10 +127,10 @@ def _card_key(folder):
     try: return json.loads((folder/_CARD).read_text())["key"]
     except (OSError, ValueError, KeyError, TypeError): return None
 
-def _folder(folder, name, card, build, say):
+def _folder(folder, name, card, build, say, kept=False):
     if _asking.get():
         if is_current(folder, card["key"], _card_key(folder)): return folder
-        raise NotMade(name)
+        raise NotMade(name, kept)
     def make():
         with whole_folder(folder) as tmp: build(tmp); (tmp/_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
     how = once(name, folder, card["key"], lambda: _card_key(folder), make, say)
@@ -161,7 +167,7 @@ def standin(name:str, # Says that it is one
     "A stand-in for published weights, trained where it is missing or out of date. `CourseError` where its data may not be handed on."
     folder = standin_folder(name, p)
     refuse_credentialed(folder, p)
-    _folder(folder, name, _card(name, settings, build, p, seed, needs), build, say)
+    _folder(folder, name, _card(name, settings, build, p, seed, needs), build, say, kept=True)
     note_outputs("learning", [f"standins/{name}/{f.relative_to(folder).as_posix()}" for f in sorted(folder.rglob("*")) if f.is_file()])
     return folder
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['with_needs', 'Plan', 'make_plan', 'write_jobs', 'scheduler_command', 'outcome', 'follow', 'sole_run', 'regenerate',
-           'describe']
+           'describe', 'train']
 
 # %% ../nbs/96_regenerate.ipynb #954a681c
 import json, os, shlex, shutil, subprocess, sys, time
@@ -16,10 +16,11 @@ import filelock
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .files import atomic, figures_root
+from .files import Desk, atomic, figures_root
 from .freshness import ingredients, notebook_of, stale_reasons
 from .jobs import Job, check_parameters, die_with, watch_token
-from .profiles import CourseError, Profile, chapters, profile, repo_root
+from .once import new_token
+from .profiles import CourseError, Profile, chapters, package_root, profile, repo_root
 
 # %% ../nbs/96_regenerate.ipynb #57dd886e
 def with_needs(names, # Chapters asked for; none = all of them
@@ -42,6 +43,7 @@ class Plan:
     run: Path # Folder of pages, logs and results
     reasons: dict[str, list[str]] = field(default_factory=dict) # Chapter to run → why
     fresh: list[str] = field(default_factory=list)
+    training: list = field(default_factory=list) # `rrg_core.trainer.Training`, before the chapters
 
 def make_plan(names, # Chapters asked for
               p:Profile,
@@ -62,19 +64,37 @@ def make_plan(names, # Chapters asked for
         why += [f"{need} runs" for need in graph[c] if need in plan.reasons and not why]
         if why: plan.reasons[c] = why
         else: plan.fresh.append(c)
+        if why: plan.training += _training(plan, c, given.get("seed"), retrain and c in asked)
     return plan
+
+def _has_experiments(chapter): # From the source: importing a chapter's module takes seconds
+    file = package_root()/f"{chapter}.py"
+    return file.is_file() and "EXPERIMENTS" in file.read_text()
+
+def _training(plan, chapter, seed, retrain):
+    "What a chapter has to train before its notebook runs. One that cannot say fails in its notebook, where the error has a place."
+    if not _has_experiments(chapter): return []
+    from rrg_core.experiments import has_experiments
+    from rrg_core.trainer import to_train
+    desk = Desk(chapter, plan.profile, seed, plan.figures)
+    try: return list(to_train(desk, retrain=retrain, upstream=any(n in plan.reasons for n in chapters()[chapter])).values()) if has_experiments(chapter) else []
+    except CourseError: return []
 
 # %% ../nbs/96_regenerate.ipynb #79670334
 def write_jobs(plan:Plan, cores:int, parameters:dict, asked, retrain:bool, force:bool, limit:float)->Path: # The plan's file
     "One JSON file a job, and one for the graph; clears what an earlier run left."
     for kind in ("stamps", "progress", "results", "jobs", "logs"): shutil.rmtree(plan.run/kind, ignore_errors=True)
-    jobs, graph = {}, chapters()
-    for c in plan.reasons:
-        mine = not asked or c in asked
-        job = Job(c, plan.profile.name, str(plan.figures), str(plan.run), parameters if mine else {}, retrain and mine, force and mine, limit)
-        with atomic(plan.run/"jobs"/f"{c}.json") as tmp: tmp.write_text(json.dumps(asdict(job)))
-        jobs[c] = {"needs": [n for n in graph[c] if n in plan.reasons], "threads": min(plan.profile.threads, cores),
-                   "command": shlex.join([sys.executable, "-m", "rrg_core.runner", str(plan.run/"jobs"/f"{c}.json")])}
+    graph, token, jobs = chapters(), new_token(), {}
+    def job(chapter, experiment=""):
+        mine = not asked or chapter in asked
+        return Job(chapter, plan.profile.name, str(plan.figures), str(plan.run), parameters if mine else {}, retrain and mine, force and mine, limit, experiment, token)
+    def put(job, needs, module):
+        file = plan.run/"jobs"/f"{job.name}.json"
+        with atomic(file) as tmp: tmp.write_text(json.dumps(asdict(job)))
+        jobs[job.name] = {"needs": needs, "threads": min(plan.profile.threads, cores), "command": shlex.join([sys.executable, "-m", module, str(file)])}
+    before = {c: [n for n in graph[c] if n in plan.reasons] for c in graph}
+    for t in plan.training: put(job(t.chapter, t.name), before[t.chapter] + [f"{t.chapter}.{n}" for n in t.needs], "rrg_core.trainer")
+    for c in plan.reasons: put(job(c), before[c] + [t.job for t in plan.training if t.chapter == c], "rrg_core.runner")
     with atomic(plan.run/"plan.json") as tmp: tmp.write_text(json.dumps({"run": str(plan.run), "jobs": jobs}))
     return plan.run/"plan.json"
 
@@ -99,16 +119,20 @@ def _read(path):
     except (OSError, ValueError): return None
 
 def outcome(result:dict)->str:
-    "A chapter's result in words."
-    if result["status"] == "fresh": return "unchanged after all"
+    "A job's result in words."
     if result["status"] == "failed": return "failed"
+    if "how" in result: return result["how"]
+    if result["status"] == "fresh": return "unchanged after all"
     warned = len(result["warnings"])
     return f"made {result['files']} files in {result['seconds']:.0f} s" + (f", {warned} warning{'s'*(warned > 1)} on its page" if warned else "")
 
-def follow(process:subprocess.Popen, jobs:dict[str, Job], console:Console)->dict[str, dict]: # Chapter → result
-    "Show the chapters' progress until the scheduler ends."
-    results, bars = {}, {}
-    columns = [TextColumn("{task.description:>10}"), BarColumn(30), TextColumn("{task.fields[state]}"), TimeElapsedColumn()]
+def _state(at): # Words for where a job is, and the share that is done
+    return (f"cell {at['cell']}/{at['cells']}", at["cell"], at["cells"]) if "cell" in at else (at["said"][:60], 0, None)
+
+def follow(process:subprocess.Popen, jobs:dict[str, Job], console:Console)->dict[str, dict]: # Job → result
+    "Show the jobs' progress until the scheduler ends."
+    results, bars, width = {}, {}, max(10, *map(len, jobs))
+    columns = [TextColumn(f"{{task.description:>{width}}}"), BarColumn(30), TextColumn("{task.fields[state]}"), TimeElapsedColumn()]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         while True:
             ended = process.poll() is not None
@@ -117,10 +141,11 @@ def follow(process:subprocess.Popen, jobs:dict[str, Job], console:Console)->dict
                 if (result := _read(job.file("results"))):
                     results[name] = result
                     if name in bars: progress.remove_task(bars[name])
-                    console.print(f"{name:>10}  {outcome(result)}", highlight=False)
+                    console.print(f"{name:>{width}}  {outcome(result)}", highlight=False)
                 elif (at := _read(job.file("progress"))):
-                    if name not in bars: bars[name] = progress.add_task(name, total=at["cells"], state="")
-                    progress.update(bars[name], completed=at["cell"], state=f"cell {at['cell']}/{at['cells']}")
+                    state, done, total = _state(at)
+                    if name not in bars: bars[name] = progress.add_task(name, total=total, state="")
+                    progress.update(bars[name], completed=done, state=state)
             if ended: return results
             time.sleep(.2)
 
@@ -147,15 +172,18 @@ def regenerate(names=(), # Chapters; all by default
                executor:str="local", # Or a folder of workflow/, such as "slurm"
                limit:float=3*3600, # Seconds that one cell may take
                console:Console=None
-              )->dict[str, dict]: # Chapter → result
-    "Bring the chapters' artifacts up to date. `CourseError` lists the chapters that failed."
+              )->dict[str, dict]: # Job → result: chapters, and what they had to train
+    "Bring the chapters' artifacts up to date. `CourseError` lists the jobs that failed."
     console = console or Console(soft_wrap=True)
     p, cores = profile(profile_name), cores or os.cpu_count()
     plan = make_plan(names, p, out, parameters, retrain, force)
     console.print(describe(plan), highlight=False)
     if not plan.reasons or (dry_run and executor == "local"): return {}
+    return _run(plan, cores, parameters or {}, set(names), retrain, force, dry_run, executor, limit, console)
+
+def _run(plan, cores, parameters, asked, retrain, force, dry_run, executor, limit, console):
     with sole_run(plan.run):
-        file = write_jobs(plan, cores, parameters or {}, set(names), retrain, force, limit)
+        file = write_jobs(plan, cores, parameters, asked, retrain, force, limit)
         if dry_run: return _dry_run(scheduler_command(file, cores, executor, dry_run=True), plan, console)
         results = _schedule(plan, scheduler_command(file, cores, executor), console, local=executor == "local")
     _raise_failures(plan, results)
@@ -166,10 +194,16 @@ def describe(plan:Plan)->str:
     "The plan in words: what is fresh, what runs and why."
     lines = [f"Profile {plan.profile.name} → {os.path.relpath(plan.figures)}"]
     if plan.fresh: lines.append(f"up to date: {', '.join(plan.fresh)}")
-    more = lambda why: "; ".join(why[:3]) + (f" and {len(why) - 3} more" if len(why) > 3 else "")
-    return "\n".join(lines + [f"{name:>10}  runs: {more(why)}" for name, why in plan.reasons.items()])
+    for chapter in dict.fromkeys([t.chapter for t in plan.training] + list(plan.reasons)):
+        if mine := [f"{t.name} ({t.why})" for t in plan.training if t.chapter == chapter]: lines.append(f"{chapter:>10}  trains {len(mine)}: {_few(mine)}")
+        if chapter in plan.reasons: lines.append(f"{chapter:>10}  runs: {_few(plan.reasons[chapter])}")
+    return "\n".join(lines)
 
-def _jobs(plan): return {c: Job(**json.loads((plan.run/"jobs"/f"{c}.json").read_text())) for c in plan.reasons}
+def _few(words): return "; ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+
+def _names(plan): return [t.job for t in plan.training] + list(plan.reasons)
+
+def _jobs(plan): return {name: Job(**json.loads((plan.run/"jobs"/f"{name}.json").read_text())) for name in _names(plan)}
 
 def _schedule(plan, command, console, local):
     environment = os.environ | ({"RRG_WATCH": watch_token()} if local else {})
@@ -191,12 +225,39 @@ def _lost(plan, name):
     return f"{name}: its process died{': ' + ' | '.join(tail) if tail else ' without a word (out of memory?)'}"
 
 def _raise_failures(plan, results):
-    "One error for all chapters that failed or died."
+    "One error for all jobs that failed or died."
     failed = [f"{r['error']}\n  page: {os.path.relpath(r['page'])}" for r in results.values() if r["status"] == "failed"]
-    failed += filter(None, (_lost(plan, c) for c in plan.reasons if c not in results))
-    waiting = [c for c in plan.reasons if c not in results and not _lost(plan, c)]
+    failed += filter(None, (_lost(plan, name) for name in _names(plan) if name not in results))
+    waiting = [name for name in _names(plan) if name not in results and not _lost(plan, name)]
     if waiting and not failed:
         tail = (plan.run/"snakemake.log").read_text().strip().splitlines()[-5:]
         failed.append("the scheduler stopped: " + " | ".join(tail))
-    if waiting: failed.append(f"not begun: {', '.join(waiting)}")
+    if waiting: failed.append(f"not begun: {', '.join(waiting[:8])}" + (f" and {len(waiting) - 8} more" if len(waiting) > 8 else ""))
     if failed: raise CourseError("\n".join(failed))
+
+# %% ../nbs/96_regenerate.ipynb #097f5d0a
+def train(chapter:str,
+          variant:str, # One of `EXPERIMENTS`, a part (such as a stand-in), or "all"
+          seeds=None, # Those of the profile that the chapter asks for by default
+          profile_name:str=None,
+          out:Path=None, # Another folder above the chapters
+          cores:int=None, # All of the machine's by default
+          retrain:bool=False, # Whatever is there
+          dry_run:bool=False, # Only say what would be trained, and why
+          executor:str="local", # Or a folder of workflow/, such as "slurm"
+          limit:float=3*3600,
+          console:Console=None
+         )->dict[str, dict]: # Job → result
+    "Train variants of a chapter that are missing or out of date, several at once. `CourseError` for an unknown one, or lists those that failed."
+    from rrg_core.trainer import chosen, to_train
+    console = console or Console(soft_wrap=True)
+    if chapter not in chapters(): raise CourseError(f"unknown chapter {chapter!r}: the course has {', '.join(chapters())}")
+    p, cores = profile(profile_name), cores or os.cpu_count()
+    figures = Path(out).resolve() if out else figures_root(p)
+    desk = Desk(chapter, p, root=figures)
+    names = chosen(desk, variant, seeds)
+    plan = Plan(p, figures, figures/".run" if out else repo_root()/"build"/p.name, training=list(to_train(desk, names, retrain, seeds=seeds).values()))
+    if ready := [n for n in names if n not in {t.name for t in plan.training}]: console.print(f"{chapter}  loaded: {_few(ready)}", highlight=False)
+    console.print(describe(plan), highlight=False)
+    if not plan.training or (dry_run and executor == "local"): return {}
+    return _run(plan, cores, {}, set(), retrain, False, dry_run, executor, limit, console)

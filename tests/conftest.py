@@ -42,6 +42,16 @@ class Course:
         graph = "\n".join(f"{c} = {' '.join(n)}" for c, n in self.chapters.items())
         (self.root / "settings.ini").write_text(f"{settings[:settings.index('[chapters]')]}[chapters]\n{graph}\n\n[roots]\n")
 
+    def module(self, name, source):
+        "Write a chapter's module into a package that is otherwise the course's own, file for file."
+        package = self.root / "lib" / "rrg_core"
+        if not package.exists():
+            package.mkdir(parents=True)
+            for file in (REPO / "rrg_core").iterdir():
+                if file.name != "__pycache__":
+                    (package / file.name).symlink_to(file)
+        (package / f"{name}.py").write_text(textwrap.dedent(source))
+
     def notebook(self, name, number=None):
         return self.root / "nbs" / f"{number or list(self.chapters).index(name) + 1:02d}_{name}.ipynb"
 
@@ -50,7 +60,15 @@ class Course:
 
     @property
     def environment(self):
-        return {k: v for k, v in os.environ.items() if not k.startswith("RRG_")} | {"RRG_REPO": str(self.root), "COLUMNS": "200"}
+        path = os.pathsep.join(filter(None, [str(self.root / "lib"), os.environ.get("PYTHONPATH")]))
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("RRG_")}
+        return clean | {"RRG_REPO": str(self.root), "COLUMNS": "200", "PYTHONPATH": path, "LESSON_LOG": str(self.root / "trained.log")}
+
+    @property
+    def trained(self):
+        "What the lesson of `module` wrote down: a line a training, sorted."
+        log = self.root / "trained.log"
+        return sorted(log.read_text().split("\n")[:-1]) if log.exists() else []
 
     def rrg(self, *arguments, timeout=600):
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, env=self.environment, cwd=self.root, timeout=timeout)

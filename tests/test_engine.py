@@ -1,6 +1,7 @@
 """The engine end to end, on a miniature course: what is stale, what runs, what survives a kill."""
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -145,3 +146,142 @@ def test_the_slurm_profile_plans_without_a_cluster(course):
     assert done.returncode == 0, done.stderr
     assert "rule one:" in done.stdout and "rule two:" in done.stdout and "rrg_core.runner" not in done.stderr
     assert not course.figures.exists()
+
+
+def lesson(variants, seconds=0.0, extra=""):
+    "A chapter's module that trains nothing in some seconds, and writes down that it did."
+    return f"""
+    import os, time
+    import pandas as pd
+
+    EXPERIMENTS = {variants!r}
+    {extra}
+    def run_variant(settings, seed, profile, say):
+        began = time.time()
+        say("thinking")
+        time.sleep({seconds})
+        if settings["x"] < 0:
+            raise ValueError(f"planted: x is {{settings['x']}}")
+        with open(os.environ["LESSON_LOG"], "a") as f:
+            f.write(f"{{settings['x']}} {{os.environ['OMP_NUM_THREADS']}} {{began}} {{time.time()}}\\n")
+        return pd.DataFrame({{"study_id": ["a", "b"], "hypothesis": [str(settings["x"] * 7), ""], "reference": ["7", "8"]}})
+    """
+
+
+READ = """
+import rrg_core.one
+from rrg_core.experiments import run_experiments
+predictions = run_experiments(desk)
+save("sum", sum(int(f["hypothesis"][0]) for seeds in predictions.values() for f in seeds.values()))
+"""
+
+
+def variants_trained(course):
+    return [line.split()[0] for line in course.trained]
+
+
+def test_experiments_are_jobs_before_their_chapter(course):
+    course.module("one", lesson({"a": {"x": 1}, "b": {"x": 2}}, seconds=4))
+    course.chapter("one", READ)
+    done = course.rrg("regenerate", "-p", "smoke", "--cores", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "one  trains 2: a-s0 (never trained); b-s0 (never trained)" in done.stdout
+    assert "one.a-s0  trained in" in done.stdout and ran(done) == {"one"} and variants_trained(course) == ["1", "2"]
+    (_, threads, began, ended), (_, _, began2, ended2) = (line.split() for line in course.trained)
+    assert threads == "1" and float(began) < float(ended2) and float(began2) < float(ended)  # side by side
+    manifest = json.loads((course.figures / "one" / "manifest.json").read_text())
+    assert set(manifest["outputs"]) == {"sum.json", "predictions/a-s0.parquet", "predictions/b-s0.parquet"}
+    assert (course.figures / "one" / "sum.json").read_text() == "21" and (course.figures / "one" / "cost.csv").is_file()
+    page = (course.root / "build" / "smoke" / "pages" / "one.ipynb").read_text()
+    assert "a: seed 0 loaded" in page and "b: seed 0 loaded" in page
+    assert "up to date: one" in course.rrg("regenerate", "-p", "smoke").stdout
+
+    course.chapter("one", READ, "1 + 1")  # other code in the chapter: it runs, and nothing is trained
+    again = course.rrg("regenerate", "-p", "smoke")
+    assert ran(again) == {"one"} and "trains" not in again.stdout and len(course.trained) == 2
+
+    course.module("one", lesson({"a": {"x": 1}, "c": {"x": 3}}, seconds=4))  # one variant gone, one new, one as it was
+    changed = course.rrg("regenerate", "-p", "smoke")
+    assert "trains 1: c-s0 (never trained)" in changed.stdout and variants_trained(course) == ["1", "2", "3"], changed.stdout
+    assert sorted(f.name for f in (course.figures / "one" / "predictions").iterdir()) == ["a-s0.parquet", "c-s0.parquet"]
+
+
+def test_retraining_trains_everything_once_and_ends_in_the_same_bytes(course):
+    course.module("one", lesson({"a": {"x": 1}, "b": {"x": 2}}))
+    course.chapter("one", READ)
+    assert course.rrg("regenerate", "-p", "smoke").returncode == 0
+    before = course.bytes()
+    done = course.rrg("regenerate", "one", "-p", "smoke", "--retrain")
+    assert done.returncode == 0 and "one  trains 2: a-s0 (asked to); b-s0 (asked to)" in done.stdout, done.stdout + done.stderr
+    assert variants_trained(course) == ["1", "1", "2", "2"] and course.bytes() == before  # by the jobs; the notebook read
+    page = (course.root / "build" / "smoke" / "pages" / "one.ipynb").read_text()
+    assert "a: seed 0 trained in 0 s by a job of this run" in page
+    shutil.rmtree(course.figures / "one")
+    assert course.rrg("regenerate", "one", "-p", "smoke", "--retrain").returncode == 0
+    assert variants_trained(course) == ["1"] * 3 + ["2"] * 3 and course.bytes() == before
+
+
+def test_a_variant_that_fails_is_named_and_the_others_are_kept(course):
+    course.module("one", lesson({"good": {"x": 1}, "bad": {"x": -1}}))
+    course.chapter("one", READ)
+    done = course.rrg("regenerate", "-p", "smoke")
+    assert done.returncode == 1 and "one bad: ValueError: planted: x is -1" in done.stderr.replace("-s0", ""), done.stderr
+    assert "logs/one.bad-s0.log" in done.stderr and "not begun: one" in done.stderr and variants_trained(course) == ["1"]
+    assert "planted" in (course.root / "build" / "smoke" / "logs" / "one.bad-s0.log").read_text()
+    assert [f.name for f in (course.figures / "one").rglob("*.parquet")] == ["good-s0.parquet"]
+    course.module("one", lesson({"good": {"x": 1}, "bad": {"x": 5}}))
+    assert course.rrg("regenerate", "-p", "smoke").returncode == 0 and variants_trained(course) == ["1", "5"]
+
+
+def test_a_kill_in_training_leaves_what_was_finished(course, tmp_path):
+    course.module("one", lesson({"a": {"x": 1}, "slow": {"x": 2}}, extra="PATIENCE = 0"))
+    source = (course.root / "lib" / "rrg_core" / "one.py").read_text()
+    hang = source.replace("time.sleep(0.0)", "time.sleep(300 if settings['x'] == 2 and not os.path.exists(os.environ['LESSON_LOG'] + '.go') else 0)")
+    (course.root / "lib" / "rrg_core" / "one.py").write_text(hang)
+    course.chapter("one", READ)
+    run = course.start("regenerate", "-p", "smoke", "--cores", "2")
+    predictions = course.figures / "one" / "predictions"
+    assert wait_for((predictions / "a-s0.parquet").is_file), run.communicate(timeout=5)
+    slow = course.root / "build" / "smoke" / "progress" / "one.slow-s0.json"
+    assert wait_for(lambda: slow.is_file() and "thinking" in slow.read_text())
+    family = psutil.Process(run.pid).children(recursive=True)
+    assert any("rrg_core.trainer" in " ".join(p.cmdline()) for p in family)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive, [p.cmdline() for p in alive]
+    assert [f.name for f in predictions.iterdir()] == ["a-s0.parquet"]
+
+    (course.root / "trained.log.go").touch()
+    resumed = course.rrg("regenerate", "-p", "smoke")
+    assert resumed.returncode == 0 and "trains 1: slow-s0" in resumed.stdout and variants_trained(course) == ["1", "2"], resumed.stdout + resumed.stderr
+    after_kill = course.bytes()
+    assert course.rrg("regenerate", "-p", "smoke", "--out", str(tmp_path / "whole")).returncode == 0
+    assert {n: (tmp_path / "whole" / n).read_bytes() for n in after_kill} == after_kill and variants_trained(course) == ["1", "1", "2", "2"]
+
+
+def test_training_alone(course):
+    course.module("one", lesson({"a": {"x": 1}, "b": {"x": 2}}))
+    course.chapter("one", READ)
+    wrong = course.rrg("train", "one", "full", "-p", "smoke")
+    assert wrong.returncode == 1 and wrong.stderr.strip() == "rrg: one has no variant 'full': there are a, b; or all"
+    first = course.rrg("train", "one", "b", "-p", "smoke", "--seed", "3", "--seed", "4")
+    assert first.returncode == 0 and "one.b-s3  trained in" in first.stdout and variants_trained(course) == ["2", "2"], first.stdout + first.stderr
+    assert "loaded: b-s3; b-s4" in course.rrg("train", "one", "b", "-p", "smoke", "--seed", "3", "--seed", "4").stdout
+    every = course.rrg("train", "one", "all", "-p", "smoke", "--retrain")
+    assert every.returncode == 0 and len(course.trained) == 4 and not (course.figures / "one" / "manifest.json").exists()
+    assert "trains" not in course.rrg("regenerate", "-p", "smoke").stdout and len(course.trained) == 4
+    nothing = course.rrg("train", "two", "all", "-p", "smoke")
+    assert nothing.returncode == 1 and "unknown chapter 'two': the course has one" in nothing.stderr
+    course.chapter("two", table(1))
+    assert "chapter two has nothing to train" in course.rrg("train", "two", "all", "-p", "smoke").stderr
+
+
+def test_a_cluster_gets_the_same_jobs(course):
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="optional dependency: pip install 'rrg-core[slurm]'")
+    course.module("one", lesson({"a": {"x": 1}, "b.2": {"x": 2}}))
+    course.chapter("one", READ)
+    done = course.rrg("regenerate", "-p", "smoke", "--executor", "slurm", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert all(f"rule {name}:" in done.stdout for name in ("one", "one.a-s0", "one.b.2-s0")), done.stdout
+    assert not course.figures.exists() and not course.trained

@@ -3,13 +3,13 @@ import ast, inspect, json, os, sys, textwrap
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from rrg_core.files import figures_root, file_hash
 from rrg_core.freshness import _data_parts, code_only, modules_reached
 from rrg_core.once import is_current, once, run_of, whole_folder
-from rrg_core.profiles import CourseError, Profile, profile, repo_root
+from rrg_core.profiles import CourseError, Profile, package_root, profile, repo_root
 import tempfile
 from importlib import import_module
 import pytest

@@ -6,10 +6,11 @@ from pathlib import Path
 import filelock
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rrg_core.files import atomic, figures_root
+from rrg_core.files import Desk, atomic, figures_root
 from rrg_core.freshness import ingredients, notebook_of, stale_reasons
 from rrg_core.jobs import Job, check_parameters, die_with, watch_token
-from rrg_core.profiles import CourseError, Profile, chapters, profile, repo_root
+from rrg_core.once import new_token
+from rrg_core.profiles import CourseError, Profile, chapters, package_root, profile, repo_root
 import tempfile
 import pytest
 from rrg_core.regenerate import *
@@ -17,6 +18,7 @@ from rrg_core.regenerate import *
 
 def test_outcome_says_what_happened():
     assert outcome({"status": "made", "files": 3, "seconds": 4.4, "warnings": ["UserWarning"]}) == "made 3 files in 4 s, 1 warning on its page"
+    assert outcome({"status": "made", "how": "trained in 38 s"}) == "trained in 38 s" and outcome({"status": "fresh", "how": "loaded"}) == "loaded"
     assert outcome({"status": "fresh"}) == "unchanged after all" and outcome({"status": "failed"}) == "failed"
 
 
