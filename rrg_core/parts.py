@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLUMBING', 'targets', 'digest', 'canonical', 'code_parts', 'data_parts', 'folder_hash', 'standin_folder',
-           'refuse_credentialed', 'NotMade', 'asking', 'prefix', 'standin', 'note_outputs']
+           'refuse_credentialed', 'NotMade', 'asking', 'prefix', 'standin', 'model_part', 'kept_folder', 'card_of',
+           'note_outputs']
 
 # %% ../nbs/93b_parts.ipynb #1b6924d6
 import ast, inspect, json, os, sys, textwrap
@@ -165,11 +166,38 @@ def standin(name:str, # Says that it is one
             say=print
            )->Path: # Folder under figures/learning/standins/
     "A stand-in for published weights, trained where it is missing or out of date. `CourseError` where its data may not be handed on."
-    folder = standin_folder(name, p)
+    return kept_folder("learning", f"standins/{name}", name, _card(name, settings, build, p, seed, needs), build, p, say)
+
+def model_part(chapter:str, # Its module's name
+               settings:dict,
+               build:Callable[[Path], None], # Fills a folder in `save_pretrained` layout
+               p:Profile,
+               seed:int=0,
+               needs=(), # Names of stand-ins that it reads
+               say=print
+              )->Path: # figures/<chapter>/model/
+    "A chapter's main model, which is committed so that a demonstration works at once. Errors as `standin`."
+    return kept_folder(chapter, "model", f"{chapter} model", _card(f"{chapter} model", settings, build, p, seed, needs), build, p, say)
+
+def kept_folder(chapter:str,
+                place:str, # Below the chapter's folder
+                name:str, # For messages
+                card:dict, # What the folder says of itself; `key` decides whether it is up to date
+                build:Callable[[Path], None], # Fills a folder
+                p:Profile,
+                say=print
+               )->Path:
+    "A folder among a chapter's outputs, made where it is missing or has another key. `CourseError` where its data may not be handed on."
+    folder = figures_root(p)/chapter/place
     refuse_credentialed(folder, p)
-    _folder(folder, name, _card(name, settings, build, p, seed, needs), build, say, kept=True)
-    note_outputs("learning", [f"standins/{name}/{f.relative_to(folder).as_posix()}" for f in sorted(folder.rglob("*")) if f.is_file()])
+    _folder(folder, name, card, build, say, kept=True)
+    note_outputs(chapter, [f"{place}/{f.relative_to(folder).as_posix()}" for f in sorted(folder.rglob("*")) if f.is_file()])
     return folder
+
+def card_of(folder:Path)->dict: # Empty where there is none
+    "What a folder says of itself."
+    try: return json.loads((Path(folder)/_CARD).read_text())
+    except (OSError, ValueError): return {}
 
 def note_outputs(chapter:str, files:list[str])->None: # Relative to the chapter's folder
     "Files that a chapter's notebook loads and its jobs wrote are its outputs too: they go into its manifest."

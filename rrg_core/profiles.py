@@ -58,6 +58,7 @@ class Profile:
     bootstraps: int # Replicates of a confidence interval
     seeds: tuple[int, ...]
     threads: int # Threads of one chapter's arithmetic
+    jobs: bool # Experiments are jobs of their own, side by side before the notebook; no where they take seconds: the notebook trains them itself
 
     @property
     def seed(self)->int: return self.seeds[0]
@@ -81,8 +82,12 @@ def _seeds(text):
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0: raise ValueError
     return seeds
 
-_READERS = dict(data=str, train=_count, valid=_count, test=_count, seeds=_seeds)
-_MEANING = {_count: "a positive number or `all`", _positive: "a positive whole number", _seeds: "different whole numbers, separated by spaces"}
+def _yes(text):
+    if text not in ("yes", "no"): raise ValueError
+    return text == "yes"
+
+_READERS = dict(data=str, train=_count, valid=_count, test=_count, seeds=_seeds, jobs=_yes)
+_MEANING = {_count: "a positive number or `all`", _positive: "a positive whole number", _seeds: "different whole numbers, separated by spaces", _yes: "yes or no"}
 
 def _parse(section, key, text):
     reader = _READERS.get(key, _positive)

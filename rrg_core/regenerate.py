@@ -73,7 +73,7 @@ def _has_experiments(chapter): # From the source: importing a chapter's module t
 
 def _training(plan, chapter, seed, retrain):
     "What a chapter has to train before its notebook runs. One that cannot say fails in its notebook, where the error has a place."
-    if not _has_experiments(chapter): return []
+    if not (plan.profile.jobs and _has_experiments(chapter)): return []
     from rrg_core.experiments import has_experiments
     from rrg_core.trainer import to_train
     desk = Desk(chapter, plan.profile, seed, plan.figures)

@@ -7,7 +7,7 @@ __all__ = ['WORLDS', 'STANDINS', 'WEIGHTS', 'standin_recipe', 'standin_key', 'st
            'Published', 'Found', 'weights', 'weights_table', 'check_weights']
 
 # %% ../nbs/06g_standins.ipynb #0c9b9c49
-import json, os
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,7 +26,7 @@ from .doctor import Check
 from .encoders import read_weights
 from .files import file_hash, figures_root
 from .freshness import code_only
-from .once import once, whole_folder
+from .parts import card_of, kept_folder
 from .pretraining import TASKS, load_saved, world
 from .profiles import CourseError, Profile, data_root, package_root, profile as load_profile
 from .saving import half_saved
@@ -71,10 +71,6 @@ def standin_folder(name:str, profile:Profile|str=None)->Path:
     if name not in STANDINS: raise ValueError(f"no stand-in is called {name!r}; there are {', '.join(STANDINS)}")
     return figures_root(profile if isinstance(profile, Profile) else load_profile(profile))/"learning"/"standins"/name
 
-def _about(folder):
-    try: return json.loads((Path(folder)/"standin.json").read_text())
-    except (OSError, ValueError): return {}
-
 # %% ../nbs/06g_standins.ipynb #6514fe1f
 def _card(name, recipe, parameters):
     data, kind = name.split("-")[1:]
@@ -113,29 +109,19 @@ def _train(name, recipe, seed, say):
         lengths=task.lengths, loss=task.loss, best=None, say=lambda line: say(f"{name}: {line}"))
     return task
 
-def _note(folder):
-    "Tell the runner which files are this chapter's."
-    if record := os.environ.get("RRG_RECORD"):
-        with open(record, "a") as f:
-            for file in sorted(folder.iterdir()): f.write(json.dumps(["learning", f"standins/{folder.name}/{file.name}"]) + "\n")
-
-# %% ../nbs/06g_standins.ipynb #c9130cca
 def train_standin(name:str, # A key of STANDINS
                   profile:Profile|str=None,
                   seed:int=0,
                   say=print # Called with lines of progress
                  )->Path: # The folder, in `save_pretrained` layout
     "Train a stand-in unless it is there under the same key. `ValueError` for an unknown name."
-    folder, recipe, key = standin_folder(name, profile), standin_recipe(name, profile), standin_key(name, profile, seed)
-    def make():
-        with _one_thread(), whole_folder(folder) as new:
-            task = _train(name, recipe, seed, say); half_saved(task.model, new, beside=(task.tokenizer,) if task.tokenizer else ())
-            (new/"README.md").write_text(_card(name, recipe, task.model.num_parameters()))
-            (new/"standin.json").write_text(json.dumps(dict(name=name, key=key, seed=seed, task=recipe["task"], recipe=recipe), indent=1) + "\n")
-            for file in new.iterdir(): file.chmod(0o644)
-    how = once(name, folder, key, lambda: _about(folder).get("key"), make, say)
-    say(f"{name}: {how}"); _note(folder)
-    return folder
+    p = profile if isinstance(profile, Profile) else load_profile(profile); recipe = standin_recipe(name, p)
+    def build(folder):
+        with _one_thread():
+            task = _train(name, recipe, seed, say); half_saved(task.model, folder, beside=(task.tokenizer,) if task.tokenizer else ())
+        (folder/"README.md").write_text(_card(name, recipe, task.model.num_parameters()))
+    card = dict(name=name, key=standin_key(name, p, seed), seed=seed, task=recipe["task"], recipe=recipe)
+    return kept_folder("learning", f"standins/{name}", name, card, build, p, say)
 
 # %% ../nbs/06g_standins.ipynb #c0aa6841
 def load_standin(name:str, # A key of STANDINS
@@ -144,9 +130,9 @@ def load_standin(name:str, # A key of STANDINS
                  seed:int=0 # Of a random initialisation
                 )->tuple: # (model in evaluation mode, tokenizer or None)
     "A stand-in as saved. `CourseError` where it was never trained, `ValueError` for an unknown name or init."
-    folder = standin_folder(name, profile); about = _about(folder)
+    folder = standin_folder(name, profile); about = card_of(folder)
     if init not in ("trained", "random"): raise ValueError(f"init must be trained or random, got {init!r}")
-    if not about: raise CourseError(f"{folder/'standin.json'} does not exist: `rrg regenerate learning` trains {name}")
+    if not about: raise CourseError(f"{folder/'made.json'} does not exist: `rrg regenerate learning` trains {name}")
     with _one_thread():
         model = load_saved(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True) if (folder/"tokenizer.json").is_file() else None
@@ -260,7 +246,7 @@ def weights(name:str, # A key of WEIGHTS or of STANDINS
         found = Found(name, Path(root)/name, _listed(entry, Path(root)/name), note=f"{name}: published weights ({entry.what}; licence {entry.licence})")
     else:
         standin = entry.standin if entry else name; folder = standin_folder(standin, profile)
-        if not _about(folder): raise CourseError(_nothing(name, entry, root, standin))
+        if not card_of(folder): raise CourseError(_nothing(name, entry, root, standin))
         found = Found(name, folder, tuple(sorted(folder.glob("*"))), standin, f"{name}: {standin} stands in, trained on synthetic data" if entry else f"{name}: trained on synthetic data")
     say(found.note)
     return found

@@ -1,0 +1,50 @@
+"""Exported from nbs/06_learning.ipynb: edit it there, then run `nbdev-export`."""
+import re
+from functools import partial
+from pathlib import Path
+import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from rrg_core.baselines import ORACLE, trivial_reports
+from rrg_core.cleaning import clean_r2gen
+from rrg_core.data import load
+from rrg_core.models import report_batch
+from rrg_core.parts import code_parts, data_parts, digest, folder_hash, model_part, prefix, standin_folder
+from rrg_core.pretraining import TASKS, world
+from rrg_core.profiles import CourseError, Profile
+from rrg_core.r2gen import R2Gen, R2GenConfig
+from rrg_core.saving import half_saved, load_half
+from rrg_core.standin_quality import label_table
+from rrg_core.standins import STANDINS, load_standin, standin_recipe, train_standin
+from rrg_core.tokenizers import decode, encode_r2gen, train_words
+from rrg_core.training import fit
+import time, pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
+from rrg_core.artifacts import Chapter, explore
+from rrg_core.baselines import NORMAL, ORACLE
+from rrg_core.claims import Claim, judge
+from rrg_core.experiments import run_experiments
+from rrg_core.figures import attention_strip, colour, compare_reports, show_study
+from rrg_core.labels import label, label_many
+from rrg_core.models import cross_attention, leaks, report_batch
+from rrg_core.phantom import render
+from rrg_core.profiles import profile as load_profile
+from rrg_core.standin_quality import label_scores, label_table, language_table, retrieval_table
+from rrg_core.standins import STANDINS, load_standin, weights_table
+from rrg_core.study import OBSERVATIONS
+from rrg_core.systems import Reports
+from rrg_core.tables import Measure, comparison, measures
+from rrg_core.tokenizers import train_words
+from rrg_core.training import overfit
+from rrg_core.learning import *
+
+
+def test_spoken_is_read_like_the_original():
+    said = "The heart is enlarged. There is no pleural effusion."
+    assert spoken(clean_r2gen(said, "iu_xray")) == said.lower()
+    assert label(spoken(clean_r2gen(said, "iu_xray"))) == label(said)
+
+
+def test_throughput_covers_every_model():
+    speed = throughput(load_profile("smoke"), steps=1)
+    assert len(speed) == 7 and (speed["studies a second"] > 0).all() and speed.hardware.notna().all()
