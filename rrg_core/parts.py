@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLUMBING', 'targets', 'digest', 'canonical', 'code_parts', 'data_parts', 'folder_hash', 'standin_folder',
-           'refuse_credentialed', 'NotMade', 'asking', 'prefix', 'standin', 'note_outputs']
+           'refuse_credentialed', 'NotMade', 'asking', 'missing', 'card_key', 'prefix', 'standin', 'note_outputs']
 
 # %% ../nbs/93b_parts.ipynb #1b6924d6
 import ast, inspect, json, os, sys, textwrap
@@ -121,19 +121,29 @@ def asking():
     try: yield
     finally: _asking.reset(token)
 
+def missing(name:str, part:Callable, p:Profile)->bool|None: # None where it is made; else whether it is kept under figures/
+    "Whether a part, a function of (profile, say), would have to be trained. `CourseError` where it cannot say."
+    try:
+        with asking(): part(p, lambda words: None)
+    except NotMade as not_made: return not_made.kept
+    except CourseError: raise
+    except Exception as error: raise CourseError(f"part {name}: {type(error).__name__}: {error} (a part does nothing before it calls `prefix` or `standin`)") from error
+    return None
+
 _CARD = "made.json" # What a folder says of itself
 
-def _card_key(folder):
-    try: return json.loads((folder/_CARD).read_text())["key"]
+def card_key(folder:Path)->str|None: # None where there is no such folder
+    "The key that a part's folder says it has."
+    try: return json.loads((Path(folder)/_CARD).read_text())["key"]
     except (OSError, ValueError, KeyError, TypeError): return None
 
 def _folder(folder, name, card, build, say, kept=False):
     if _asking.get():
-        if is_current(folder, card["key"], _card_key(folder)): return folder
+        if is_current(folder, card["key"], card_key(folder)): return folder
         raise NotMade(name, kept)
     def make():
         with whole_folder(folder) as tmp: build(tmp); (tmp/_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-    how = once(name, folder, card["key"], lambda: _card_key(folder), make, say)
+    how = once(name, folder, card["key"], lambda: card_key(folder), make, say)
     if how.startswith("trained in") and not how.endswith("of this run"): say(f"{name}: {how}")
     return folder
 
