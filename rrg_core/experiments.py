@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['merged', 'has_experiments', 'chapter_module', 'Experiment', 'seeds_of', 'experiments', 'checked', 'write_predictions',
-           'about', 'read_predictions', 'is_fresh', 'run_one', 'run_experiments', 'run_experiment', 'prefix', 'standin']
+           'about', 'read_predictions', 'is_fresh', 'run_one', 'run_experiments', 'run_experiment', 'run_parts',
+           'prefix', 'standin']
 
 # %% ../nbs/06b_experiments.ipynb #bcfbff87
 import ast, json, re
@@ -16,10 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .artifacts import progress
 from .files import Desk
 from .once import is_current, once, read_note, run_of
-from .parts import canonical, code_parts, data_parts, digest, folder_hash, note_outputs, prefix, refuse_credentialed, standin, standin_folder, targets
+from .parts import canonical, card_key, code_parts, data_parts, digest, folder_hash, missing, note_outputs, prefix, refuse_credentialed, standin, standin_folder, targets
 from .profiles import CourseError, Profile, package_root, profile, repo_root
 
 # %% ../nbs/06b_experiments.ipynb #a9501348
@@ -109,7 +109,7 @@ def experiments(desk:Desk, # The chapter's
                )->list[Experiment]:
     "The experiments of a chapter, one for each variant and seed. Errors as `merged`."
     module = module or chapter_module(desk.name)
-    shared = code_parts(module.run_variant) | data_parts(desk.profile)
+    shared = code_parts(module.run_variant) | data_parts(desk.profile) if module.EXPERIMENTS else {} # only parts
     return [Experiment(desk.name, v, s, desk.profile, desk.folder, merged(module, v, desk.profile), module, shared)
             for v in (variants or module.EXPERIMENTS) for s in (seeds or seeds_of(desk, v, module))]
 
@@ -177,22 +177,26 @@ def run_one(e:Experiment, say=print)->str: # "loaded", or "trained in 38 s"
 # %% ../nbs/06b_experiments.ipynb #88a58279
 _COST = ["variant", "seed", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "including", "key"]
 
-def _cost_row(e, before):
-    note = read_note(e.path)
-    if note.get("key") != (key := about(e.path).get("key")):
-        old = before[before["key"] == key] if key and "key" in before else before[:0]
-        return old.iloc[0].to_dict() if len(old) else {"variant": e.variant, "seed": e.seed, "key": key}
-    including = "; ".join(f"{name} {seconds:.0f} s" for name, seconds in note["including"])
-    return {"variant": e.variant, "seed": e.seed, **{k: note[k] for k in ("seconds", "memory_mb", "gpu_memory_mb", "hardware")}, "including": including, "key": key}
+def _cost_row(name, seed, target, key, before): # From the note beside it, else as it came with the clone
+    note = read_note(target)
+    if note.get("key") == key is not None:
+        including = "; ".join(f"{what} {seconds:.0f} s" for what, seconds in note["including"])
+        return {"variant": name, "seed": seed, **{k: note[k] for k in ("seconds", "memory_mb", "gpu_memory_mb", "hardware")}, "including": including, "key": key}
+    old = before[before["key"] == key]
+    return old.iloc[0].to_dict() if len(old) else {"variant": name, "seed": seed, "key": key}
 
-def _write_costs(desk, listed):
+def _is_there(desk, row): # What a row of an older cost.csv is about: predictions, or a stand-in
+    if pd.isna(row["seed"]): return standin_folder(row["variant"], desk.profile, desk.folder.parent).is_dir()
+    return (desk.folder/f"predictions/{row['variant']}-s{int(row['seed'])}.parquet").is_file()
+
+def _write_costs(desk, made): # (name, seed or None, target, key) each
     try: before = pd.read_csv(desk.path("cost.csv"))
     except (OSError, ValueError): before = pd.DataFrame(columns=_COST)
-    if set(before) != set(_COST): before = pd.DataFrame(columns=_COST)
-    rows = [_cost_row(e, before) for e in listed]
-    mine = {(r["variant"], r["seed"]) for r in rows}
-    others = [r for r in before.to_dict("records") if (r["variant"], r["seed"]) not in mine and (desk.folder/f"predictions/{r['variant']}-s{r['seed']}.parquet").is_file()]
-    with desk.writing("cost.csv") as tmp: pd.DataFrame(others + rows, columns=_COST).to_csv(tmp, index=False, lineterminator="\n")
+    if list(before) != _COST: before = pd.DataFrame(columns=_COST)
+    rows = [_cost_row(*m, before) for m in made]
+    mine = {(name, seed) for name, seed, *_ in made}
+    others = [r for r in before.to_dict("records") if (r["variant"], None if pd.isna(r["seed"]) else int(r["seed"])) not in mine and _is_there(desk, r)]
+    with desk.writing("cost.csv") as tmp: pd.DataFrame(others + rows, columns=_COST).astype({"seed": "Int64"}).to_csv(tmp, index=False, lineterminator="\n")
 
 # %% ../nbs/06b_experiments.ipynb #c8758f60
 def run_experiments(desk:Desk, # The chapter's
@@ -203,6 +207,7 @@ def run_experiments(desk:Desk, # The chapter's
                     say=print # Told, a line a variant, what was loaded and what was trained
                    )->dict[str, dict[int, pd.DataFrame]]: # Variant → seed → predictions
     "Run or load a chapter's experiments, and write what they cost. Errors as `merged` and `checked`, and what training raises."
+    from rrg_core.artifacts import progress # brings matplotlib, which a job does not need
     out, listed = {}, experiments(desk, variants, seeds, module)
     with run_of(retrain):
         for e in progress(listed, "training"):
@@ -210,7 +215,7 @@ def run_experiments(desk:Desk, # The chapter's
             frame = read_predictions(e.path); frame.attrs["how"] = how
             out.setdefault(e.variant, {})[e.seed] = frame
             if e is listed[-1] or e.variant != listed[listed.index(e) + 1].variant: say(_line(e.variant, out[e.variant]))
-    _write_costs(desk, listed)
+    _write_costs(desk, [(e.variant, e.seed, e.path, about(e.path).get("key")) for e in listed])
     return out
 
 def _line(variant, frames): return f"{variant}: " + ", ".join(f"seed {s} {f.attrs['how']}" for s, f in frames.items())
@@ -219,3 +224,19 @@ def run_experiment(desk:Desk, variant:str, seed:int=None, **options)->pd.DataFra
     "The predictions of one variant with one seed, the desk's by default."
     seed = desk.seed if seed is None else seed
     return run_experiments(desk, [variant], [seed], **options)[variant][seed]
+
+# %% ../nbs/06b_experiments.ipynb #6f7058f7
+def run_parts(desk:Desk, # The chapter's
+              module=None, # `rrg_core.<chapter>` by default
+              retrain:bool=None, # Train whatever is there; by default as `RRG_RETRAIN` says
+              say=print
+             )->dict[str, Path]: # Part → its folder, for those that are kept or made already
+    "Make or load a chapter's shared parts that are kept under figures/, and write what they cost."
+    parts, out, made = getattr(module or chapter_module(desk.name), "PARTS", {}), {}, []
+    with run_of(retrain):
+        for name, part in parts.items():
+            if missing(name, part, desk.profile) is False: continue
+            out[name] = part(desk.profile, say)
+            if out[name] == standin_folder(name, desk.profile): made.append((name, None, out[name], card_key(out[name])))
+    _write_costs(desk, made)
+    return out

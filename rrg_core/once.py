@@ -154,7 +154,7 @@ def once(what:str, # Its name, for messages and notes
         try:
             with Meter() as meter: make()
         finally: within = _inside.pop()
-        if (found := read_key()) != key: raise RuntimeError(f"{what}: made under key {found}, expected {key}")
+        if (found := read_key()) != key: raise RuntimeError(f"{what}: what determines it changed while it was made (key {found}, expected {key})")
         _note(target, key, what, meter, within)
         if _inside: _inside[-1].append([what, round(meter.seconds, 1)])
     return f"trained in {meter.seconds:.0f} s"

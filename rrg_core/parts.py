@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLUMBING', 'targets', 'digest', 'canonical', 'code_parts', 'data_parts', 'folder_hash', 'standin_folder',
-           'refuse_credentialed', 'NotMade', 'asking', 'prefix', 'standin', 'model_part', 'kept_folder', 'card_of',
-           'note_outputs']
+           'refuse_credentialed', 'NotMade', 'asking', 'missing', 'card_of', 'card_key', 'prefix', 'standin',
+           'model_part', 'kept_folder', 'note_outputs']
 
 # %% ../nbs/93b_parts.ipynb #1b6924d6
 import ast, inspect, json, os, sys, textwrap
@@ -122,19 +122,33 @@ def asking():
     try: yield
     finally: _asking.reset(token)
 
+def missing(name:str, part:Callable, p:Profile)->bool|None: # None where it is made; else whether it is kept under figures/
+    "Whether a part, a function of (profile, say), would have to be trained. `CourseError` where it cannot say."
+    try:
+        with asking(): part(p, lambda words: None)
+    except NotMade as not_made: return not_made.kept
+    except CourseError: raise
+    except Exception as error: raise CourseError(f"part {name}: {type(error).__name__}: {error} (a part does nothing before it calls `prefix` or `standin`)") from error
+    return None
+
 _CARD = "made.json" # What a folder says of itself
 
-def _card_key(folder):
-    try: return json.loads((folder/_CARD).read_text())["key"]
-    except (OSError, ValueError, KeyError, TypeError): return None
+def card_of(folder:Path)->dict: # Empty where there is none
+    "What a folder says of itself."
+    try: return json.loads((Path(folder)/_CARD).read_text())
+    except (OSError, ValueError): return {}
+
+def card_key(folder:Path)->str|None: # None where there is no such folder
+    "The key that a part's folder says it has."
+    return card_of(folder).get("key")
 
 def _folder(folder, name, card, build, say, kept=False):
     if _asking.get():
-        if is_current(folder, card["key"], _card_key(folder)): return folder
+        if is_current(folder, card["key"], card_key(folder)): return folder
         raise NotMade(name, kept)
     def make():
         with whole_folder(folder) as tmp: build(tmp); (tmp/_CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-    how = once(name, folder, card["key"], lambda: _card_key(folder), make, say)
+    how = once(name, folder, card["key"], lambda: card_key(folder), make, say)
     if how.startswith("trained in") and not how.endswith("of this run"): say(f"{name}: {how}")
     return folder
 
@@ -193,11 +207,6 @@ def kept_folder(chapter:str,
     _folder(folder, name, card, build, say, kept=True)
     note_outputs(chapter, [f"{place}/{f.relative_to(folder).as_posix()}" for f in sorted(folder.rglob("*")) if f.is_file()])
     return folder
-
-def card_of(folder:Path)->dict: # Empty where there is none
-    "What a folder says of itself."
-    try: return json.loads((Path(folder)/_CARD).read_text())
-    except (OSError, ValueError): return {}
 
 def note_outputs(chapter:str, files:list[str])->None: # Relative to the chapter's folder
     "Files that a chapter's notebook loads and its jobs wrote are its outputs too: they go into its manifest."

@@ -20,7 +20,7 @@ from .files import Desk, atomic, figures_root
 from .freshness import ingredients, notebook_of, stale_reasons
 from .jobs import Job, check_parameters, die_with, watch_token
 from .once import new_token
-from .profiles import CourseError, Profile, chapters, package_root, profile, repo_root
+from .profiles import CourseError, Profile, chapters, profile, repo_root
 
 # %% ../nbs/96_regenerate.ipynb #57dd886e
 def with_needs(names, # Chapters asked for; none = all of them
@@ -67,17 +67,13 @@ def make_plan(names, # Chapters asked for
         if why: plan.training += _training(plan, c, given.get("seed"), retrain and c in asked)
     return plan
 
-def _has_experiments(chapter): # From the source: importing a chapter's module takes seconds
-    file = package_root()/f"{chapter}.py"
-    return file.is_file() and "EXPERIMENTS" in file.read_text()
-
 def _training(plan, chapter, seed, retrain):
     "What a chapter has to train before its notebook runs. One that cannot say fails in its notebook, where the error has a place."
-    if not (plan.profile.jobs and _has_experiments(chapter)): return []
-    from rrg_core.experiments import has_experiments
+    from rrg_core.experiments import has_experiments # reads the source; importing a chapter's module takes seconds
     from rrg_core.trainer import to_train
-    desk = Desk(chapter, plan.profile, seed, plan.figures)
-    try: return list(to_train(desk, retrain=retrain, upstream=any(n in plan.reasons for n in chapters()[chapter])).values()) if has_experiments(chapter) else []
+    if not (plan.profile.jobs and has_experiments(chapter)): return []
+    desk, upstream = Desk(chapter, plan.profile, seed, plan.figures), any(n in plan.reasons for n in chapters()[chapter])
+    try: return list(to_train(desk, retrain=retrain, upstream=upstream).values())
     except CourseError: return []
 
 # %% ../nbs/96_regenerate.ipynb #79670334

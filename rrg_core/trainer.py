@@ -15,9 +15,8 @@ from .experiments import Experiment, about, chapter_module, experiments, is_fres
 from .files import Desk, atomic
 from .jobs import Job, die_with
 from .once import run_of
-from .parts import NotMade, asking
+from .parts import missing
 from .profiles import CourseError, profile
-from .runner import kernel_environment
 
 # %% ../nbs/95a_trainer.ipynb #99fbe627
 @dataclass(frozen=True)
@@ -36,12 +35,6 @@ def _world(figures): # What `figures_root` answers within
     before = os.environ.get("RRG_FIGURES"); os.environ["RRG_FIGURES"] = str(figures)
     try: yield
     finally: os.environ.pop("RRG_FIGURES") if before is None else os.environ.__setitem__("RRG_FIGURES", before)
-
-def _missing(part, p): # None where it is made; else whether it is kept under figures/
-    try:
-        with asking(): part(p, lambda words: None)
-    except NotMade as missing: return missing.kept
-    return None
 
 def why_stale(e:Experiment)->str: # Empty where the predictions are fresh
     "Why an experiment has to be trained."
@@ -71,14 +64,14 @@ def to_train(desk:Desk, # The chapter's
     parts, listed = getattr(module, "PARTS", {}), {e.name: e for e in experiments(desk, seeds=seeds, module=module)}
     needs = {n: tuple(getattr(module, "NEEDS", {}).get(n, ())) for n in parts} | {n: e.needs for n, e in listed.items()}
     wanted, why = set(names if names is not None else [*parts, *listed]), {}
-    with run_of(retrain or None), _world(desk.folder.parent):
-        missing = {n: _missing(f, desk.profile) for n, f in parts.items()}
+    with run_of(retrain), _world(desk.folder.parent):
+        absent = {n: missing(n, f, desk.profile) for n, f in parts.items()}
         for n, e in listed.items():
             if n in wanted and (reason := why_stale(e) or (upstream and e.needs and "what it reads may change")): why[n] = reason
-    asked = wanted if names is not None else {n for n in parts if missing[n]} # a part by its name; else those that are kept
-    why |= {n: "asked to" if retrain else "not made" for n in parts if n in asked and missing[n] is not None}
-    while more := {n for n in parts if n not in why and missing[n] is not None and any(n in _reach(needs, w) for w in why)}: why |= dict.fromkeys(more, "needed")
-    changing = {n for n in why if missing.get(n)} # stand-ins count by their bytes; another part only by its key, which stays
+    asked = wanted if names is not None else {n for n in parts if absent[n]} # a part by its name; else those that are kept
+    why |= {n: "asked to" if retrain else "not made" for n in parts if n in asked and absent[n] is not None}
+    while more := {n for n in parts if n not in why and absent[n] is not None and any(n in _reach(needs, w) for w in why)}: why |= dict.fromkeys(more, "needed")
+    changing = {n for n in why if absent.get(n)} # stand-ins count by their bytes; another part only by its key, which stays
     while more := {n for n in wanted & set(needs) if n not in why and _reach(needs, n) & changing}: why |= dict.fromkeys(more, "what it reads is trained"); changing |= {n for n in more if n in parts}
     return {n: Training(desk.name, n, why[n], tuple(sorted(_reach(needs, n) & set(why)))) for n in [*parts, *listed] if n in why}
 
@@ -110,7 +103,7 @@ def train_job(job:Job, module=None)->dict: # {"status": "made" or "fresh", "how"
         with atomic(job.file("progress")) as tmp: tmp.write_text(json.dumps({"said": str(words), "started": started}))
     say("starts")
     if (part := getattr(module, "PARTS", {}).get(job.experiment)) is not None:
-        made = _missing(part, p) is None
+        made = missing(job.experiment, part, p) is None
         part(p, say)
         how = "loaded" if made else f"trained in {time.time() - started:.0f} s"
     else:
@@ -131,8 +124,9 @@ def main(argv:list[str])->int: # 0, or 1 where training failed
     "Run the job described in a JSON file; write its result beside it."
     job = Job(**json.loads(Path(argv[0]).read_text()))
     if os.environ.get("RRG_JOB") != job.name:
+        from rrg_core.runner import kernel_environment # brings nbformat, which training does not need
         world = kernel_environment(profile(job.profile), Path(job.figures), job.file("records"), job.retrain, job.token) | {"RRG_JOB": job.name}
-        job.file("records").parent.mkdir(parents=True, exist_ok=True)
+        job.file("records").parent.mkdir(parents=True, exist_ok=True); job.file("records").unlink(missing_ok=True)
         os.execve(sys.executable, [sys.executable, "-m", "rrg_core.trainer", *argv], os.environ | world)
     die_with(os.environ.get("RRG_WATCH", ""))
     result = _outcome(job)

@@ -24,6 +24,11 @@ def clean_environment():
     return {k: v for k, v in os.environ.items() if not k.startswith("RRG_")}
 
 
+def any_seed(file):
+    "Predictions of the same variant have one name: smoke trains fewer seeds."
+    return re.sub(r"-s\d+\.parquet$", ".parquet", file)
+
+
 def test_nothing_would_change():
     "Cleaning and exporting again, and the README, give what is committed; no orphan, no widget state."
     assert untidy() == []
@@ -89,7 +94,7 @@ def test_a_chapter_is_complete_at_smoke(smoke, chapter):
     "The same tables and figures as at phantom, with content; and a page without a warning."
     made = {f.relative_to(smoke / chapter).as_posix() for f in (smoke / chapter).rglob("*") if f.is_file()}
     committed = {f.relative_to(ROOT / "figures" / chapter).as_posix() for f in (ROOT / "figures" / chapter).rglob("*") if f.is_file()}
-    assert made == committed
+    assert {any_seed(f) for f in made} == {any_seed(f) for f in committed}
     manifest = json.loads((smoke / chapter / "manifest.json").read_text())
     assert manifest["profile"] == "smoke" and manifest["seeds"] == list(profile("smoke").seeds)
     for file in made:

@@ -285,3 +285,47 @@ def test_a_cluster_gets_the_same_jobs(course):
     assert done.returncode == 0, done.stderr
     assert all(f"rule {name}:" in done.stdout for name in ("one", "one.a-s0", "one.b.2-s0")), done.stdout
     assert not course.figures.exists() and not course.trained
+
+
+STANDIN = """
+from pathlib import Path
+from rrg_core.experiments import standin
+
+DEPTH = 1
+EXPERIMENTS = {}
+def clip(profile, say):
+    def build(folder):
+        say("thinking")
+        (folder / "weights").write_text("w" * DEPTH)
+    return standin("clip-standin", {"depth": DEPTH}, build, profile, say=say)
+PARTS = {"clip-standin": clip}
+"""
+
+READER = """
+import pandas as pd
+from rrg_core.experiments import standin_folder
+
+EXPERIMENTS = {"full": {}, "plain": {}}
+NEEDS = {"full": ["clip-standin"]}
+def run_variant(settings, seed, profile, say):
+    return pd.DataFrame({"study_id": ["a"], "score": [len((standin_folder("clip-standin", profile) / "weights").read_text())]})
+"""
+
+
+def test_a_standin_that_changes_reaches_the_chapters_that_read_it(course):
+    course.module("learning", STANDIN)
+    course.module("fita", READER)
+    course.chapter("learning", "import rrg_core.learning\nfrom rrg_core.experiments import run_parts\nsave('parts', list(run_parts(desk)))")
+    read = "import rrg_core.fita\nfrom rrg_core.experiments import run_experiments\nsave('score', int(run_experiments(desk)['full'][0]['score'][0]))"
+    course.chapter("fita", read, needs=("learning",))
+    first = course.rrg("regenerate", "-p", "smoke")
+    assert first.returncode == 0 and ran(first) == {"learning", "fita"} and "learning  trains 1: clip-standin (not made)" in first.stdout, first.stdout + first.stderr
+    standin = course.figures / "learning" / "standins" / "clip-standin"
+    assert {"standins/clip-standin/weights", "standins/clip-standin/made.json", "parts.json"} <= set(json.loads((course.figures / "learning" / "manifest.json").read_text())["outputs"])
+    assert (course.figures / "fita" / "score.json").read_text() == "1"
+
+    course.module("learning", STANDIN.replace("DEPTH = 1", "DEPTH = 2"))
+    second = course.rrg("regenerate", "-p", "smoke")
+    assert second.returncode == 0 and "fita  trains 1: full-s0 (what it reads may change)" in second.stdout, second.stdout + second.stderr
+    assert "fita.full-s0  trained in" in second.stdout and (standin / "weights").read_text() == "ww" and (course.figures / "fita" / "score.json").read_text() == "2"
+    assert "up to date: learning, fita" in course.rrg("regenerate", "-p", "smoke").stdout

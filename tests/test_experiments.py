@@ -6,10 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rrg_core.artifacts import progress
 from rrg_core.files import Desk
 from rrg_core.once import is_current, once, read_note, run_of
-from rrg_core.parts import canonical, code_parts, data_parts, digest, folder_hash, note_outputs, prefix, refuse_credentialed, standin, standin_folder, targets
+from rrg_core.parts import canonical, card_key, code_parts, data_parts, digest, folder_hash, missing, note_outputs, prefix, refuse_credentialed, standin, standin_folder, targets
 from rrg_core.profiles import CourseError, Profile, package_root, profile, repo_root
 import os, tempfile
 from types import SimpleNamespace
@@ -100,6 +99,8 @@ def test_a_standin_counts_by_its_bytes():
         with pytest.raises(CourseError, match="needs the stand-in 'clip'.* `rrg train learning clip --profile smoke` makes it"): run_experiment(desk, "a", module=reader)
         maker = SimpleNamespace(**vars(reader), PARTS={"clip": clip})
         assert run_experiment(desk, "a", module=maker, say=str).attrs["how"].startswith("trained") # makes what it needs
+        kept = run_parts(Desk("learning", "smoke"), module=SimpleNamespace(PARTS={"clip": clip, "encoder": lambda p, say: prefix("never", {}, lambda folder: 1/0, p)}), say=str)
+        assert kept == {"clip": standin_folder("clip", desk.profile)} and pd.read_csv(Path(d)/"learning"/"cost.csv")["variant"].tolist() == ["clip"]
         assert run_experiment(desk, "a", module=reader, say=str).attrs["how"] == "loaded"
         (standin_folder("clip", desk.profile)/"w").write_text("2")
         assert run_experiment(desk, "a", module=reader, say=str).attrs["how"].startswith("trained")

@@ -61,6 +61,9 @@ def test_a_prefix_is_made_once_and_named_by_its_settings():
         with asking(), pytest.raises(NotMade, match="encoder"): ask(depth=2)
         first = ask(depth=2); assert ask(depth=2) == first and (first/"weights").read_text() == "x" and len(made) == 1
         with asking(): assert ask(depth=2) == first
+        def part(p, say): return ask(depth=2)
+        assert missing("encoder", part, p) is None and missing("encoder", lambda p, say: ask(depth=9), p) is False
+        with pytest.raises(CourseError, match="part encoder: ZeroDivisionError.* does nothing before"): missing("encoder", lambda p, say: 1/0, p)
         assert ask(depth=3) != first and len(made) == 2
         assert prefix("encoder", {"depth": 2}, build, p, seed=1, say=str) != first and prefix("encoder", {"depth": 2}, build, profile("phantom"), say=str) != first
         with run_of(retrain=True): assert ask(depth=2) == ask(depth=2) == first # anew, but once
@@ -72,6 +75,7 @@ def test_a_standin_is_retrained_when_its_settings_change():
         m.setenv("RRG_FIGURES", d); m.setenv("RRG_RETRAIN", ""); m.setenv("RRG_RECORD", str(Path(d)/"record"))
         def build(depth): return lambda folder: (folder/"w").write_text(str(depth))
         for depth in (2, 2, 3): folder = standin("clip-standin", {"depth": depth}, build(depth), profile("smoke"), say=str)
+        assert missing("clip-standin", lambda p, say: standin("clip-standin", {"depth": 4}, build(4), p), profile("smoke")) is True
         assert (folder/"w").read_text() == "3" and folder == Path(d)/"learning"/"standins"/"clip-standin"
         assert json.loads((folder/"made.json").read_text())["settings"] == {"depth": 3}
         assert '["learning", "standins/clip-standin/w"]' in (Path(d)/"record").read_text()

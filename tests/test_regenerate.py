@@ -10,7 +10,7 @@ from rrg_core.files import Desk, atomic, figures_root
 from rrg_core.freshness import ingredients, notebook_of, stale_reasons
 from rrg_core.jobs import Job, check_parameters, die_with, watch_token
 from rrg_core.once import new_token
-from rrg_core.profiles import CourseError, Profile, chapters, package_root, profile, repo_root
+from rrg_core.profiles import CourseError, Profile, chapters, profile, repo_root
 import tempfile
 import pytest
 from rrg_core.regenerate import *

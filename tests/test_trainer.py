@@ -7,9 +7,8 @@ from rrg_core.experiments import Experiment, about, chapter_module, experiments,
 from rrg_core.files import Desk, atomic
 from rrg_core.jobs import Job, die_with
 from rrg_core.once import run_of
-from rrg_core.parts import NotMade, asking
+from rrg_core.parts import missing
 from rrg_core.profiles import CourseError, profile
-from rrg_core.runner import kernel_environment
 import tempfile, types
 import pandas as pd, pytest
 from rrg_core.experiments import prefix, standin
