@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from .baselines import ORACLE, trivial_reports
 from .cleaning import clean_r2gen
@@ -144,9 +144,10 @@ def loss_on(model, pairs:Pairs, batch:int=64)->float:
     return total/count
 
 def _train_into(folder, settings, seed, p):
-    features, table = features_of(settings["encoder"], "train", p); words = words_of(table.findings, settings["min_count"])
+    silent = lambda line: None
+    features, table = features_of(settings["encoder"], "train", p, silent); words = words_of(table.findings, settings["min_count"])
     train = paired(features, table.findings, words, settings["max_tokens"])
-    held, other = features_of(settings["encoder"], "valid", p); valid = paired(held, other.findings, words, settings["max_tokens"])
+    held, other = features_of(settings["encoder"], "valid", p, silent); valid = paired(held, other.findings, words, settings["max_tokens"])
     model = make_model(settings, words, features.shape[-1], seed)
     history = fit(model, train, collate, epochs=settings["epochs"], batch=settings["batch"], rate=settings["rate"], seed=seed, lengths=[len(i) for i in train.ids],
                   evaluate=lambda m: {"validation loss": loss_on(m, valid)}, best=None)
@@ -163,7 +164,7 @@ def trained(settings:dict, seed:int, p:Profile, say=print)->Path:
 
 def read_model(folder:Path)->tuple: # R2Gen, tokenizer
     "A report writer as saved."
-    return load_half(R2Gen, folder), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return load_half(R2Gen, folder), PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 def write_reports(model:R2Gen, words, features, # (n, cells, d)
                   beams:int=3, batch:int=100)->list[str]:
