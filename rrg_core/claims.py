@@ -196,6 +196,7 @@ def judge_effects(claim:Claim, effects:list[Effect], cell:str="")->Verdict:
     decides = min((e for e, v in zip(effects, found) if v == weakest), key=lambda e: _room(claim, e))
     return Verdict(claim, weakest, decides, tuple(effects), cell)
 
+# %% ../nbs/06d_claims.ipynb #ca8bcf53
 def _of(systems, m, claim, side):
     if (system := _found(systems, m.protocol)) is None: raise CourseError(f"{claim.id}: nothing on the {side} is measured under {m.protocol!r}")
     return system

@@ -85,20 +85,20 @@ class Meter:
                 "gpu_memory_mb": round(cuda.max_memory_allocated() / 2**20) if cuda else None}
 
 # %% ../nbs/93a_once.ipynb #41521fc4
-def _seat(target):
-    "Where notes and locks of a target lie, without ending: the same wherever the clone lies."
+def _beside(target, ending): # ".json", ".lock"
+    "Where the note or the lock of a target lies: the same wherever the clone lies."
     path = Path(target).resolve()
     where = path.relative_to(repo_root()) if path.is_relative_to(repo_root()) else path
-    return repo_root()/"build"/"made"/f"{path.stem}-{sha256(str(where).encode()).hexdigest()[:12]}"
+    return repo_root()/"build"/"made"/f"{path.stem}-{sha256(str(where).encode()).hexdigest()[:12]}{ending}"
 
 def read_note(target:Path)->dict: # key, run, what, seconds, memory_mb, hardware, gpu_memory_mb, including; empty where there is none
     "What is known of how a file or folder was made."
-    try: return json.loads(_seat(target).with_suffix(".json").read_text())
+    try: return json.loads(_beside(target, ".json").read_text())
     except (OSError, ValueError): return {}
 
 def _note(target, key, what, meter, including):
     note = {"key": key, "run": run_token(), "what": what, **meter.cost(), "including": including}
-    with atomic(_seat(target).with_suffix(".json")) as tmp: tmp.write_text(json.dumps(note, indent=1))
+    with atomic(_beside(target, ".json")) as tmp: tmp.write_text(json.dumps(note, indent=1))
 
 # %% ../nbs/93a_once.ipynb #10615dda
 MAKING = ".making-" # Beginning of an unfinished folder's name
@@ -132,7 +132,7 @@ def _used(target, key):
 @contextmanager
 def locked(target:Path, what:str, say=print):
     "Hold the lock of a target; says so where it has to wait for another process."
-    seat = _seat(target).with_suffix(".lock"); seat.parent.mkdir(parents=True, exist_ok=True)
+    seat = _beside(target, ".lock"); seat.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(seat)
     try: lock.acquire(timeout=0)
     except filelock.Timeout: say(f"{what}: another process makes it, waiting"); lock.acquire()

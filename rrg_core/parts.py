@@ -131,6 +131,7 @@ def missing(name:str, part:Callable, p:Profile)->bool|None: # None where it is m
     except Exception as error: raise CourseError(f"part {name}: {type(error).__name__}: {error} (a part does nothing before it calls `prefix` or `standin`)") from error
     return None
 
+# %% ../nbs/93b_parts.ipynb #7728c708
 _CARD = "made.json" # What a folder says of itself
 
 def card_of(folder:Path)->dict: # Empty where there is none

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from .evaluate import _groups, _headlines, _label_of, _labels, _notes, _prepare, _text_definition, find_protocol
 from .experiments import read_predictions
@@ -186,27 +187,33 @@ class Reports(System):
 
     def knows(self, protocol): return protocol in PROTOCOLS or isinstance(protocol, Protocol)
 
-    def scorer(self, protocol, names):
-        p = find_protocol(protocol)
-        if unknown := [n for n in names if n not in _CLINICAL and _METRIC_OF.get(n) not in p.metrics]:
-            raise CourseError(f"{self.name}: protocol {p.name} has no score {unknown[0]!r}; it has {', '.join(n for m in p.metrics for n in METRICS[m].names)}, {', '.join(_CLINICAL)}")
-        metrics = tuple(m for m in p.metrics if any(_METRIC_OF.get(n) == m for n in names))
-        text = self._text(p, metrics) if metrics else None
-        clinical = self._clinical(p) if set(names) & set(_CLINICAL) else None
-        def score(rows, s):
-            found = (text[s].scores(rows) if text else {}) | ({f"CE-{k}": v for k, v in clinical[s].scores(rows).items()} if clinical else {})
-            return [found[n] for n in names]
-        return score
+# %% ../nbs/05j_systems.ipynb #262cbc27
+@patch
+def scorer(self:Reports, protocol, names):
+    p = find_protocol(protocol)
+    if unknown := [n for n in names if n not in _CLINICAL and _METRIC_OF.get(n) not in p.metrics]:
+        raise CourseError(f"{self.name}: protocol {p.name} has no score {unknown[0]!r}; it has {', '.join(n for m in p.metrics for n in METRICS[m].names)}, {', '.join(_CLINICAL)}")
+    metrics = tuple(m for m in p.metrics if any(_METRIC_OF.get(n) == m for n in names))
+    text = self._text(p, metrics) if metrics else None
+    clinical = self._clinical(p) if set(names) & set(_CLINICAL) else None
+    def score(rows, s):
+        found = (text[s].scores(rows) if text else {}) | ({f"CE-{k}": v for k, v in clinical[s].scores(rows).items()} if clinical else {})
+        return [found[n] for n in names]
+    return score
 
-    def values(self, protocol, names):
-        "The headline of `rrg evaluate` for every seed: the value, or the middle of the replicates where the protocol says so."
-        p, plain = find_protocol(protocol), super().values(protocol, names)
-        if p.report == "value": return plain
-        replicates = self.replicates(protocol, names, max(1000, p.bootstraps)) # the draws of `score_texts`
-        return np.array([list(_headlines(dict(zip(names, plain[s])), replicates[:, s], p).values()) for s in range(len(plain))])
+# %% ../nbs/05j_systems.ipynb #4f403753
+@patch
+def values(self:Reports, protocol, names):
+    "The headline of `rrg evaluate` for every seed: the value, or the middle of the replicates where the protocol says so."
+    p, plain = find_protocol(protocol), System.values(self, protocol, names)
+    if p.report == "value": return plain
+    replicates = self.replicates(protocol, names, max(1000, p.bootstraps)) # the draws of `score_texts`
+    return np.array([list(_headlines(dict(zip(names, plain[s])), replicates[:, s], p).values()) for s in range(len(plain))])
 
-    def definition(self, protocol, name):
-        p = find_protocol(protocol)
-        return _label_of(p, self.label) if name in _CLINICAL else _text_definition(name, p)
+@patch
+def definition(self:Reports, protocol, name):
+    p = find_protocol(protocol)
+    return _label_of(p, self.label) if name in _CLINICAL else _text_definition(name, p)
 
-    def notes(self, protocol): return _notes(find_protocol(protocol), self.label, self.known, [[r] for r in self.references])
+@patch
+def notes(self:Reports, protocol): return _notes(find_protocol(protocol), self.label, self.known, [[r] for r in self.references])

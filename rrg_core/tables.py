@@ -168,6 +168,7 @@ def wide_table(long:pd.DataFrame, # From `long_table`
             out[f"{metric} ({_definition(rows.values(), m)}) {arrow} reproduced, {p.data}"] = texts
     return pd.DataFrame(out)
 
+# %% ../nbs/06c_tables.ipynb #8cc67bae
 def _facts(long, table, rows, measures, p):
     "What a reader must know before comparing, a sentence each."
     ours = long[long["reproduced"].notna()]

@@ -36,6 +36,7 @@ def _world(figures): # What `figures_root` answers within
     try: yield
     finally: os.environ.pop("RRG_FIGURES") if before is None else os.environ.__setitem__("RRG_FIGURES", before)
 
+# %% ../nbs/95a_trainer.ipynb #63b04f5d
 def why_stale(e:Experiment)->str: # Empty where the predictions are fresh
     "Why an experiment has to be trained."
     if is_fresh(e): return ""
@@ -113,6 +114,7 @@ def train_job(job:Job, module=None)->dict: # {"status": "made" or "fresh", "how"
         how = run_one(found[job.experiment], say)
     return {"status": "fresh" if how == "loaded" else "made", "how": how, "seconds": round(time.time() - started, 1)}
 
+# %% ../nbs/95a_trainer.ipynb #1abb13ed
 def _outcome(job):
     try: return train_job(job)
     except Exception as error:

@@ -49,6 +49,14 @@ def test_once_makes_once_a_run():
         with pytest.raises(RuntimeError, match="changed while it was made .key b, expected c"): once("n", place, "c", read, lambda: None)
 
 
+def test_things_of_like_names_have_notes_of_their_own():
+    with tempfile.TemporaryDirectory() as d:
+        for name in ("b.2-s0.parquet", "b.3-s0.parquet", "b"):
+            place = Path(d)/name
+            once(name, place, name, lambda: name if place.exists() else None, place.touch)
+        assert [read_note(Path(d)/n)["key"] for n in ("b.2-s0.parquet", "b.3-s0.parquet", "b")] == ["b.2-s0.parquet", "b.3-s0.parquet", "b"]
+
+
 def test_what_fails_leaves_the_lock_free():
     with tempfile.TemporaryDirectory() as d:
         place = Path(d)/"x"

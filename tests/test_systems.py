@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from rrg_core.evaluate import _groups, _headlines, _label_of, _labels, _notes, _prepare, _text_definition, find_protocol
 from rrg_core.experiments import read_predictions
 from rrg_core.files import atomic
