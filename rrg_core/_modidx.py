@@ -159,6 +159,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'rrg_core.doctor.check_roots': ('doctor.html#check_roots', 'rrg_core/doctor.py'),
                                  'rrg_core.doctor.check_threads': ('doctor.html#check_threads', 'rrg_core/doctor.py'),
                                  'rrg_core.doctor.check_torch': ('doctor.html#check_torch', 'rrg_core/doctor.py'),
+                                 'rrg_core.doctor.check_weights': ('doctor.html#check_weights', 'rrg_core/doctor.py'),
                                  'rrg_core.doctor.examine': ('doctor.html#examine', 'rrg_core/doctor.py'),
                                  'rrg_core.doctor.prescription': ('doctor.html#prescription', 'rrg_core/doctor.py')},
             'rrg_core.encoders': { 'rrg_core.encoders.ImageEncoder': ('encoders.html#imageencoder', 'rrg_core/encoders.py'),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Check', 'check_python', 'check_torch', 'check_java', 'check_gpu', 'check_threads', 'check_disk', 'check_roots',
-           'check_hub', 'examine', 'prescription']
+           'check_hub', 'check_weights', 'examine', 'prescription']
 
 # %% ../nbs/97_doctor.ipynb #1c54c4e6
 import os, platform, shutil, socket, subprocess, sys
@@ -93,11 +93,20 @@ def check_hub(host:str="huggingface.co", seconds:float=2.)->Check:
     try: socket.create_connection((host, 443), timeout=seconds).close(); return Check("hub", "ok", f"{host} answers")
     except OSError: return Check("hub", "optional", f"{host} does not answer", offline)
 
+# %% ../nbs/97_doctor.ipynb #de6245ea
+def check_weights()->Check:
+    "How many of the papers' published weights are here."
+    from rrg_core.standins import check_weights as each
+    found = each(); there = sum(c.state == "ok" for c in found)
+    if wrong := [c for c in found if c.state == "broken"]: return Check("weights", "broken", f"{len(wrong)} of {there + len(wrong)} folders are not what they should be", wrong[0].cure)
+    return Check("weights", "ok" if there == len(found) else "optional", f"{there} of {len(found)} published ones; stand-ins, trained on synthetic data, take the place of the others",
+                 "" if there == len(found) else "figures/learning/weights.md names files and sources; put them into a folder each below RRG_ROOT_WEIGHTS")
+
 # %% ../nbs/97_doctor.ipynb #eae54b64
 def examine()->list[Check]:
     "All checks."
     settings = Check("settings", "ok", f"profiles {', '.join(profile_names())}; in force: {profile().name}")
-    return [check_python(), check_torch(), check_java(), check_gpu(), check_threads(), check_disk(), settings, *check_roots(), check_hub()]
+    return [check_python(), check_torch(), check_java(), check_gpu(), check_threads(), check_disk(), settings, *check_roots(), check_weights(), check_hub()]
 
 _SIGNS = {"ok": "✓", "optional": "·", "broken": "✗"}
 

