@@ -126,7 +126,7 @@ def checked(frame:pd.DataFrame, # What `run_variant` returned
     if ("hypothesis" in frame) != ("reference" in frame): raise CourseError(f"{name}: hypothesis and reference go together")
     for column in [c for c in ("hypothesis", "reference") if c in frame]:
         good = frame[column].map(lambda t: isinstance(t, str) and (column == "hypothesis" or bool(t.strip())))
-        if not good.all(): raise CourseError(f"{name}, study {ids[~good].iloc[0]}: the {column} is empty or no text: {frame[column][~good].iloc[0]!r}")
+        if not good.all(): raise CourseError(f"{name}, study {ids[~good].iloc[0]}: the {column} is {'empty' if isinstance(frame[column][~good].iloc[0], str) else f'no text but a {type(frame[column][~good].iloc[0]).__name__}'}") # never the words: they may be a patient's
     return frame.reset_index(drop=True)
 
 # %% ../nbs/06b_experiments.ipynb #e2fa8fa5
@@ -156,9 +156,10 @@ def _make_needs(e, say):
             raise CourseError(f"{e.chapter} {e.name} needs the stand-in {need!r}, and {folder} does not exist: `rrg train learning {need} --profile {e.profile.name}` makes it")
 
 def _train(e, desk, say):
+    parts = e.parts() # before, or predictions of old stand-ins would be written under the hash of new ones
     try: frame = checked(e.module.run_variant(dict(e.settings), e.seed, e.profile, say), f"{e.chapter} {e.name}")
     except Exception as error: error.add_note(f"while training {e.chapter} {e.name}"); raise
-    parts = e.parts()
+    if changed := [k for k, now in e.parts().items() if now != parts[k]]: raise CourseError(f"{e.chapter} {e.name}: {changed[0]} changed while it was trained: nothing is kept, run it again")
     card = {"key": digest(canonical(parts, e.name)), "parts": parts, "settings": e.settings, "chapter": e.chapter, "variant": e.variant, "seed": e.seed, "profile": e.profile.name}
     with desk.writing(e.file) as tmp: write_predictions(frame, tmp, card)
 

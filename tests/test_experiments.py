@@ -42,6 +42,8 @@ def test_predictions_are_checked():
                        ({}, "got dict"), (good.drop(columns="reference"), "go together"), (good.assign(reference=["y", " "]), "v, study b: the reference is empty"),
                        (good.assign(hypothesis=["x", None]), "v, study b: the hypothesis"), (good.assign(study_id=[1, 2]), "row 0: study_id must be a text, got 1")]:
         with pytest.raises(CourseError, match=words): checked(bad, "v")
+    with pytest.raises(CourseError) as error: checked(good.assign(reference=["y", ["a patient's words"]]), "v")
+    assert "no text but a list" in str(error.value) and "patient" not in str(error.value)
 
 
 def test_loaded_when_nothing_changed_trained_when_something_did():
@@ -104,6 +106,8 @@ def test_a_standin_counts_by_its_bytes():
         assert run_experiment(desk, "a", module=reader, say=str).attrs["how"] == "loaded"
         (standin_folder("clip", desk.profile)/"w").write_text("2")
         assert run_experiment(desk, "a", module=reader, say=str).attrs["how"].startswith("trained")
+        def meddling(settings, seed, p, say): (standin_folder("clip", p)/"w").write_text("3"); return run(settings, seed, p, say)
+        with pytest.raises(CourseError, match="stand-in clip changed while it was trained"): run_experiment(desk, "a", module=SimpleNamespace(**vars(reader) | {"run_variant": meddling}), retrain=True, say=str)
 
 
 def test_a_notebook_does_not_train_again_what_its_job_trained():
