@@ -29,7 +29,7 @@ SCALES = {"plain": ((.5,), (.25,)),                                             
           "xrv": ((.5,), (1/2048,)),                                            # (2x/255 - 1)·1024, torchxrayvision
           "imagenet": ((.485, .456, .406), (.229, .224, .225)),                 # torchvision's weights, R2Gen
           "clip": ((.48145466, .4578275, .40821073), (.26862954, .26130258, .27577711)), # OpenAI's CLIP, BiomedCLIP
-          "chex": ((.505,)*3, (.248,)*3)}                                       # ChEX on a CheXzero encoder (chex-facts §2)
+          "chex": ((.505,)*3, (.248,)*3)}                                       # ChEX on a CheXzero encoder (ChEX, src/model/img_encoder)
 
 def scaled(pixels:Tensor, # (b, 1, h, w) grey levels 0 to 255, whole or not
            scale:str="plain" # A key of `SCALES`
