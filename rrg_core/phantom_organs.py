@@ -196,28 +196,32 @@ def _tree(a, side, rng, edema):
     sign, lung = (-1 if side == "right" else 1), a.lungs[side]; n = len(_TRUNKS); full = rng.uniform(.82, 1.28)
     start = np.array(a.hila[side]) + _TRUNKS[:, 2:4]*[sign, 1] + rng.normal(0, .005, (n, 2))
     angle = np.deg2rad(_TRUNKS[:, 0]) + rng.normal(0, .10, n); bend = _TRUNKS[:, 4] + rng.normal(0, .03, n)
-    radius = _TRUNKS[:, 1]*full*rng.uniform(.85, 1.15, n)*np.where(_TRUNKS[:, 0] < 0, 1 + .4*edema, 1.)
-    return _grown(rng, start, angle, bend, radius, float(sign), a.cx, a.sy, lung.apex, lung.floor, lung.lateral)
+    radius, widen = _TRUNKS[:, 1]*full*rng.uniform(.85, 1.15, n), np.where(_TRUNKS[:, 0] < 0, 1 + .4*edema, 1.)
+    normal, uniform = rng.standard_normal((n, _NODES, 8), dtype="f4"), rng.random((n, _NODES, 10), dtype="f4") # a row for every branch that could ever grow
+    return _grown(normal, uniform, start, angle, bend, radius, widen, float(sign), a.cx, a.sy, lung.apex, lung.floor, lung.lateral)
+
+_NODES = (3**6 - 1)//2 # Of a trunk's tree: three daughters at most, six generations; daughter d of branch p is 3p + 1 + d
 
 @njit(cache=True)
-def _grown(rng, start, angle, bend, radius, sign, cx, sy, apex, floor, lateral):
+def _grown(normal, uniform, start, angle, bend, radius, widen, sign, cx, sy, apex, floor, lateral):
     "Branches in the order in which they sprout: each gets seven bent steps, then it may fork, and may have sent a twig aside."
-    most = 3**6*len(start)//2; axes, radii = np.empty((most, _STEPS + 1, 2)), np.empty((most, _STEPS + 1))
-    todo = [(start[i, 0], start[i, 1], angle[i], bend[i], radius[i], 0) for i in range(len(start))]; made = 0
-    while made < len(todo) and made < most:
-        x, y, turn, curl, r, g = todo[made]; reach = .060*sy*.84**g*rng.uniform(.65, 1.35)/_STEPS; thin = r*rng.uniform(.74, .86)
-        axes[made, 0, 0], axes[made, 0, 1], radii[made, 0] = x, y, r
+    most = _NODES*len(start); axes, radii = np.empty((most, _STEPS + 1, 2)), np.empty((most, _STEPS + 1))
+    todo = [(start[i, 0], start[i, 1], angle[i], bend[i], radius[i], 0, i, 0) for i in range(len(start))]; made = 0
+    while made < len(todo):
+        x, y, turn, curl, r, g, trunk, p = todo[made]; u = uniform[trunk, p]; w = widen[trunk]
+        reach = .060*sy*.84**g*(.65 + .70*u[0])/_STEPS; thin = r*(.74 + .12*u[1])
+        axes[made, 0, 0], axes[made, 0, 1], radii[made, 0] = x, y, r*w
         for k in range(1, _STEPS + 1):
-            turn += curl + rng.normal(0., .10); x += sign*np.cos(turn)*reach; y += np.sin(turn)*reach
-            axes[made, k, 0], axes[made, k, 1], radii[made, k] = x, y, r + (thin - r)*k/_STEPS
+            turn += curl + .10*normal[trunk, p, k - 1]; x += sign*np.cos(turn)*reach; y += np.sin(turn)*reach
+            axes[made, k, 0], axes[made, k, 1], radii[made, k] = x, y, (r + (thin - r)*k/_STEPS)*w
         o = sign*(x - cx); middle = axes[made, _STEPS//2]; made += 1
         if g == 5 or thin < .0009 or y < apex + .03 or y > looked_up(floor, o) - .004 or o > looked_up(lateral, y) - .018: continue
-        fork, skew, way = rng.uniform(.40, .85), rng.uniform(.15, .5), 1. if rng.random() < .5 else -1.
-        todo.append((x, y, turn + way*fork*skew*.6, rng.normal(0., .04), thin*rng.uniform(.86, .98), g + 1))
-        todo.append((x, y, turn - way*fork*(1 - skew), rng.normal(0., .04), thin*rng.uniform(.50, .74), g + 1))
-        if rng.random() < .55:
-            aside = rng.uniform(.6, 1.1) if rng.random() < .5 else -rng.uniform(.6, 1.1)
-            todo.append((middle[0], middle[1], turn + aside, rng.normal(0., .04), r*.42, g + 1))
+        fork, skew, way, d = .40 + .45*u[2], .15 + .35*u[3], 1. if u[4] < .5 else -1., 3*p + 1
+        todo.append((x, y, turn + way*fork*skew*.6, .04*normal[trunk, d, 7], thin*(.86 + .12*u[5]), g + 1, trunk, d))
+        todo.append((x, y, turn - way*fork*(1 - skew), .04*normal[trunk, d + 1, 7], thin*(.50 + .24*u[6]), g + 1, trunk, d + 1))
+        if u[7] < .55:
+            aside = (.6 + .5*u[8])*(1. if u[9] < .5 else -1.)
+            todo.append((middle[0], middle[1], turn + aside, .04*normal[trunk, d + 2, 7], r*.42, g + 1, trunk, d + 2))
     return axes[:made], radii[:made]
 
 # %% ../nbs/02d_organs.ipynb #f043f89f

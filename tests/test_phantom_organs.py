@@ -36,3 +36,20 @@ def test_organs_are_the_same_with_and_without_a_lung_finding():
     scene = sample_scene(8); clear = scene.without("Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia", "Support Devices")
     for field in (vessels, skeleton):
         np.testing.assert_array_equal(field(Anatomy(scene), Canvas(96, scene.pose)), field(Anatomy(clear), Canvas(96, scene.pose)))
+
+
+def test_a_finding_grows_no_other_vessels():
+    from rrg_core.phantom_organs import _tree, _twigs
+    from rrg_core.phantom_scene import Finding, stream
+    healthy = sample_scene(6, only=(), ap=0.)
+    def grown(*findings):
+        a = Anatomy(healthy.plus(*findings)); rng = stream(healthy.patient, "vessels", "left"); e = a.severity("Edema")
+        return (*_tree(a, "left", rng, e), *_twigs(a, "left", rng), a)
+    axes, radii, twigs, _, a = grown()
+    wet_axes, wet_radii, wet_twigs, *_ = grown(Finding("Edema", "edema", "bilateral", "", .9, key="e"))
+    np.testing.assert_array_equal(axes, wet_axes); np.testing.assert_array_equal(twigs, wet_twigs)
+    assert (wet_radii >= radii).all() and (wet_radii > radii*1.3).any()
+    pulled, *_, b = grown(Finding("Atelectasis", "lobar", "left", "", .5, place=(.5, .85), key="c"))
+    assert b.mx != a.mx
+    shifted = {tuple(np.round(p - p[0], 9).ravel()) for p in axes}; same = [tuple(np.round(p - p[0], 9).ravel()) in shifted for p in pulled]
+    assert np.mean(same) > .9 # cut or freed at the edge, none redrawn
