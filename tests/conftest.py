@@ -24,7 +24,7 @@ class Course:
     "Chapters made of code cells, and the `rrg` command run on them."
 
     def __init__(self, root: Path):
-        self.root, self.chapters = root, {}
+        self.root, self.chapters, self.jobs = root, {}, "yes"  # the course's smoke trains in the notebook; here jobs are what is tested
         (root / "nbs").mkdir()
         (root / "workflow").symlink_to(REPO / "workflow")
 
@@ -38,7 +38,7 @@ class Course:
         nb = nbformat.v4.new_notebook(cells=head + [new(textwrap.dedent(c).strip()) for c in cells])
         nb.metadata.kernelspec = dict(name="python3", display_name="python3", language="python")
         nbformat.write(nb, self.notebook(name, number))
-        settings = (REPO / "settings.ini").read_text()
+        settings = (REPO / "settings.ini").read_text().replace("jobs = no", f"jobs = {self.jobs}")
         graph = "\n".join(f"{c} = {' '.join(n)}" for c, n in self.chapters.items())
         (self.root / "settings.ini").write_text(f"{settings[:settings.index('[chapters]')]}[chapters]\n{graph}\n\n[roots]\n")
 

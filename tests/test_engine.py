@@ -206,6 +206,15 @@ def test_experiments_are_jobs_before_their_chapter(course):
     assert sorted(f.name for f in (course.figures / "one" / "predictions").iterdir()) == ["a-s0.parquet", "c-s0.parquet"]
 
 
+def test_where_a_profile_says_so_the_notebook_trains(course):
+    course.jobs = "no"
+    course.module("one", lesson({"a": {"x": 1}, "b": {"x": 2}}))
+    course.chapter("one", READ)
+    done = course.rrg("regenerate", "-p", "smoke")
+    assert done.returncode == 0 and "trains" not in done.stdout and variants_trained(course) == ["1", "2"], done.stdout + done.stderr
+    assert "up to date: one" in course.rrg("regenerate", "-p", "smoke").stdout
+
+
 def test_retraining_trains_everything_once_and_ends_in_the_same_bytes(course):
     course.module("one", lesson({"a": {"x": 1}, "b": {"x": 2}}))
     course.chapter("one", READ)
