@@ -50,6 +50,7 @@ class Course:
             for file in (REPO / "rrg_core").iterdir():
                 if file.name != "__pycache__":
                     (package / file.name).symlink_to(file)
+        (package / f"{name}.py").unlink(missing_ok=True)  # a link: writing through it would change the course's own module
         (package / f"{name}.py").write_text(textwrap.dedent(source))
 
     def notebook(self, name, number=None):
