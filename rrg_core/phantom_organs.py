@@ -77,7 +77,7 @@ def _shoulders(a, canvas, rng):
     "Shoulder blades (moved inwards on bedside films) and upper arms."
     o, v = abs(canvas.u - a.cx)/a.sx, canvas.v; inward = (-.060 if a.ap else 0.) + rng.normal(0, .012)
     top = a.clavicle + .035; t = np.clip((v - top)/.33, 0, 1.2)
-    medial, lateral = .365 + inward + .010*np.sin(t*3) + .045*t*t*t, .435 + inward*.5 - .012*t # products: NumPy's powers cost fifty times as much
+    medial, lateral = .365 + inward + .010*np.sin(t*3) + .045*t*t*t, .435 + inward*.5 - .012*t # products: a NumPy power costs about five times as much
     ends = step(t/.04)*step((1.02 - t)/.06)
     blade = step((o - medial)/.012 + .5)*step((lateral - o)/.012 + .5)*ends
     edge = np.exp(-((o - lateral + .006)/.008)**2)*ends
