@@ -99,7 +99,7 @@ def check_weights()->Check:
     from rrg_core.standins import check_weights as each
     found = each(); there = sum(c.state == "ok" for c in found)
     if wrong := [c for c in found if c.state == "broken"]: return Check("weights", "broken", f"{len(wrong)} of {there + len(wrong)} folders are not what they should be", wrong[0].cure)
-    return Check("weights", "ok" if there == len(found) else "optional", f"{there} of {len(found)} published ones; stand-ins take the place of the others (`rrg train learning all` trains them on synthetic data)",
+    return Check("weights", "ok" if there == len(found) else "optional", f"{there} of {len(found)} published ones; stand-ins take the place of the others (nbs/06_learning.ipynb trains them on synthetic data)",
                  "" if there == len(found) else "rrg_core.standins.WEIGHTS names files and sources; put them into a folder each below RRG_ROOT_WEIGHTS")
 
 # %% ../nbs/97_doctor.ipynb #eae54b64
