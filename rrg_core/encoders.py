@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'VIT', 'ENCODERS', 'scaled', 'check_xrv', 'ImageFeatures', 'ImageEncoder', 'SmallResNetConfig',
-           'SmallResNet', 'ResNetConfig', 'ResNet', 'XrvConfig', 'XrvDenseNet', 'VitConfig', 'Vit', 'build_encoder',
-           'read_weights', 'fill']
+           'SmallResNet', 'SmallPyramidConfig', 'SmallPyramid', 'ResNetConfig', 'ResNet', 'XrvConfig', 'XrvDenseNet',
+           'VitConfig', 'Vit', 'build_encoder', 'read_weights', 'fill']
 
 # %% ../nbs/06j_encoders.ipynb #c50cbd34
 from collections import OrderedDict
@@ -65,6 +65,7 @@ class ImageFeatures(ModelOutput):
     patches:Tensor|None = None # (b, n, d), row by row
     pooled:Tensor|None = None # (b, d)
     logits:Tensor|None = None # (b, c) of the label head, raw
+    places:Tensor|None = None # (b, c, rows, columns) logits of places
 
 class ImageEncoder(PreTrainedModel):
     "An encoder of grey-level images; subclasses give `features`."
@@ -80,14 +81,15 @@ class ImageEncoder(PreTrainedModel):
     def forward(self,
                 pixels:Tensor # (b, 1, h, w) grey levels 0 to 255
                )->ImageFeatures:
-        "Patches, pooled vector, logits."
+        "Patches, pooled vector, logits, places."
         if pixels.ndim == 4: self.grid(*pixels.shape[2:])
         return self.described(self.features(scaled(pixels, self.config.scale).to(self.dtype)))
 
     def described(self, grid): # (b, d, rows, columns)
         patches = grid.flatten(2).transpose(1, 2) # (b, n, d)
         pooled = patches.mean(1)
-        return ImageFeatures(patches, pooled, self.head(pooled) if self.config.labels else None)
+        if not self.config.labels: return ImageFeatures(patches, pooled)
+        return ImageFeatures(patches, pooled, self.head(pooled), self.head(patches).transpose(1, 2).unflatten(-1, grid.shape[2:]))
 
     def _init_weights(self, module):
         if isinstance(module, nn.Conv2d): nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -130,13 +132,59 @@ class SmallResNet(ImageEncoder):
         super().__init__(config)
         stages, before, plain = [], 1, len(config.widths) - config.blocks
         for i, width in enumerate(config.widths):
-            stages += [_convolved(before, width, 2), nn.ReLU()] + ([_Residual(width)] if i >= plain else [])
+            stages.append(nn.Sequential(_convolved(before, width, 2), nn.ReLU(), *([_Residual(width)] if i >= plain else [])))
             before = width
         self.stages = nn.Sequential(*stages)
         if config.labels: self.head = nn.Linear(config.width, config.labels)
         self.post_init()
 
     def features(self, x): return self.stages(x) # (b, d, rows, columns)
+
+# %% ../nbs/06j_encoders.ipynb #bb02d6fa
+class SmallPyramidConfig(SmallResNetConfig):
+    "Settings of `SmallPyramid`."
+    model_type = "rrg_small_pyramid"
+    widths:tuple[int, ...] = (16, 32, 64, 128, 160)
+    neck:int = 64 # Width of the pyramid
+
+    def __post_init__(self, **extra):
+        super().__post_init__(**extra)
+        if len(self.widths) < 3: raise ValueError(f"a pyramid stands on three halvings or more, got widths {tuple(self.widths)}")
+        if self.neck < 8 or self.neck % 8: raise ValueError(f"neck must be a multiple of 8, got {self.neck}")
+
+    @property
+    def width(self)->int: return 2*self.neck + self.labels # Mean and largest of a cell, and its best places
+
+class SmallPyramid(SmallResNet):
+    "A `SmallResNet` that scores places at a quarter of its stride, and films by their four best (feature pyramid: Lin et al. 2017)."
+    config:SmallPyramidConfig
+    def __init__(self, config:SmallPyramidConfig):
+        super().__init__(config)
+        self.lateral = nn.ModuleList(nn.Conv2d(w, config.neck, 1) for w in config.widths[-3:])
+        self.mix = nn.Sequential(_convolved(config.neck, config.neck), nn.ReLU())
+        if config.labels: self.placed = nn.Conv2d(config.neck, config.labels, 1)
+        self.post_init()
+
+    def fine(self, x:Tensor # (b, 1, h, w), scaled
+            )->Tensor: # (b, neck, 4 rows, 4 columns)
+        "The pyramid's finest map."
+        maps = []
+        for stage in self.stages: x = stage(x); maps.append(x)
+        top, *below = [side(m) for side, m in zip(self.lateral, maps[-3:])][::-1]
+        for m in below: top = m + F.interpolate(top, size=m.shape[2:], mode="bilinear")
+        return self.mix(top)
+
+    def forward(self, pixels:Tensor # (b, 1, h, w) grey levels 0 to 255
+               )->ImageFeatures:
+        "Patches, pooled vector, logits, and places at a quarter of the stride."
+        if pixels.ndim == 4: self.grid(*pixels.shape[2:])
+        fine = self.fine(scaled(pixels, self.config.scale).to(self.dtype))
+        cells = [F.avg_pool2d(fine, 4), F.max_pool2d(fine, 4)] # (b, neck, rows, columns) each
+        if not self.config.labels: return self.described(torch.cat(cells, 1))
+        places = self.placed(fine)
+        out = self.described(torch.cat([*cells, F.max_pool2d(places, 4)], 1))
+        best = places.flatten(2).topk(min(4, places[0, 0].numel()), -1).values.mean(-1) # (b, c)
+        return ImageFeatures(out.patches, out.pooled, out.logits + best, places)
 
 # %% ../nbs/06j_encoders.ipynb #f39ea4ca
 class ResNetConfig(CourseConfig):
@@ -240,7 +288,7 @@ class Vit(ImageEncoder):
         return ImageFeatures(states[:, 1:], states[:, 0], self.head(states[:, 0]) if self.config.labels else None)
 
 # %% ../nbs/06j_encoders.ipynb #324b9adb
-ENCODERS = {c.config_class.model_type: c for c in (SmallResNet, ResNet, XrvDenseNet, Vit)}
+ENCODERS = {c.config_class.model_type: c for c in (SmallResNet, SmallPyramid, ResNet, XrvDenseNet, Vit)}
 
 def build_encoder(settings:CourseConfig|dict # A config, or its `to_dict()`
                  )->ImageEncoder:

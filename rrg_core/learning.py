@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['RANDOM', 'EXPERIMENTS', 'ONE_SEED', 'NEEDS', 'PARTS', 'split_of', 'pixels_of', 'spoken', 'image_encoder', 'described',
-           'features_of', 'DEFAULTS', 'Pairs', 'collate', 'words_of', 'paired', 'make_model', 'loss_on', 'trained',
-           'read_model', 'write_reports', 'run_variant', 'throughput', 'quality_key']
+           'standardised', 'scale_of', 'features_of', 'DEFAULTS', 'Pairs', 'collate', 'words_of', 'paired',
+           'make_model', 'loss_on', 'trained', 'read_model', 'write_reports', 'run_variant', 'throughput',
+           'quality_key']
 
 # %% ../nbs/06_learning.ipynb #dd517431
 import re
@@ -20,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from .baselines import ORACLE, trivial_reports
 from .cleaning import clean_r2gen
 from .data import load
+from .encoders import SmallPyramidConfig
 from .models import report_batch
 from .parts import code_parts, data_parts, digest, folder_hash, model_part, prefix, standin_folder
 from .pretraining import TASKS, world
@@ -27,7 +29,7 @@ from .profiles import CourseError, Profile
 from .r2gen import R2Gen, R2GenConfig
 from .saving import half_saved, load_half
 from .standin_quality import label_table
-from .standins import STANDINS, load_standin, standin_recipe, train_standin
+from .standins import STANDINS, load_standin, standin_recipe, start_of, train_standin
 from .tokenizers import decode, encode_r2gen, train_words
 from .training import fit
 
@@ -73,30 +75,46 @@ def described(encoder, images, # Yields (h, w) uint8
         out.append(encoder(pixels).patches.half().numpy())
     return np.concatenate(out)
 
+def standardised(features:np.ndarray, # (n, cells, d)
+                 scale:np.ndarray # (2, d) mean and deviation, from `scale_of`
+                )->np.ndarray: # (n, cells, d) float16
+    "Each channel with mean 0 and deviation 1 over the training images."
+    return ((features - scale[0])/scale[1]).astype("f2")
+
 def _write_features(folder, name, split, p):
     studies = split_of(p, split); encoder = image_encoder(name, p)
-    np.save(folder/"features.npy", described(encoder, (pixels_of(s, p.image_size) for s in studies)))
+    raw = described(encoder, (pixels_of(s, p.image_size) for s in studies)).astype("f4")
+    scale = np.stack([raw.mean((0, 1)), raw.std((0, 1)) + 1e-3]) if split == "train" else scale_of(name, p, str)
+    np.save(folder/"scale.npy", scale); np.save(folder/"features.npy", standardised(raw, scale))
     pd.DataFrame(dict(study_id=[s.study_id for s in studies], findings=[s.report.findings for s in studies])).to_parquet(folder/"reports.parquet", index=False)
+
+def _features(name, split, p, say):
+    return prefix(f"features-{split}", dict(encoder=name, split=split), partial(_write_features, name=name, split=split, p=p), p,
+                  needs=[] if name == RANDOM else [name], say=say)
+
+def scale_of(name:str, p:Profile, say=print)->np.ndarray: # (2, d)
+    "Mean and deviation of each channel over the training images."
+    return np.load(_features(name, "train", p, say)/"scale.npy")
 
 def features_of(name:str, # A stand-in's name, or `RANDOM`
                 split:str, p:Profile, say=print
                )->tuple: # (n, cells, d) float16, memory-mapped; table with study_id and findings
-    "What the encoder makes of a split, once for all variants."
-    folder = prefix(f"features-{split}", dict(encoder=name, split=split), partial(_write_features, name=name, split=split, p=p), p,
-                    needs=[] if name == RANDOM else [name], say=say)
+    "What the encoder makes of a split, standardised, once for all variants."
+    folder = _features(name, split, p, say)
     return np.load(folder/"features.npy", mmap_mode="r"), pd.read_parquet(folder/"reports.parquet")
 
 # %% ../nbs/06_learning.ipynb #1eabba99
 def DEFAULTS(p:Profile)->dict:
     "Settings of the baseline at a profile's size."
-    return dict(system="r2gen", encoder="standin-phantom-resnet", memory=True, width=p.width, layers=3, slots=3, epochs=min(6, p.epochs), batch=32, rate=1e-3,
+    return dict(system="r2gen", encoder="standin-phantom-resnet", memory=True, width=p.width, layers=3, slots=3, epochs=min(7, p.epochs), batch=32, rate=3e-3,
                 min_count=3, max_tokens=p.max_tokens, beams=3)
 
 EXPERIMENTS = {
     "r2gen": {}, # Relational memory, memory-driven normalisation
     "no-memory": {"memory": False}, # The plain transformer: R2Gen's own ablation
-    "generic-encoder": {"encoder": "standin-shapes-resnet"}, # Pre-trained on grey shapes: stands for ImageNet
-    "random-encoder": {"encoder": RANDOM},
+    "greedy": {"beams": 1}, # The same models, one beam
+    "generic-encoder": {"memory": False, "encoder": "standin-shapes-resnet"}, # Pre-trained on grey shapes: stands for ImageNet
+    "random-encoder": {"memory": False, "encoder": RANDOM},
     "constant": {"system": "constant normal report"},
     "best-constant": {"system": "best constant label set"},
     "random-report": {"system": "random training report"},
@@ -104,7 +122,8 @@ EXPERIMENTS = {
     "oracle": {"system": ORACLE},
 }
 ONE_SEED = ("generic-encoder", "random-encoder", "constant", "best-constant", "random-report", "nearest-pixels", "oracle")
-NEEDS = {"r2gen": ["standin-phantom-resnet"], "no-memory": ["standin-phantom-resnet"], "generic-encoder": ["standin-shapes-resnet"], "random-encoder": ["standin-phantom-resnet"]}
+NEEDS = {v: ["standin-phantom-resnet"] for v in ("r2gen", "no-memory", "greedy", "random-encoder")} | {"generic-encoder": ["standin-shapes-resnet"]}
+NEEDS |= {name: [start] for name in STANDINS if (start := start_of(name))} # Towers begin with a resnet
 PARTS = {name: (lambda p, say, name=name: train_standin(name, p, say=say)) for name in STANDINS} # The jobs beside the variants
 
 # %% ../nbs/06_learning.ipynb #17915c53
@@ -157,9 +176,10 @@ def _train_into(folder, settings, seed, p):
 
 # %% ../nbs/06_learning.ipynb #c9060292
 def trained(settings:dict, seed:int, p:Profile, say=print)->Path:
-    "The folder of a trained report writer; the main model's is committed."
+    "The folder of a trained report writer; the main model's is committed. How it decodes is no part of it."
+    settings, main = ({k: v for k, v in s.items() if k != "beams"} for s in (settings, DEFAULTS(p)))
     build = partial(_train_into, settings=settings, seed=seed, p=p); needs = [] if settings["encoder"] == RANDOM else [settings["encoder"]]
-    if settings == DEFAULTS(p) and seed == p.seed: return model_part("learning", settings, build, p, seed, needs, say)
+    if settings == main and seed == p.seed: return model_part("learning", settings, build, p, seed, needs, say)
     return prefix("r2gen", settings, build, p, seed, needs, say)
 
 def read_model(folder:Path)->tuple: # R2Gen, tokenizer
@@ -207,7 +227,7 @@ def throughput(p:Profile, steps:int=3)->pd.DataFrame: # variant, hardware, studi
         task = TASKS[recipe["task"]](world("shapes", "train", 64, p.image_size), recipe)
         rows.append(_step_row(kind, fit(task.model, range(task.size), task.collate, steps=steps, batch=32, best=None, lengths=task.lengths, loss=task.loss)))
     captions = world("shapes", "train", 64, p.image_size).texts; words = words_of(captions, 1)
-    features = rng.standard_normal((64, (p.image_size//32)**2, 160)).astype("f2"); model = make_model(DEFAULTS(p), words, 160, 0)
+    width = SmallPyramidConfig(neck=STANDINS["standin-phantom-resnet"]["neck"]).width; features = rng.standard_normal((64, (p.image_size//32)**2, width)).astype("f2"); model = make_model(DEFAULTS(p), words, width, 0)
     rows.append(_step_row("R2Gen", fit(model, paired(features, captions, words, p.max_tokens), collate, steps=steps, batch=32, best=None)))
     rows.append(_decode_row(model, torch.from_numpy(features[:32]).float().to(model.device)) | {"hardware": rows[-1]["hardware"]})
     return pd.DataFrame(rows)

@@ -136,7 +136,7 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):
     def _init_weights(self, module):
         if isinstance(module, (nn.Linear, nn.Embedding)): nn.init.xavier_uniform_(module.weight)
         elif isinstance(module, nn.LayerNorm): module.reset_parameters()
-        if isinstance(module, nn.Linear): nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Linear) and module.bias is not None: nn.init.zeros_(module.bias)
 
     def encode(self, features=None, pixels=None, attention_mask=None)->Tensor: # (b, n, d)
         "The context, from features (b, n, d) or from pixels (b, views, h, w), whose views' patches follow one another."
@@ -192,7 +192,7 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):
         "Write reports; beam search with three beams unless told otherwise. Dropout is off."
         was_training = self.training; self.eval()
         try:
-            options.setdefault("encoder_outputs", BaseModelOutput(self.encode(features, pixels, attention_mask)))
+            if "encoder_outputs" not in options: options["encoder_outputs"] = BaseModelOutput(self.encode(features, pixels, attention_mask))
             b, n = options["encoder_outputs"][0].shape[:2]
             options["attention_mask"] = torch.ones(b, n, dtype=torch.bool, device=self.device) if attention_mask is None else attention_mask # none given: transformers warns
             settings = options.get("generation_config") or self.generation_config

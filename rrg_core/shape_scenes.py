@@ -142,6 +142,11 @@ class Scene:
         found = set().union(*(t.classes for t in self.things))
         return np.array([c in found for c in CLASSES], np.float32)
 
+    @cached_property
+    def boxes(self)->list: # of (class's number, x0, y0, x1, y1), fractions of the image
+        "Where each class is: a square around each thing, once for each of its classes."
+        return [(CLASSES.index(c), t.x - r, t.y - r, t.x + r, t.y + r) for t in self.things for r in [_RADIUS[t.size]] for c in CLASSES if c in t.classes]
+
 def render(seed:int, # Number of the scene
            size:int=160 # Pixels a side
           )->Scene:
@@ -160,6 +165,7 @@ class Shapes:
     images: np.ndarray # uint8 (n, size, size)
     labels: np.ndarray # (n, 14) 0 or 1
     captions: list[str]
+    boxes: list # (n) `Scene.boxes`
 
     def __len__(self)->int: return len(self.captions)
 
@@ -168,12 +174,12 @@ def load(split:str, # "train", "valid" or "test"
          size:int=160 # Pixels a side
         )->Shapes:
     "The first `n` scenes of a split. `ValueError` for an unknown split or n outside 1–1,000,000."
-    seeds, told = _seeds(split, n), []
+    seeds, told, boxes = _seeds(split, n), [], []
     images, labels = np.empty((n, size, size), np.uint8), np.empty((n, len(CLASSES)), np.float32)
     for i, seed in enumerate(seeds):
         scene = render(seed, size)
-        images[i], labels[i] = scene.image, scene.labels; told.append(scene.caption)
-    return Shapes(images, labels, told)
+        images[i], labels[i] = scene.image, scene.labels; told.append(scene.caption); boxes.append(scene.boxes)
+    return Shapes(images, labels, told, boxes)
 
 def _seeds(split, n):
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")

@@ -45,6 +45,8 @@ def test_small_resnet():
     assert out.patches.shape == (3, 6, 192) and out.pooled.shape == (3, 192) and out.logits.shape == (3, 14)
     assert model.grid(64, 96) == (2, 3) and model.grid(160) == (5, 5)
     torch.testing.assert_close(out.pooled, out.patches.mean(1))
+    assert out.places.shape == (3, 14, 2, 3); torch.testing.assert_close(out.places.mean((2, 3)), out.logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(out.places[:, :, 1, 2], model.head(out.patches[:, 5])) # row by row
     torch.testing.assert_close(model(films[:1].float()).patches, out.patches[:1], atol=1e-5, rtol=1e-4) # alone, as float: the same
     assert SmallResNet(SmallResNetConfig(labels=0))(films).logits is None
     for bad, words in [(lambda: model(films[:, :, :50]), "50 × 96"), (lambda: SmallResNetConfig(widths=(12,)), r"\(12,\)"), (lambda: SmallResNetConfig(blocks=9), "got 9"), (lambda: model(films[0]), "b, 1, h, w")]:
@@ -54,11 +56,29 @@ def test_small_resnet():
 def test_patches_are_where_the_change_is():
     torch.manual_seed(0)
     model, dark = SmallResNet(SmallResNetConfig(widths=(8, 8, 16), blocks=0)).eval(), torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
-    flat = model.stages[0][1]; bright = dark.clone(); bright[..., 52, 28] = 255      # row 6 and column 3 of 8 × 8 patches
+    bright = dark.clone(); bright[..., 52, 28] = 255      # row 6 and column 3 of 8 × 8 patches
     for m in model.modules():
         if isinstance(m, nn.GroupNorm): m.forward = lambda x: x                       # normalisation spreads a change over the image
     moved = (model(bright).patches - model(dark).patches).abs().sum(-1)[0].view(8, 8)
     assert moved[6, 3] > 0 and moved[:5].sum() == 0 and moved[:, 5:].sum() == 0
+
+
+def test_small_pyramid():
+    torch.manual_seed(0)
+    model, films = SmallPyramid(SmallPyramidConfig(widths=(8, 8, 16, 16, 24), neck=8)).eval(), torch.randint(256, (2, 1, 64, 96), dtype=torch.uint8)
+    out = model(films)
+    assert out.patches.shape == (2, 6, 30) and out.pooled.shape == (2, 30) and out.logits.shape == (2, 14) and out.places.shape == (2, 14, 8, 12)
+    torch.testing.assert_close(out.pooled, out.patches.mean(1))
+    fine = model.fine(scaled(films)) # (2, 8, 8, 12)
+    torch.testing.assert_close(out.patches[:, 4, :8], fine[:, :, 4:8, 4:8].mean((2, 3)), atol=1e-5, rtol=1e-4) # row 1, column 1
+    torch.testing.assert_close(out.patches[:, 4, 8:16], fine[:, :, 4:8, 4:8].amax((2, 3)))
+    torch.testing.assert_close(out.patches[:, 4, 16:], out.places[:, :, 4:8, 4:8].amax((2, 3)))
+    with torch.no_grad(): # without the linear layer, the best places alone speak for a film
+        model.head.weight.zero_(); model.head.bias.zero_()
+        assert torch.allclose(model(films).logits, out.places.flatten(2).topk(4).values.mean(-1), atol=1e-5)
+    assert SmallPyramid(SmallPyramidConfig(widths=(8, 8, 16), blocks=0, neck=8, labels=0))(films).places is None
+    for bad, words in [(dict(widths=(8, 8), blocks=0), "three halvings"), (dict(neck=12), "got 12")]:
+        with pytest.raises(ValueError, match=words): SmallPyramidConfig(**bad)
 
 
 def test_resnets():

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from rrg_core.baselines import ORACLE, trivial_reports
 from rrg_core.cleaning import clean_r2gen
 from rrg_core.data import load
+from rrg_core.encoders import SmallPyramidConfig
 from rrg_core.models import report_batch
 from rrg_core.parts import code_parts, data_parts, digest, folder_hash, model_part, prefix, standin_folder
 from rrg_core.pretraining import TASKS, world
@@ -16,7 +17,7 @@ from rrg_core.profiles import CourseError, Profile
 from rrg_core.r2gen import R2Gen, R2GenConfig
 from rrg_core.saving import half_saved, load_half
 from rrg_core.standin_quality import label_table
-from rrg_core.standins import STANDINS, load_standin, standin_recipe, train_standin
+from rrg_core.standins import STANDINS, load_standin, standin_recipe, start_of, train_standin
 from rrg_core.tokenizers import decode, encode_r2gen, train_words
 from rrg_core.training import fit
 import time, pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
@@ -29,7 +30,7 @@ from rrg_core.labels import label, label_many
 from rrg_core.models import cross_attention, leaks, report_batch
 from rrg_core.phantom import render
 from rrg_core.profiles import profile as load_profile
-from rrg_core.standin_quality import label_scores, label_table, language_table, retrieval_table
+from rrg_core.standin_quality import auroc_columns, described as described_logits, label_scores, label_table, language_table, retrieval_table
 from rrg_core.standins import STANDINS, load_standin, weights_table
 from rrg_core.study import OBSERVATIONS
 from rrg_core.systems import Reports
@@ -43,6 +44,12 @@ def test_spoken_is_read_like_the_original():
     said = "The heart is enlarged. There is no pleural effusion."
     assert spoken(clean_r2gen(said, "iu_xray")) == said.lower()
     assert label(spoken(clean_r2gen(said, "iu_xray"))) == label(said)
+
+
+def test_features_are_standardised_by_the_training_images():
+    rng = np.random.default_rng(0); raw = rng.normal(3, [1, 5], (40, 6, 2)).astype("f4"); scale = np.stack([raw.mean((0, 1)), raw.std((0, 1)) + 1e-3])
+    assert abs(standardised(raw, scale).mean((0, 1), dtype="f4")).max() < .01 and abs(standardised(raw, scale).std((0, 1), dtype="f4") - 1).max() < .01
+    assert standardised(raw[:1] + 5, scale).mean(dtype="f4") > 1 # others are not made to look like the training images
 
 
 def test_throughput_covers_every_model():

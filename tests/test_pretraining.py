@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertForMaskedLM, Ber
 from transformers.modeling_outputs import SequenceClassifierOutput
 from rrg_core import phantom, shape_scenes
 from rrg_core.attention import CourseConfig
-from rrg_core.encoders import ENCODERS, ImageEncoder, SmallResNet, SmallResNetConfig, XrvConfig, XrvDenseNet
+from rrg_core.encoders import ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidConfig, XrvConfig, XrvDenseNet
+from rrg_core.phantom_learn import box_maps
 from rrg_core.profiles import CourseError
 from rrg_core.saving import half_saved, load_half
 from rrg_core.study import OBSERVATIONS
@@ -29,21 +30,32 @@ def test_two_worlds_of_one_form():
         w = world(data, "train", 48, 64)
         assert w.images.shape == (48, 64, 64) and w.images.dtype == np.uint8 and w.labels.shape == (48, 14) and len(w.texts) == 48 and len(w.classes) == 14
         assert set(np.unique(w.labels)) == {0, 1} and all(w.texts) and set(w.texts) <= set(w.prose)
+        assert len(w.boxes) == 48 and sum(map(len, w.boxes)) > 48
+        for c, x0, y0, x1, y1 in sum(w.boxes, []): assert 0 <= c < 14 and 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
     with pytest.raises(ValueError, match="phantom or shapes, got 'mimic'"): world("mimic", "train", 48, 64)
 
 
 def test_a_coin_for_every_label_costs_log_two():
     w = world("shapes", "train", 48, 64)
-    for recipe in (dict(trunk="resnet", widths=(8, 8, 8, 8, 16)), dict(trunk="densenet", growth=4, blocks=(1, 1, 1, 1), first=4)):
-        net = label_net(recipe, w.classes); batch = {"pixels": torch.tensor(w.images[:4, None]), "labels": torch.tensor(w.labels[:4])}
-        torch.nn.init.zeros_(net.head.weight), torch.nn.init.zeros_(net.head.bias)
+    for recipe in (dict(trunk="pyramid", widths=(8, 8, 8, 8, 16), neck=8), dict(trunk="densenet", growth=4, blocks=(1, 1, 1, 1), first=4)):
+        net = label_net(recipe, w.classes); batch = {"pixels": torch.tensor(w.images[:4, None]), "labels": torch.tensor(w.labels[:4]), "maps": torch.zeros(4, 14, 8, 8), "boxed": torch.zeros(14, dtype=torch.bool)}
+        for layer in (net.head, getattr(net, "placed", net.head)): torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
         assert abs(label_loss(net, batch).item() - np.log(2)) < 1e-6
+        batch["boxed"][:2] = True; assert abs(label_loss(net, batch).item() - 2*np.log(2)) < 1e-6 # places say one half too
     assert net.net.targets[0] == "circle" and type(net.net).__module__ == "torchxrayvision.models"
     with pytest.raises(ValueError, match="'vgg'"): label_net(dict(trunk="vgg"), w.classes)
 
 
+def test_places_in_boxes_weigh_as_much_as_the_rest():
+    maps = torch.zeros(1, 1, 4, 4); maps[0, 0, 0, 0] = 1
+    for places in (torch.full((1, 1, 4, 4), -9.), torch.full((1, 1, 4, 4), 9.)): # always no costs as much as always yes
+        assert abs(places_loss(places, maps).item() - 9*15/16) < .01
+    assert places_loss(18*maps - 9, maps) < 1e-3
+    torch.testing.assert_close(places_loss(torch.zeros(1, 1, 2, 2), maps), torch.tensor(np.log(2)*(.25*15 + 3.75)/4, dtype=torch.float32)) # a coarser map: a quarter of one place
+
+
 def test_towers_start_at_log_b():
-    torch.manual_seed(0); towers = Towers(TowersConfig(widths=(8, 8, 8, 8, 16), width=16, layers=1, vocab_size=30, joint=8)).eval()
+    torch.manual_seed(0); towers = Towers(TowersConfig(widths=(8, 8, 8, 8, 16), neck=8, width=16, layers=1, vocab_size=30, joint=8)).eval()
     pixels, ids = torch.randint(0, 256, (6, 1, 64, 64)), torch.randint(3, 30, (6, 9)); mask = torch.ones_like(ids)
     with torch.no_grad(): towers.log_scale.fill_(-50.); assert abs(towers(pixels, ids, mask).loss.item() - np.log(6)) < 1e-5
     image, text = towers.encode_image(pixels), towers.encode_text(ids, mask)
@@ -80,10 +92,15 @@ def test_jitter_keeps_left_left():
         y = jitter(x); assert y.shape == x.shape and y.min() >= 0 and y.max() <= 255
         assert (y[..., :10].mean((1, 2, 3)) > y[..., 40:].mean((1, 2, 3)) + 100).all()
     assert (jitter(x) != jitter(x)).any()
+    x = torch.zeros(1, 1, 160, 160); x[..., 80:88, 40:48] = 255; maps = torch.zeros(1, 1, 20, 20); maps[..., 10, 5] = 1; seen = set()
+    for _ in range(30): # the map's place is the picture's
+        y, m = jitter(x, maps); place = (m[0, 0] == 1).nonzero()[0].tolist(); seen.add(tuple(place)); row, column = (8*i for i in place)
+        assert m.sum() == 1 and y[0, 0, row:row + 8, column:column + 8].min() > 150 > y[0, 0, row - 2, column] and y.shape == x.shape
+    assert len(seen) == 9
 
 
 def test_every_task_learns_eight_examples():
-    small = dict(trunk="resnet", widths=(8, 8, 16, 16, 32), growth=8, first=8, width=32, layers=1, vocab=600, max_tokens=40)
+    small = dict(trunk="pyramid", widths=(8, 8, 16, 16, 32), neck=16, growth=8, first=8, width=32, layers=1, vocab=600, max_tokens=40)
     for name, make in TASKS.items():
         torch.manual_seed(0); task = make(world("shapes", "train", 48, 64), small); rows = list(range(8))
         optimiser = torch.optim.AdamW(task.model.parameters(), 1e-2 if name in ("labels", "contrast") else 5e-3)
@@ -97,10 +114,10 @@ def test_every_task_learns_eight_examples():
 
 
 def test_what_is_saved_is_what_was_trained():
-    small = dict(widths=(8, 8, 8, 8, 16), growth=4, blocks=(1, 1, 1, 1), first=4, width=16, layers=1, vocab=600, max_tokens=40)
-    for name, trunk in (("labels", "resnet"), ("labels", "densenet"), ("contrast", ""), ("masked", ""), ("causal", "")):
+    small = dict(widths=(8, 8, 8, 8, 16), neck=8, growth=4, blocks=(1, 1, 1, 1), first=4, width=16, layers=1, vocab=600, max_tokens=40)
+    for name, trunk in (("labels", "pyramid"), ("labels", "densenet"), ("contrast", ""), ("masked", ""), ("causal", "")):
         torch.manual_seed(0); task = TASKS[name](world("shapes", "train", 48, 64), small | {"trunk": trunk})
-        inputs = {k: v for k, v in task.collate([0, 1, 2]).items() if k != "labels"}; task.model(**inputs) # running statistics
+        inputs = {k: v for k, v in task.collate([0, 1, 2]).items() if k not in ("labels", "maps", "boxed")}; task.model(**inputs) # running statistics
         before = task.model.eval()(**inputs).logits
         with tempfile.TemporaryDirectory() as d:
             back = load_saved(half_saved(task.model, d))

@@ -38,6 +38,7 @@ def test_same_number_same_bytes():
     assert a.caption != other.caption and (a.image != other.image).any()
     train, test = load("train", 30, 32), load("test", 30, 32)
     assert train.images.shape == (30, 32, 32) and train.labels.shape == (30, 14) and len(train) == 30
+    for k, boxes in enumerate(train.boxes): assert {c for c, *_ in boxes} == set(np.flatnonzero(train.labels[k])) and all(0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 for _, x0, y0, x1, y1 in boxes)
     assert not set(train.captions) & set(test.captions) and captions("train", 30) == train.captions
     for bad in (lambda: load("dev", 3), lambda: load("train", 0), lambda: load("train", 2_000_000)):
         with pytest.raises(ValueError, match="must"): bad()

@@ -24,9 +24,20 @@ from rrg_core.training import fit
 import os, shutil, tempfile
 import pandas as pd, pytest, torch, torchxrayvision as xrv
 from rrg_core.files import file_hash
+from rrg_core.pretraining import Towers, TowersConfig, load_saved
 from rrg_core.profiles import CourseError, profile as load_profile
+from rrg_core.standins import _begin_with
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from rrg_core.standins import *
+
+
+def test_towers_begin_with_the_resnet_of_their_world():
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        m.setenv("RRG_FIGURES", d); folder = train_standin("standin-phantom-resnet", "smoke", say=str)
+        network = Towers(TowersConfig()).image; _begin_with(network, folder)
+        pixels = torch.randint(256, (2, 1, 64, 64)); torch.testing.assert_close(network.eval()(pixels).patches, load_saved(folder)(pixels).patches[..., :network.config.width]) # the labels' places are left out
+    assert [n for n in STANDINS if start_of(n)] == ["standin-phantom-towers", "standin-shapes-towers"] and start_of("standin-shapes-towers") == "standin-shapes-resnet"
+    assert standin_key("standin-phantom-towers", "smoke") != standin_key("standin-phantom-towers", "smoke", 1)
 
 
 def test_the_registry_is_complete():
@@ -54,7 +65,7 @@ def test_a_standin_is_the_same_bytes_again_and_is_not_trained_twice():
         said.clear(); other = train_standin(name, "smoke", seed=1, say=said.append); assert said and {f.name: file_hash(f) for f in other.iterdir()} != hashes[0]
         assert not list(other.parent.glob(".*"))
         m.setenv("RRG_RETRAIN", "1"); m.setenv("RRG_RUN", "a-run"); said.clear(); train_standin(name, "smoke", seed=1, say=said.append); train_standin(name, "smoke", seed=1, say=said.append)
-        assert sum("trained in" in line for line in said) == 1 # anew, and once
+        assert [l.split(" trained in")[0] for l in said if "trained in" in l] == ["standin-shapes-resnet:", f"{name}:"] # anew, and once; what it begins with too
         m.delenv("RRG_RETRAIN")
         m.setenv("RRG_RECORD", f"{d}/record"); train_standin(name, "smoke", seed=1, say=said.append)
         assert f'["learning", "standins/{name}/model.safetensors"]' in Path(d, "record").read_text().splitlines()
@@ -83,7 +94,7 @@ def test_published_weights_come_first_and_must_be_whole():
         with pytest.raises(ValueError, match="no weights are called 'resnet'"): weights("resnet")
         train_standin("standin-shapes-resnet", "smoke", say=lines.append); lines.clear()
         found = weights("imagenet-resnet50", profile="smoke", say=lines.append)
-        assert found.standin == "standin-shapes-resnet" and lines == ["imagenet-resnet50: standin-shapes-resnet stands in, trained on synthetic data"] and type(found.model()).__name__ == "SmallResNet"
+        assert found.standin == "standin-shapes-resnet" and lines == ["imagenet-resnet50: standin-shapes-resnet stands in, trained on synthetic data"] and type(found.model()).__name__ == "SmallPyramid"
         (d/"w"/"imagenet-resnet50").mkdir(parents=True); m.setenv("RRG_ROOT_WEIGHTS", str(d/"w")); file = d/"w"/"imagenet-resnet50"/"resnet50-0676ba61.pth"
         with pytest.raises(CourseError, match="resnet50-0676ba61.pth is missing. It comes from https://download.pytorch.org"): weights("imagenet-resnet50", profile="smoke")
         torch.save({"fc.bias": torch.ones(3)}, file)
