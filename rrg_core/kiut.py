@@ -205,28 +205,32 @@ class Kiut(ReportDecoder):
 
     def patches_of(self, features, pixels): # (b, n, feature width)
         if (features is None) == (pixels is None): raise ValueError("either features or pixels are needed, not " + ("both" if pixels is not None else "neither"))
-        return features if pixels is None else self.image_encoder(pixels).patches
+        if pixels is None: return features
+        if not self.config.image_encoder: raise ValueError("pixels need a model with config.image_encoder; this one takes features")
+        return self.image_encoder(pixels).patches
 
-    def word_features(self, ids:Tensor, cache:ReportCache|None)->Tensor: # (b, t, d)
-        "W, projected to the decoder's width."
-        return self.enter(self.text(ids, cache))
+    def word_features(self, ids:Tensor, cache:ReportCache=None)->Tensor|None: # (b, t, e); None without a BERT
+        "W; FITA refines them."
+        return self.text(ids, cache) if self.config.bert else None
 
-    def decode(self, ids:Tensor, known:Knowledge, cache:ReportCache=None)->Tensor: # (b, t, d)
+    def other_losses(self, known:Knowledge, words:Tensor|None, labels:Tensor, image:dict)->Tensor|float:
+        "What is added to the cross entropy: nothing here, FITA's terms there."
+        return 0.
+
+    def decode(self, ids:Tensor, known:Knowledge, words:Tensor|None, cache:ReportCache=None)->Tensor: # (b, t, d)
         "States of words (the new ones where there is a cache) after the last step."
         x, layers = self.embed(ids, 0 if cache is None else cache.get_seq_length()), len(self.layers)
         for i, (layer, level) in enumerate(zip(self.layers, pairing(self.config.connection, layers))): x = layer(x, known.levels[:, level], None, cache, i)
-        return self.inject_into(self.norm(x), ids, known, cache)
+        return self.inject_into(self.norm(x), known, words, cache)
 
-    def inject_into(self, h, ids, known, cache): # h_{1:t} looks at [V; C; W_{1:t}]
+    def inject_into(self, h, known, words, cache): # h_{1:t} looks at [V; C; W_{1:t}]
         seen = torch.cat([known.last_hidden_state, known.symptoms], 1); last = len(self.layers)
         keys, values = self.inject.keys(seen) if cache is None else cache.image(last, lambda: self.inject.keys(seen))
-        before = keys.shape[2]
-        if self.config.bert:
-            own = self.inject.keys(self.word_features(ids, cache))
-            own = own if cache is None else cache.words(last, *own)
-            before += own[0].shape[2] - ids.shape[1]
-            keys, values = (torch.cat([a, b], 2) for a, b in zip((keys, values), own))
-        mask = causal_mask(ids.shape[1], before, ids.device) if self.config.bert else None
+        if words is None: return self.injected(h + self.drop(self.inject.attend(h, keys, values)))
+        own = self.inject.keys(self.enter(words))
+        own = own if cache is None else cache.words(last, *own)
+        mask = causal_mask(h.shape[1], keys.shape[2] + own[0].shape[2] - h.shape[1], h.device)
+        keys, values = (torch.cat([a, b], 2) for a, b in zip((keys, values), own))
         return self.injected(h + self.drop(self.inject.attend(h, keys, values, mask)))
 
     def forward(self,
@@ -245,8 +249,10 @@ class Kiut(ReportDecoder):
         "One pass over given words, or the next step of writing."
         known = self.know(features, pixels, **image) if encoder_outputs is None else encoder_outputs
         if use_cache and past_key_values is None: past_key_values = ReportCache()
-        logits = self.head(self.decode(decoder_input_ids, known, past_key_values)[:, -logits_to_keep:])
-        return Seq2SeqLMOutput(loss=None if labels is None else report_loss(logits, labels), logits=logits, past_key_values=past_key_values, encoder_last_hidden_state=known.last_hidden_state)
+        words = self.word_features(decoder_input_ids, past_key_values)
+        logits = self.head(self.decode(decoder_input_ids, known, words, past_key_values)[:, -logits_to_keep:])
+        loss = None if labels is None else report_loss(logits, labels) + self.other_losses(known, words, labels, image)
+        return Seq2SeqLMOutput(loss=loss, logits=logits, past_key_values=past_key_values, encoder_last_hidden_state=known.last_hidden_state)
 
     @torch.no_grad()
     def generate(self, features:Tensor=None, pixels:Tensor=None, probabilities:Tensor=None, saliency:Tensor=None, **options)->Tensor: # (b, up to max_tokens) ids
