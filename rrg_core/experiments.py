@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['merged', 'has_experiments', 'chapter_module', 'Experiment', 'seeds_of', 'experiments', 'checked', 'write_predictions',
-           'about', 'read_predictions', 'is_fresh', 'run_one', 'run_experiments', 'run_experiment', 'run_parts',
-           'prefix', 'standin']
+           'about', 'read_predictions', 'is_fresh', 'run_one', 'note_speeds', 'run_experiments', 'run_experiment',
+           'run_parts', 'prefix', 'standin']
 
 # %% ../nbs/06b_experiments.ipynb #bcfbff87
 import ast, json, re
@@ -176,7 +176,11 @@ def run_one(e:Experiment, say=print)->str: # "loaded", or "trained in 38 s"
     return how
 
 # %% ../nbs/06b_experiments.ipynb #88a58279
-_COST = ["variant", "seed", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "including", "key"]
+_COST = ["variant", "seed", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "including", "key", "studies a second", "precision"]
+
+def _costs_of(desk): # What cost.csv holds; nothing where it cannot be read
+    try: return pd.read_csv(desk.path("cost.csv")).reindex(columns=_COST)
+    except (OSError, ValueError): return pd.DataFrame(columns=_COST)
 
 def _cost_row(name, seed, target, key, before): # From the note beside it, else as it came with the clone
     note = read_note(target)
@@ -187,17 +191,27 @@ def _cost_row(name, seed, target, key, before): # From the note beside it, else 
     return old.iloc[0].to_dict() if len(old) else {"variant": name, "seed": seed, "key": key}
 
 def _is_there(desk, row): # What a row of an older cost.csv is about: predictions, or a stand-in
+    if pd.notna(row["studies a second"]): return True # a speed, of any machine
     if pd.isna(row["seed"]): return standin_folder(row["variant"], desk.profile, desk.folder.parent).is_dir()
     return (desk.folder/f"predictions/{row['variant']}-s{int(row['seed'])}.parquet").is_file()
 
 def _write_costs(desk, made): # (name, seed or None, target, key) each
-    try: before = pd.read_csv(desk.path("cost.csv"))
-    except (OSError, ValueError): before = pd.DataFrame(columns=_COST)
-    if list(before) != _COST: before = pd.DataFrame(columns=_COST)
+    before = _costs_of(desk)
     rows = [_cost_row(*m, before) for m in made]
     mine = {(name, seed) for name, seed, *_ in made}
     others = [r for r in before.to_dict("records") if (r["variant"], None if pd.isna(r["seed"]) else int(r["seed"])) not in mine and _is_there(desk, r)]
     with desk.writing("cost.csv") as tmp: pd.DataFrame(others + rows, columns=_COST).astype({"seed": "Int64"}).to_csv(tmp, index=False, lineterminator="\n")
+
+# %% ../nbs/06b_experiments.ipynb #ff72a767
+def note_speeds(desk:Desk, # The chapter's
+                speeds:pd.DataFrame # variant, hardware, studies a second, precision
+               )->pd.DataFrame: # What cost.csv holds now
+    "Write speeds into cost.csv, in the place of those of the same variant on the same hardware."
+    before = _costs_of(desk); again = set(zip(speeds["variant"], speeds["hardware"]))
+    kept = [r for r in before.to_dict("records") if pd.isna(r["studies a second"]) or (r["variant"], r["hardware"]) not in again]
+    out = pd.DataFrame([*kept, *speeds.to_dict("records")], columns=_COST).astype({"seed": "Int64"})
+    with desk.writing("cost.csv") as tmp: out.to_csv(tmp, index=False, lineterminator="\n")
+    return out
 
 # %% ../nbs/06b_experiments.ipynb #c8758f60
 def run_experiments(desk:Desk, # The chapter's

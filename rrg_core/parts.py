@@ -57,7 +57,7 @@ def _neighbours(f, source): # What a function or class outside of the package na
     try: names = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)}
     except SyntaxError: names = set(f.__code__.co_names) # a lambda in the middle of a line
     scope = getattr(f, "__globals__", None) or vars(sys.modules[f.__module__])
-    return [scope[n] for n in sorted(names) if n in scope and (callable(scope[n]) or inspect.ismodule(scope[n]))]
+    return [scope[n] for n in sorted(names) if n in scope and (inspect.isroutine(scope[n]) or inspect.isclass(scope[n]) or inspect.ismodule(scope[n]))]
 
 def _free_code(f, seen): # Adds source and `import` lines to `seen`
     if f in seen: return
@@ -74,12 +74,29 @@ def _hashed(sources, package): # `package`: so that an edited module is seen
 def _hashed_modules(sources):
     return _hashed(tuple(sources), tuple((str(f), f.stat().st_mtime_ns) for f in sorted(package_root().rglob("*.py"))))
 
+def _constants(f, source): # name → what a function reads that is neither function nor class nor module
+    names = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)}
+    return {n: v for n, v in vars(sys.modules[f.__module__]).items() if n in names and not (inspect.isroutine(v) or inspect.isclass(v) or inspect.ismodule(v))}
+
+def _exported_twin(f, seen): # The name of the module of ours that holds f, and all that f needs of its notebook, word for word; "" for none
+    own = {g: source for g, source in seen.items() if getattr(g, "__module__", None) == f.__module__}
+    def same(module, g, source):
+        twin = vars(module).get(g.__name__)
+        if getattr(twin, "__module__", None) != module.__name__ or code_only(_source(twin)) != code_only(source): return False
+        return all(repr(vars(module)[n]) == repr(v) for n, v in _constants(g, source).items() if n in vars(module))
+    for name, module in list(sys.modules.items()):
+        try:
+            if name.startswith("rrg_core.") and f.__name__ in vars(module) and all(same(module, g, source) for g, source in own.items()): return name
+        except SyntaxError: return "" # a lambda in the middle of a line
+    return ""
+
 def code_parts(f:Callable # `run_variant` of a chapter, or what makes a shared part
               )->dict[str, str]: # "code rrg_core.x" → hash
-    "The code that a function depends on: its module and all modules of ours that it reaches."
+    "The code that a function depends on: its module and all modules of ours that it reaches. A notebook's function that is exported as it stands counts as the module's."
     f = f.func if isinstance(f, partial) else f
     if not f.__module__.startswith("rrg_core."):
         _free_code(f, seen := {})
+        if f.__module__ == "__main__" and (twin := _exported_twin(f, seen)): return _hashed_modules([f"import {twin}"])
         return {f"code of {f.__qualname__}": digest(*map(code_only, seen.values()))} | _hashed_modules(list(seen.values()))
     return _hashed_modules([f"import {f.__module__}"])
 

@@ -12,7 +12,8 @@ from rrg_core.parts import canonical, card_key, code_parts, data_parts, digest, 
 from rrg_core.profiles import CourseError, Profile, package_root, profile, repo_root
 import os, tempfile
 from types import SimpleNamespace
-import numpy as np, pytest
+import numpy as np, pandas as pd, pytest
+from rrg_core.experiments import _write_costs
 from rrg_core.experiments import *
 
 
@@ -44,6 +45,15 @@ def test_predictions_are_checked():
         with pytest.raises(CourseError, match=words): checked(bad, "v")
     with pytest.raises(CourseError) as error: checked(good.assign(reference=["y", ["a patient's words"]]), "v")
     assert "no text but a list" in str(error.value) and "patient" not in str(error.value)
+
+
+def test_speeds_of_another_machine_stay():
+    with tempfile.TemporaryDirectory() as d:
+        desk = Desk("toy", "smoke", root=Path(d)); row = lambda name, machine, speed: {"variant": name, "hardware": machine, "studies a second": speed, "precision": "no"}
+        note_speeds(desk, pd.DataFrame([row("step", "A", 1.), row("step", "B", 2.)])); out = note_speeds(desk, pd.DataFrame([row("step", "A", 3.), row("decode", "A", 4.)]))
+        assert dict(zip(zip(out["variant"], out["hardware"]), out["studies a second"])) == {("step", "A"): 3., ("step", "B"): 2., ("decode", "A"): 4.}
+        assert len(pd.read_csv(desk.path("cost.csv"))) == 3
+        _write_costs(desk, []); assert len(pd.read_csv(desk.path("cost.csv"))) == 3 # runs leave speeds alone
 
 
 def test_loaded_when_nothing_changed_trained_when_something_did():

@@ -25,12 +25,26 @@ from rrg_core.study import OBSERVATIONS
 from rrg_core.text_refiner import TextRefiner, categories, category_loss, padded, separation, triplets
 from rrg_core.tokenizers import decode, encode_r2gen
 from rrg_core.training import fit
-import pytest, numpy as np, pandas as pd, torch
+import pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
+import rrg_core.fita as fita_module
+from rrg_core.artifacts import Chapter
+from rrg_core.claims import Claim, claims, judge, ledger
 from rrg_core.encoders import SmallPyramidConfig, XrvConfig, XrvDenseNet
 from rrg_core.image_refiner import saliency
 from rrg_core.kiut import cooccurrence
 from rrg_core.models import count_parameters, leaks
+from rrg_core.experiments import about, experiments, merged, read_predictions, run_experiments
+from rrg_core.figures import colour, overlay_boxes, overlay_map
+from rrg_core.files import figures_root
+from rrg_core.labels import label, label_many
+from rrg_core.learning import described, image_encoder, scale_of, split_of, standardised, words_of
+from rrg_core.metrics.stats import bootstrap_replicates, interval
+from rrg_core.parts import digest
+from rrg_core.phantom import render
+from rrg_core.systems import Reports
+from rrg_core.tables import comparison, measures
 from rrg_core.text_refiner import category_loss
+from rrg_core.training import overfit
 from rrg_core.fita import *
 
 
@@ -96,3 +110,17 @@ def test_the_paper_s_size_by_hand():
     assert count_parameters(Fita, FitaConfig.paper(), trainable=True) == 42_500_160 + encoder + decoder + graph + last + ifr + ca
     with torch.device("meta"): classifier = sum(p.numel() for p in XrvDenseNet(XrvConfig()).parameters())
     assert count_parameters(Fita, FitaConfig.paper()) == 42_500_160 + encoder + decoder + graph + last + ifr + ca + bert + tfr + classifier
+
+
+def test_pointing_hits_and_misses():
+    maps = np.zeros((2, 14, 4)); maps[0, 3] = [0, 1, 0, 0]; maps[1, 3] = [1, 1, 0, 0]
+    game = pointing(maps, [[(3, .5, 0, 1, .5), (5, 0, 0, 1, 1)], [(3, .5, 0, 1, .5)]])
+    assert game.hit.tolist() == [1, .5] and game.chance.tolist() == [.25, .25] and len(game) == 2 # observation 5 has a box and an empty map
+
+
+def test_alignment_at_its_ends():
+    x = np.eye(4); gap, rank = alignment(x, x); assert gap == 1 and (rank == 0).all()
+    gap, rank = alignment(x, -x); assert gap == -1 and (rank == 1).all()
+    rng = np.random.default_rng(0); gap, rank = alignment(rng.normal(size=(400, 30)), rng.normal(size=(400, 30))); assert abs(gap) < .03 and abs(rank.mean() - .5) < .06
+    a, w = rng.normal(size=(60, 5)), rng.normal(size=(5, 3)); np.testing.assert_allclose(mapped(a, (a @ w)[:40], 1e-9)[40:], (a @ w)[40:] - (a @ w)[:40].mean(0), atol=1e-6)
+    y = rng.normal(size=(50, 6))*[5, 3, 1, .1, .1, .1]; assert principal(y, 2).shape == (50, 2) and principal(y, 2)[:, 0].var() > principal(y, 2)[:, 1].var()

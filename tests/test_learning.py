@@ -24,7 +24,7 @@ import time, pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 from rrg_core.artifacts import Chapter, explore
 from rrg_core.baselines import NORMAL, ORACLE
 from rrg_core.claims import Claim, judge
-from rrg_core.experiments import run_experiments, run_parts
+from rrg_core.experiments import note_speeds, run_experiments, run_parts
 from rrg_core.figures import attention_strip, colour, compare_reports, show_study
 from rrg_core.labels import label, label_many
 from rrg_core.models import cross_attention, leaks, report_batch

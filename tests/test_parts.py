@@ -10,6 +10,8 @@ from rrg_core.files import figures_root, file_hash
 from rrg_core.freshness import _data_parts, code_only, modules_reached
 from rrg_core.once import is_current, once, run_of, whole_folder
 from rrg_core.profiles import CourseError, Profile, package_root, profile, repo_root
+import sys
+from rrg_core.parts import _exported_twin, _free_code
 import tempfile
 from importlib import import_module
 import pytest
@@ -29,6 +31,20 @@ def test_code_that_matters_is_hashed():
     assert parts(first) == parts(first + "# a comment\n") == parts(first.replace("return 1", "return 2")) # what is not reached does not matter
     assert parts(first) != parts(first.replace("2 * x", "3 * x"))
     assert "code rrg_core.metrics.stats" in parts(first.replace("return helper(s)", "return auroc(helper(s), s)"))
+
+
+def test_a_notebook_finds_what_its_module_made():
+    import __main__, types
+    source = "FACTOR = 2\ndef helper(x): return FACTOR*x\ndef make(x): return helper(x) + 1\n"
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        def load(text, name, file):
+            path = Path(d)/file; path.write_text(text); module = types.ModuleType(name); module.__file__ = str(path); exec(compile(text, str(path), "exec"), vars(module)); return module
+        twin = load(source, "rrg_core.twin", "twin.py"); m.setitem(sys.modules, "rrg_core.twin", twin)
+        def in_notebook(text):
+            module = load(text, "__main__", f"page{abs(hash(text))}.py"); m.setitem(sys.modules, "__main__", module); seen = {}
+            _free_code(module.make, seen); return _exported_twin(module.make, seen)
+        assert in_notebook(source) == "rrg_core.twin" and in_notebook("# a remark\n" + source) == "rrg_core.twin"
+        for change in (("FACTOR = 2", "FACTOR = 3"), ("FACTOR*x", "FACTOR*x*1"), ("+ 1", "+ 2")): assert in_notebook(source.replace(*change)) == ""
 
 
 def test_a_new_variant_does_not_change_the_others():
