@@ -152,7 +152,7 @@ def spelled(words:PreTrainedTokenizerFast, # The report's words
     "BERT base over report words."
     model, tokenizer = load_standin(WORDS, p); bert = model.bert.config.to_dict()
     bert = {k: bert[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")}
-    text = WordFeatures(bert, len(words)); text.bert.load_state_dict(model.bert.state_dict(), strict=False)
+    text = WordFeatures(bert, len(words)); text.bert.load_state_dict(model.bert.state_dict())
     text.spell(words.convert_ids_to_tokens(range(len(words))), tokenizer, {words.bos_token_id: tokenizer.bos_token_id, words.unk_token_id: tokenizer.unk_token_id})
     with torch.no_grad(): names = torch.stack([model.bert(**tokenizer(o.lower(), return_tensors="pt", return_token_type_ids=False)).last_hidden_state[0].mean(0) for o in OBSERVATIONS])
     return text.eval(), names

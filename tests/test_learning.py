@@ -22,13 +22,16 @@ from rrg_core.tokenizers import decode, encode_r2gen, train_words
 from rrg_core.training import fit
 import time, pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 from rrg_core.artifacts import Chapter, explore
-from rrg_core.baselines import NORMAL, ORACLE
+from rrg_core.baselines import NORMAL, ORACLE, best_constant_labels, constant_report
 from rrg_core.claims import Claim, judge
 from rrg_core.experiments import note_speeds, run_experiments, run_parts
 from rrg_core.figures import attention_strip, colour, compare_reports, show_study
 from rrg_core.labels import label, label_many
+from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
+from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.models import cross_attention, leaks, report_batch
-from rrg_core.phantom import render
+from rrg_core.parts import folder_hash
+from rrg_core.phantom import render, seeds
 from rrg_core.profiles import profile as load_profile
 from rrg_core.standin_quality import auroc_columns, described as described_logits, label_scores, label_table, language_table, retrieval_table
 from rrg_core.standins import STANDINS, load_standin, weights_table
