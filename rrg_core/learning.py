@@ -112,7 +112,6 @@ def DEFAULTS(p:Profile)->dict:
 EXPERIMENTS = {
     "r2gen": {}, # Relational memory, memory-driven normalisation
     "no-memory": {"memory": False}, # The plain transformer: R2Gen's own ablation
-    "greedy": {"beams": 1}, # The same models, one beam
     "generic-encoder": {"memory": False, "encoder": "standin-shapes-resnet"}, # Pre-trained on grey shapes: stands for ImageNet
     "random-encoder": {"memory": False, "encoder": RANDOM},
     "constant": {"system": "constant normal report"},
@@ -122,7 +121,7 @@ EXPERIMENTS = {
     "oracle": {"system": ORACLE},
 }
 ONE_SEED = ("generic-encoder", "random-encoder", "constant", "best-constant", "random-report", "nearest-pixels", "oracle")
-NEEDS = {v: ["standin-phantom-resnet"] for v in ("r2gen", "no-memory", "greedy", "random-encoder")} | {"generic-encoder": ["standin-shapes-resnet"]}
+NEEDS = {v: ["standin-phantom-resnet"] for v in ("r2gen", "no-memory", "random-encoder")} | {"generic-encoder": ["standin-shapes-resnet"]}
 NEEDS |= {name: [start] for name in STANDINS if (start := start_of(name))} # Towers begin with a resnet
 PARTS = {name: (lambda p, say, name=name: train_standin(name, p, say=say)) for name in STANDINS} # The jobs beside the variants
 
@@ -201,12 +200,13 @@ def _trivial(system, seed, p):
     said = trivial_reports(texts(train), [pixels_of(s, p.image_size) for s in train], texts(test), [pixels_of(s, p.image_size) for s in test], seed)
     return pd.DataFrame(dict(study_id=[s.study_id for s in test], hypothesis=said[system], reference=texts(test)))
 
-def run_variant(settings:dict, seed:int, profile:Profile, say=print)->pd.DataFrame: # study_id, hypothesis, reference
-    "Train (or find) a variant and let it write the test reports."
+def run_variant(settings:dict, seed:int, profile:Profile, say=print)->pd.DataFrame: # study_id, hypothesis, reference; of a model also one_beam
+    "Train (or find) a variant and let it write the test reports, and once more with a single beam."
     if settings["system"] != "r2gen": return _trivial(settings["system"], seed, profile)
     model, words = read_model(trained(settings, seed, profile, say))
     features, table = features_of(settings["encoder"], "test", profile, say)
-    return pd.DataFrame(dict(study_id=table.study_id, hypothesis=write_reports(model, words, features, settings["beams"]), reference=table.findings))
+    said, greedy = (write_reports(model, words, features, beams) for beams in (settings["beams"], 1))
+    return pd.DataFrame(dict(study_id=table.study_id, hypothesis=said, reference=table.findings, one_beam=greedy))
 
 # %% ../nbs/06_learning.ipynb #5c0aa4c7
 def _step_row(what, history): return dict(variant=f"training step: {what}", hardware=history.hardware, **{"studies a second": history.cost()["studies_per_second"]}, precision=history.precision)

@@ -91,6 +91,7 @@ def write_jobs(plan:Plan, cores:int, parameters:dict, asked, retrain:bool, force
     before = {c: [n for n in graph[c] if n in plan.reasons] for c in graph}
     for t in plan.training: put(job(t.chapter, t.name), before[t.chapter] + [f"{t.chapter}.{n}" for n in t.needs], "rrg_core.trainer")
     for c in plan.reasons: put(job(c), before[c] + [t.job for t in plan.training if t.chapter == c], "rrg_core.runner")
+    for name, entry in jobs.items(): entry["waiting"] = sum(name in other["needs"] for other in jobs.values())
     with atomic(plan.run/"plan.json") as tmp: tmp.write_text(json.dumps({"run": str(plan.run), "jobs": jobs}))
     return plan.run/"plan.json"
 

@@ -321,6 +321,26 @@ def run_variant(settings, seed, profile, say):
 """
 
 
+def test_what_others_wait_for_goes_first(course):
+    "With one core, the stand-in is made before the variants that do not need it."
+    extra = """NEEDS = {"z": ["clip-standin"]}
+    from rrg_core.experiments import standin
+    def clip(profile, say):
+        def build(folder):
+            with open(os.environ["LESSON_LOG"], "a") as f: f.write("clip 1 0 0\\n")
+            (folder / "weights").write_text("w")
+        return standin("clip-standin", {}, build, profile, say=say)
+    PARTS = {"clip-standin": clip}"""
+    course.module("learning", lesson({"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 3}, "z": {"x": 4}}, extra=extra))
+    course.chapter("learning", "import rrg_core.learning\nfrom rrg_core.experiments import run_experiments\nsave('n', len(run_experiments(desk)))")
+    done = course.rrg("regenerate", "-p", "smoke", "--cores", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trained = [line.split()[0] for line in (course.root / "trained.log").read_text().splitlines()]  # in the order of training
+    assert sorted(trained) == ["1", "2", "3", "4", "clip"] and trained[0] == "clip", trained
+    waiting = {n: j["waiting"] for n, j in json.loads((course.root / "build" / "smoke" / "plan.json").read_text())["jobs"].items()}
+    assert waiting["learning.clip-standin"] == 2 and waiting["learning.a-s0"] == 1 and waiting["learning"] == 0
+
+
 def test_a_standin_that_changes_reaches_the_chapters_that_read_it(course):
     course.module("learning", STANDIN)
     course.module("fita", READER)
