@@ -817,6 +817,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'rrg_core.parts._free_code': ('parts.html#_free_code', 'rrg_core/parts.py'),
                                 'rrg_core.parts._hashed': ('parts.html#_hashed', 'rrg_core/parts.py'),
                                 'rrg_core.parts._hashed_modules': ('parts.html#_hashed_modules', 'rrg_core/parts.py'),
+                                'rrg_core.parts._methods': ('parts.html#_methods', 'rrg_core/parts.py'),
                                 'rrg_core.parts._neighbours': ('parts.html#_neighbours', 'rrg_core/parts.py'),
                                 'rrg_core.parts._source': ('parts.html#_source', 'rrg_core/parts.py'),
                                 'rrg_core.parts._without_declarations': ('parts.html#_without_declarations', 'rrg_core/parts.py'),

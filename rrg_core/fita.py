@@ -208,10 +208,10 @@ NEEDS = {v: ["standin-phantom-resnet", CLASSIFIER, WORDS] for v in EXPERIMENTS}
 
 # %% ../nbs/11_fita.ipynb #0da68ab0
 def make_model(settings:dict, words, feature_width:int, text:WordFeatures, names:Tensor, together:Tensor, seed:int, refiner:Path=None)->Fita:
-    "A fresh model; BERT, and with TFR its head, come from the first phase."
+    "A fresh model, its feed-forward nets as wide as itself (as R2Gen's code has it); BERT, and with TFR its head, come from the first phase."
     torch.manual_seed(seed); c = text.bert.config.to_dict()
     bert = {k: c[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")}
-    model = Fita(FitaConfig.for_tokenizer(words, ifr=settings["ifr"], tfr=settings["tfr"], ca=settings["ca"], width=settings["width"], layers=settings["layers"], encoder_layers=settings["layers"],
+    model = Fita(FitaConfig.for_tokenizer(words, ifr=settings["ifr"], tfr=settings["tfr"], ca=settings["ca"], width=settings["width"], feed_forward=settings["width"], layers=settings["layers"], encoder_layers=settings["layers"],
         connection=settings["connection"], feature_width=feature_width, name_width=names.shape[1], bert=bert, max_tokens=settings["max_tokens"], dropout=.02, feature_dropout=.02))
     model.text.load_state_dict(text.state_dict()); model.graph.tell(names, together)
     if refiner:

@@ -49,7 +49,13 @@ def _without_declarations(source):
     return "\n".join(lines)
 
 # %% ../nbs/93b_parts.ipynb #12ac055c
+def _methods(cls): # A class by its bases and functions: what a notebook's class can be compared by, for Python does not find its text
+    parts = [f for v in vars(cls).values() for f in ([v.fget] if isinstance(v, property) else [getattr(v, "__func__", v)]) if inspect.isfunction(f)]
+    fields = {k: repr(v) for k, v in vars(cls).items() if isinstance(v, (str, int, float, tuple)) and not k.startswith("__")}
+    return "\n".join([f"class {cls.__qualname__}({', '.join(b.__qualname__ for b in cls.__bases__)}): fields = {sorted(fields.items())}", *(_source(f) for f in parts)])
+
 def _source(f):
+    if inspect.isclass(f) and f.__module__ == "__main__": return _methods(f)
     try: return textwrap.dedent(inspect.getsource(f))
     except (OSError, TypeError): return f"# {f.__qualname__} {getattr(f, '__code__', None) and f.__code__.co_code.hex()}"
 
@@ -82,7 +88,8 @@ def _exported_twin(f, seen): # The name of the module of ours that holds f, and 
     own = {g: source for g, source in seen.items() if getattr(g, "__module__", None) == f.__module__}
     def same(module, g, source):
         twin = vars(module).get(g.__name__)
-        if getattr(twin, "__module__", None) != module.__name__ or code_only(_source(twin)) != code_only(source): return False
+        if getattr(twin, "__module__", None) != module.__name__: return False
+        if code_only(_methods(twin) if inspect.isclass(g) and inspect.isclass(twin) else _source(twin)) != code_only(source): return False
         return all(repr(vars(module)[n]) == repr(v) for n, v in _constants(g, source).items() if n in vars(module))
     for name, module in list(sys.modules.items()):
         try:

@@ -33,14 +33,14 @@ from rrg_core.encoders import SmallPyramidConfig, XrvConfig, XrvDenseNet
 from rrg_core.image_refiner import saliency
 from rrg_core.kiut import cooccurrence
 from rrg_core.models import count_parameters, leaks
-from rrg_core.experiments import about, experiments, merged, read_predictions, run_experiments
+from rrg_core.experiments import about, experiments, merged, read_predictions, run_experiments, run_one
 from rrg_core.figures import colour, overlay_boxes, overlay_map
-from rrg_core.files import figures_root
 from rrg_core.labels import label, label_many
 from rrg_core.learning import described, image_encoder, scale_of, split_of, standardised, words_of
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.parts import digest
 from rrg_core.phantom import render
+from rrg_core.standins import load_standin, train_standin
 from rrg_core.systems import Reports
 from rrg_core.tables import comparison, measures
 from rrg_core.text_refiner import category_loss

@@ -35,7 +35,7 @@ def test_code_that_matters_is_hashed():
 
 def test_a_notebook_finds_what_its_module_made():
     import __main__, types
-    source = "FACTOR = 2\ndef helper(x): return FACTOR*x\ndef make(x): return helper(x) + 1\n"
+    source = "FACTOR = 2\nclass Box:\n    side = 3\n    def __init__(self, x): self.x = x\ndef helper(x): return FACTOR*x\ndef make(x): return helper(Box(x).x) + 1\n"
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
         def load(text, name, file):
             path = Path(d)/file; path.write_text(text); module = types.ModuleType(name); module.__file__ = str(path); exec(compile(text, str(path), "exec"), vars(module)); return module
@@ -44,7 +44,7 @@ def test_a_notebook_finds_what_its_module_made():
             module = load(text, "__main__", f"page{abs(hash(text))}.py"); m.setitem(sys.modules, "__main__", module); seen = {}
             _free_code(module.make, seen); return _exported_twin(module.make, seen)
         assert in_notebook(source) == "rrg_core.twin" and in_notebook("# a remark\n" + source) == "rrg_core.twin"
-        for change in (("FACTOR = 2", "FACTOR = 3"), ("FACTOR*x", "FACTOR*x*1"), ("+ 1", "+ 2")): assert in_notebook(source.replace(*change)) == ""
+        for change in (("FACTOR = 2", "FACTOR = 3"), ("FACTOR*x", "FACTOR*x*1"), ("+ 1", "+ 2"), ("side = 3", "side = 4"), ("self.x = x", "self.x = -x")): assert in_notebook(source.replace(*change)) == ""
 
 
 def test_a_new_variant_does_not_change_the_others():
