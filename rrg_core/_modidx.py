@@ -1332,6 +1332,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'rrg_core.regenerate._run': ('regenerate.html#_run', 'rrg_core/regenerate.py'),
                                      'rrg_core.regenerate._schedule': ('regenerate.html#_schedule', 'rrg_core/regenerate.py'),
                                      'rrg_core.regenerate._state': ('regenerate.html#_state', 'rrg_core/regenerate.py'),
+                                     'rrg_core.regenerate._took': ('regenerate.html#_took', 'rrg_core/regenerate.py'),
                                      'rrg_core.regenerate._training': ('regenerate.html#_training', 'rrg_core/regenerate.py'),
                                      'rrg_core.regenerate.describe': ('regenerate.html#describe', 'rrg_core/regenerate.py'),
                                      'rrg_core.regenerate.follow': ('regenerate.html#follow', 'rrg_core/regenerate.py'),

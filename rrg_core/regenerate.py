@@ -77,6 +77,12 @@ def _training(plan, chapter, seed, retrain):
     except CourseError: return []
 
 # %% ../nbs/96_regenerate.ipynb #79670334
+def _took(folder): # name of a job → seconds of its last training, as the chapter's cost.csv has it
+    import pandas as pd # not for a run that has nothing to train
+    try: cost = pd.read_csv(folder/"cost.csv").dropna(subset="seconds")
+    except (OSError, ValueError, KeyError): return {}
+    return {c.variant if pd.isna(c.seed) else f"{c.variant}-s{int(c.seed)}": c.seconds for c in cost.itertuples()}
+
 def write_jobs(plan:Plan, cores:int, parameters:dict, asked, retrain:bool, force:bool, limit:float)->Path: # The plan's file
     "One JSON file a job, and one for the graph; clears what an earlier run left."
     for kind in ("stamps", "progress", "results", "jobs", "logs"): shutil.rmtree(plan.run/kind, ignore_errors=True)
@@ -91,7 +97,8 @@ def write_jobs(plan:Plan, cores:int, parameters:dict, asked, retrain:bool, force
     before = {c: [n for n in graph[c] if n in plan.reasons] for c in graph}
     for t in plan.training: put(job(t.chapter, t.name), before[t.chapter] + [f"{t.chapter}.{n}" for n in t.needs], "rrg_core.trainer")
     for c in plan.reasons: put(job(c), before[c] + [t.job for t in plan.training if t.chapter == c], "rrg_core.runner")
-    for name, entry in jobs.items(): entry["waiting"] = sum(name in other["needs"] for other in jobs.values())
+    took = {f"{c}.{name}": s for c in {t.chapter for t in plan.training} for name, s in _took(plan.figures/c).items()}
+    for name, entry in jobs.items(): entry["priority"] = 10_000*sum(name in other["needs"] for other in jobs.values()) + min(int(took.get(name, 0)), 9_999)
     with atomic(plan.run/"plan.json") as tmp: tmp.write_text(json.dumps({"run": str(plan.run), "jobs": jobs}))
     return plan.run/"plan.json"
 

@@ -21,6 +21,7 @@ from rrg_core.standins import STANDINS, load_standin, standin_recipe, start_of, 
 from rrg_core.tokenizers import decode, encode_r2gen, train_words
 from rrg_core.training import fit
 import time, pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
+from dataclasses import replace
 from rrg_core.artifacts import Chapter, explore
 from rrg_core.baselines import NORMAL, ORACLE, best_constant_labels, constant_report
 from rrg_core.claims import Claim, judge
@@ -30,7 +31,7 @@ from rrg_core.labels import label, label_many
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.models import cross_attention, leaks, report_batch
-from rrg_core.parts import folder_hash
+from rrg_core.parts import digest, folder_hash
 from rrg_core.phantom import render, seeds
 from rrg_core.profiles import profile as load_profile
 from rrg_core.standin_quality import auroc_columns, described as described_logits, label_scores, label_table, language_table, retrieval_table
