@@ -348,6 +348,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'rrg_core.fita.studies_of': ('fita.html#studies_of', 'rrg_core/fita.py'),
                                'rrg_core.fita.told_sentences': ('fita.html#told_sentences', 'rrg_core/fita.py'),
                                'rrg_core.fita.trained': ('fita.html#trained', 'rrg_core/fita.py'),
+                               'rrg_core.fita.widened': ('fita.html#widened', 'rrg_core/fita.py'),
                                'rrg_core.fita.write_reports': ('fita.html#write_reports', 'rrg_core/fita.py')},
             'rrg_core.freshness': { 'rrg_core.freshness._data_parts': ('freshness.html#_data_parts', 'rrg_core/freshness.py'),
                                     'rrg_core.freshness._hash': ('freshness.html#_hash', 'rrg_core/freshness.py'),

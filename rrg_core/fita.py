@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLASSIFIER', 'WORDS', 'EXPERIMENTS', 'NEEDS', 'contrast', 'FitaConfig', 'Fita', 'saliency_of', 'Studies', 'collate',
            'studies_of', 'spelled', 'told_sentences', 'refiner_batch', 'refined_words', 'DEFAULTS', 'make_model',
-           'trained', 'read_model', 'write_reports', 'run_variant', 'pointing', 'aligned_features', 'mapped',
+           'widened', 'trained', 'read_model', 'write_reports', 'run_variant', 'pointing', 'aligned_features', 'mapped',
            'principal', 'alignment']
 
 # %% ../nbs/11_fita.ipynb #45f80276
@@ -29,7 +29,7 @@ from .labels import label_many
 from .learning import Pairs, features_of, paired, pixels_of, split_of, spoken, words_of
 from .models import report_batch
 from .parts import model_part, prefix
-from .profiles import Profile
+from .profiles import CourseError, Profile
 from .reports import sentences
 from .saving import half_saved, load_half
 from .standins import load_standin
@@ -195,7 +195,7 @@ def refined_words(settings:dict, seed:int, p:Profile, say=print)->Path: # Folder
 def DEFAULTS(p:Profile)->dict:
     "Settings of KiUT, the baseline, at a profile's size."
     return dict(ifr=False, tfr=False, ca=False, encoder="standin-phantom-resnet", connection="u", width=p.width, layers=3, epochs=min(6, p.epochs), batch=32, rate=3e-3, min_count=3,
-                max_tokens=p.max_tokens, beams=3, triplets=200, text_steps=20 if p.epochs < 2 else 400, text_rate=1e-3, times_data=1, times_steps=1)
+                max_tokens=p.max_tokens, beams=3, triplets=200, text_steps=50*p.epochs, text_rate=1e-3, times_data=1, times_steps=1)
 
 EXPERIMENTS = {
     "baseline": {},
@@ -226,10 +226,16 @@ def _train_into(folder, settings, seed, p):
     half_saved(model.cpu(), folder, dict(chapter="fita", settings=settings, seed=seed, data=f"{len(data):,} {p.data} studies"), "FITA", beside=(words,))
     history.frame().assign(seconds=0.).to_csv(folder/"steps.csv", index=False, float_format="%.6g", lineterminator="\n") # times belong into cost.csv
 
+def widened(settings:dict, p:Profile)->Profile:
+    "The profile with `times_data` as many training studies. `CourseError` where it has all of them already."
+    if settings["times_data"] == 1: return p
+    if not p.train: raise CourseError(f"profile {p.name} trains on all studies: there are no {settings['times_data']} times as many")
+    return replace(p, train=p.train*settings["times_data"])
+
 def trained(settings:dict, seed:int, p:Profile, say=print)->Path:
     "The folder of a trained model; that of the full one with the first seed is committed."
     settings = {k: v for k, v in settings.items() if k != "beams"}; main = {k: v for k, v in (DEFAULTS(p) | EXPERIMENTS["d"]).items() if k != "beams"}
-    wide = replace(p, train=p.train*settings["times_data"]) if p.train else p
+    wide = widened(settings, p)
     build, needs = partial(_train_into, settings=settings, seed=seed, p=wide), [settings["encoder"], CLASSIFIER, WORDS]
     if settings == main and seed == p.seed: return model_part("fita", settings, build, p, seed, needs, say)
     return prefix("fita", settings, build, wide, seed, needs, say)
@@ -249,7 +255,7 @@ def write_reports(model:Fita, words, data:Studies, beams:int=3, batch:int=100)->
 
 def run_variant(settings:dict, seed:int, profile:Profile, say=print)->pd.DataFrame: # study_id, hypothesis, reference
     "Train (or find) a variant and let it write the test reports."
-    model, words = read_model(trained(settings, seed, profile, say)); data, _, table = studies_of(settings, "test", profile, words, say)
+    model, words = read_model(trained(settings, seed, profile, say)); data, _, table = studies_of(settings, "test", widened(settings, profile), words, say) # scaled as in training
     return pd.DataFrame(dict(study_id=table.study_id, hypothesis=write_reports(model, words, data, settings["beams"]), reference=table.findings))
 
 # %% ../nbs/11_fita.ipynb #9e53d89f

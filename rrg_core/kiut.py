@@ -118,7 +118,7 @@ class WordFeatures(nn.Module):
     "A causal BERT over report words: one feature for each, from the words up to it."
     def __init__(self, bert:dict, # Settings of a BertConfig
                  vocab_size:int, # Report words
-                 pieces:int=8 # At most, of a word
+                 pieces:int=24 # At most, of a word
                 ):
         super().__init__()
         self.bert = BertModel(BertConfig(**bert | dict(is_decoder=True, use_cache=True)), add_pooling_layer=False)
@@ -160,7 +160,7 @@ class KiutConfig(DecoderConfig):
     graph_heads:int = 4
     name_width:int = 128 # Of the observations' names
     bert:dict|None = None # Settings of the BERT whose features the last step reads; None: none
-    pieces:int = 8 # Of a word, at most
+    pieces:int = 24 # Of a word, at most
 
     def __post_init__(self, **extra):
         super().__post_init__(**extra)

@@ -17,7 +17,7 @@ from rrg_core.labels import label_many
 from rrg_core.learning import Pairs, features_of, paired, pixels_of, split_of, spoken, words_of
 from rrg_core.models import report_batch
 from rrg_core.parts import model_part, prefix
-from rrg_core.profiles import Profile
+from rrg_core.profiles import CourseError, Profile
 from rrg_core.reports import sentences
 from rrg_core.saving import half_saved, load_half
 from rrg_core.standins import load_standin
