@@ -31,7 +31,7 @@ def targets(node:ast.stmt)->set[str]: # Empty for what assigns nothing
 _FORMAT = "1" # Part of every key: raise it when what this module hands to a training run changes its meaning
 PLUMBING = frozenset(f"rrg_core.{m}" for m in ("profiles", "files", "once", "freshness", "artifacts", "jobs", "pages", "parts", "runner", "trainer", "regenerate",
     "doctor", "house", "cli", "fetch", "experiments", "systems", "tables", "claims", "figures"))
-_DECLARATIONS = {"EXPERIMENTS", "NEEDS", "ONE_SEED", "__all__"} # what of them matters is hashed for each variant
+_DECLARATIONS = {"EXPERIMENTS", "NEEDS", "ONE_SEED", "CHECKS", "__all__"} # what of them matters is hashed for each variant
 
 def digest(*texts:str)->str: # 16 hexadecimal digits
     "Hash of some texts."

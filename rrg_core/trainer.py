@@ -68,7 +68,7 @@ def to_train(desk:Desk, # The chapter's
     with run_of(retrain), _world(desk.folder.parent):
         absent = {n: missing(n, f, desk.profile) for n, f in parts.items()}
         for n, e in listed.items():
-            if n in wanted and (reason := why_stale(e) or (upstream and e.needs and "what it reads may change")): why[n] = reason
+            if n in wanted and (reason := why_stale(e) or (retrain and names is not None and "asked to") or (upstream and e.needs and "what it reads may change")): why[n] = reason
     asked = wanted if names is not None else {n for n in parts if absent[n]} # a part by its name; else those that are kept
     why |= {n: "asked to" if retrain else "not made" for n in parts if n in asked and absent[n] is not None}
     while more := {n for n in parts if n not in why and absent[n] is not None and any(n in _reach(needs, w) for w in why)}: why |= dict.fromkeys(more, "needed")

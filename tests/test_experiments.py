@@ -1,5 +1,5 @@
 """Exported from nbs/06b_experiments.ipynb: edit it there, then run `nbdev-export`."""
-import ast, json, re
+import ast, json, os, re
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path

@@ -14,13 +14,13 @@ from rrg_core.encoders import ResNetConfig, XrvConfig, build_encoder
 from rrg_core.image_refiner import ImageRefiner, saliency
 from rrg_core.kiut import Kiut, KiutConfig, Knowledge, WordFeatures, cooccurrence
 from rrg_core.labels import label_many
-from rrg_core.learning import Pairs, features_of, paired, pixels_of, split_of, spoken, words_of
+from rrg_core.learning import DEFAULTS as R2GEN, Pairs, features_of, paired, pixels_of, run_variant as run_r2gen, split_of, spoken, words_of
 from rrg_core.models import report_batch
 from rrg_core.parts import model_part, prefix
 from rrg_core.profiles import CourseError, Profile
+from rrg_core.published import chosen, load_bert, load_classifier, standins_among, start_token
 from rrg_core.reports import sentences
 from rrg_core.saving import half_saved, load_half
-from rrg_core.standins import load_standin
 from rrg_core.study import OBSERVATIONS
 from rrg_core.text_refiner import TextRefiner, categories, category_loss, padded, separation, triplets
 from rrg_core.tokenizers import decode, encode_r2gen
@@ -40,7 +40,8 @@ from rrg_core.learning import described, image_encoder, scale_of, split_of, stan
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.parts import digest
 from rrg_core.phantom import render
-from rrg_core.standins import load_standin, train_standin
+from rrg_core.published import load_classifier
+from rrg_core.standins import train_standin
 from rrg_core.systems import Reports
 from rrg_core.tables import comparison, measures
 from rrg_core.text_refiner import category_loss
@@ -108,8 +109,8 @@ def test_the_paper_s_size_by_hand():
     bert = 30522*e + 512*e + 2*e + 2*e + 12*(4*linear(e, e) + linear(e, 4*e) + linear(4*e, e) + 2*2*e) # words, places, types, norm, layers; no pooler
     tfr = linear(e, e)
     assert count_parameters(Fita, FitaConfig.paper(), trainable=True) == 42_500_160 + encoder + decoder + graph + last + ifr + ca
-    with torch.device("meta"): classifier = sum(p.numel() for p in XrvDenseNet(XrvConfig()).parameters())
-    assert count_parameters(Fita, FitaConfig.paper()) == 42_500_160 + encoder + decoder + graph + last + ifr + ca + bert + tfr + classifier
+    with torch.device("meta"): densenet = sum(p.numel() for p in XrvDenseNet(XrvConfig()).parameters())
+    assert count_parameters(Fita, FitaConfig.paper()) == 42_500_160 + encoder + decoder + graph + last + ifr + ca + bert + tfr + densenet
 
 
 def test_pointing_hits_and_misses():

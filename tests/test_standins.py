@@ -31,15 +31,6 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, 
 from rrg_core.standins import *
 
 
-def test_towers_begin_with_the_resnet_of_their_world():
-    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
-        m.setenv("RRG_FIGURES", d); folder = train_standin("standin-phantom-resnet", "smoke", say=str)
-        network = Towers(TowersConfig()).image; _begin_with(network, folder)
-        pixels = torch.randint(256, (2, 1, 64, 64)); torch.testing.assert_close(network.eval()(pixels).patches, load_saved(folder)(pixels).patches[..., :network.config.width]) # the labels' places are left out
-    assert [n for n in STANDINS if start_of(n)] == ["standin-phantom-towers", "standin-shapes-towers"] and start_of("standin-shapes-towers") == "standin-shapes-resnet"
-    assert standin_key("standin-phantom-towers", "smoke") != standin_key("standin-phantom-towers", "smoke", 1)
-
-
 def test_the_registry_is_complete():
     assert len(WEIGHTS) == len({e.name for e in WEIGHTS.values()}) and not set(WEIGHTS) & set(STANDINS)
     for e in WEIGHTS.values():
@@ -70,6 +61,15 @@ def test_a_standin_is_the_same_bytes_again_and_is_not_trained_twice():
         m.setenv("RRG_RECORD", f"{d}/record"); train_standin(name, "smoke", seed=1, say=said.append)
         assert f'["learning", "standins/{name}/model.safetensors"]' in Path(d, "record").read_text().splitlines()
     with pytest.raises(ValueError, match="no stand-in is called 'bert'"): train_standin("bert", "smoke")
+
+
+def test_towers_begin_with_the_resnet_of_their_world():
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        m.setenv("RRG_FIGURES", d); folder = train_standin("standin-phantom-resnet", "smoke", say=str)
+        network = Towers(TowersConfig()).image; _begin_with(network, folder)
+        pixels = torch.randint(256, (2, 1, 64, 64)); torch.testing.assert_close(network.eval()(pixels).patches, load_saved(folder)(pixels).patches[..., :network.config.width]) # the labels' places are left out
+    assert [n for n in STANDINS if start_of(n)] == ["standin-phantom-towers", "standin-shapes-towers"] and start_of("standin-shapes-towers") == "standin-shapes-resnet"
+    assert standin_key("standin-phantom-towers", "smoke") != standin_key("standin-phantom-towers", "smoke", 1)
 
 
 def test_standins_load_by_their_own_classes():
