@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASSIFIER', 'WORDS', 'EXPERIMENTS', 'ONE_SEED', 'CHECKS', 'NEEDS', 'contrast', 'FitaConfig', 'Fita', 'saliency_of',
-           'Studies', 'collate', 'studies_of', 'sizes_of', 'spelled', 'told_sentences', 'refiner_batch',
+           'Studies', 'collate', 'studies_of', 'sizes_of', 'spelled', 'told_sentences', 'refiner_batch', 'word_states',
            'refined_words', 'DEFAULTS', 'make_model', 'widened', 'trained', 'read_model', 'write_reports',
            'run_variant', 'pointing', 'aligned_features', 'mapped', 'principal', 'alignment']
 
@@ -96,9 +96,9 @@ class Fita(Kiut):
         c = super().symptoms(cells, image)
         return self.refiner(c, cells, image["saliency"]) if self.config.ifr else c
 
-    def word_features(self, ids, cache=None)->Tensor|None: # (b, t, e)
+    def word_features(self, ids, cache=None, states=None)->Tensor|None: # (b, t, e)
         "W, in 0 to 1 where it is refined."
-        words = super().word_features(ids, cache)
+        words = super().word_features(ids, cache, states)
         return self.refine(words).sigmoid() if self.config.tfr else words
 
     def joint(self, known:Knowledge, words:Tensor, there:Tensor)->tuple[Tensor, Tensor]: # (b, n, d), (b, t, e), (b, t) → two of (b, joint)
@@ -131,15 +131,16 @@ def saliency_of(choice:str, # Of a classifier, from `rrg_core.published.chosen`
 
 # %% ../nbs/11_fita.ipynb #ed13368d
 class Studies(torch.utils.data.Dataset):
-    "Cells, maps, probabilities, categories and encoded reports."
-    def __init__(self, pairs:Pairs, maps, chances, target): self.pairs, self.maps, self.chances, self.target = pairs, maps, chances, target
+    "Cells, maps, probabilities, categories and encoded reports; BERT's words where they were made before (`word_states`)."
+    def __init__(self, pairs:Pairs, maps, chances, target, states=None): self.pairs, self.maps, self.chances, self.target, self.states = pairs, maps, chances, target, states
     def __len__(self): return len(self.pairs)
-    def __getitem__(self, i): return *self.pairs[i], self.maps[i], self.chances[i], self.target[i]
+    def __getitem__(self, i): return *self.pairs[i], self.maps[i], self.chances[i], self.target[i], *([self.states[i]] if self.states else [])
 
-def collate(items)->dict: # features, saliency, probabilities, observations, decoder_input_ids, labels
+def collate(items)->dict: # features, saliency, probabilities, observations, decoder_input_ids, labels, and word_states where there are any
     "A batch for `fit`."
-    features, ids, maps, chances, target = zip(*items)
-    return report_batch(ids) | dict(features=torch.from_numpy(np.stack(features)).float(), saliency=torch.from_numpy(np.stack(maps)).float(),
+    features, ids, maps, chances, target, *states = zip(*items)
+    made = {"word_states": nn.utils.rnn.pad_sequence(states[0], batch_first=True)} if states else {} # zeros where nothing is written: nobody looks there
+    return report_batch(ids) | made | dict(features=torch.from_numpy(np.stack(features)).float(), saliency=torch.from_numpy(np.stack(maps)).float(),
                                     probabilities=torch.from_numpy(np.stack(chances)), observations=torch.stack(target))
 
 def studies_of(settings:dict, split:str, p:Profile, words=None, say=print)->tuple: # Studies, the tokenizer, table with study_id and findings
@@ -175,6 +176,17 @@ def refiner_batch(step:int, found:np.ndarray, ids:list, reports:list, target:Ten
     three, lengths = padded([ids[i] for column in rows[:, :3].T for i in column]); texts, sizes = padded([reports[i] for i in some])
     return dict(sentences=three, lengths=lengths, reports=texts, report_lengths=sizes, target=target[some])
 
+# %% ../nbs/11_fita.ipynb #63dae1b4
+@torch.no_grad()
+def word_states(text:WordFeatures, ids:list, # Encoded reports
+                batch:int=64)->list[Tensor]: # (t, e) for each: features of its decoder inputs
+    "BERT's features of many reports."
+    out = []
+    for i in range(0, len(ids), batch):
+        some = ids[i:i + batch]
+        out += [f[:len(r) - 1].clone() for f, r in zip(text.eval()(report_batch(some)["decoder_input_ids"]), some)]
+    return out
+
 # %% ../nbs/11_fita.ipynb #25e6945a
 def _tune_words(folder, settings, seed, p):
     data, words, table = studies_of(settings, "train", p, say=str); torch.manual_seed(seed)
@@ -201,7 +213,7 @@ def _needed(settings): return standins_among(settings["encoder"], settings["clas
 # %% ../nbs/11_fita.ipynb #88814f0c
 def DEFAULTS(p:Profile)->dict:
     "Settings of KiUT, the baseline, at a profile's size."
-    return dict(system="fita", ifr=False, tfr=False, ca=False, encoder="standin-phantom-resnet", classifier=chosen(CLASSIFIER), bert=chosen(WORDS), connection="u", width=p.width, layers=3, epochs=min(6, p.epochs), batch=32, rate=3e-3, min_count=3,
+    return dict(system="fita", ifr=False, tfr=False, ca=False, encoder="standin-phantom-resnet", classifier=chosen(CLASSIFIER), bert=chosen(WORDS), connection="u", width=p.width, layers=3, epochs=min(5, p.epochs), batch=32, rate=3e-3, min_count=3,
                 max_tokens=p.max_tokens, beams=3, triplets=200, text_steps=50*p.epochs, text_rate=1e-3, times_data=1, times_steps=1)
 
 EXPERIMENTS = {
@@ -230,6 +242,7 @@ def make_model(settings:dict, words, feature_width:int, text:WordFeatures, names
 def _train_into(folder, settings, seed, p):
     data, words, table = studies_of(settings, "train", p, say=str); text, names = spelled(words, settings["bert"], p)
     model = make_model(settings, words, data.pairs.features.shape[-1], text, names, cooccurrence(label_many(table.findings.tolist())), seed, refined_words(settings, seed, p, str) if settings["tfr"] else None)
+    data.states = word_states(model.text, data.pairs.ids)
     history = fit(model, data, collate, epochs=settings["epochs"]*settings["times_steps"], batch=settings["batch"], rate=settings["rate"], seed=seed, lengths=[len(i) for i in data.pairs.ids], best=None)
     limit = 6 if p.data == "phantom" and standins_among(settings["bert"]) else float("inf") # MB; only that is committed
     half_saved(model.cpu(), folder, dict(chapter="fita", settings=settings, seed=seed, data=f"{len(data):,} {p.data} studies"), "FITA", limit, (words,))

@@ -216,9 +216,9 @@ class Kiut(ReportDecoder):
         if not self.config.image_encoder: raise ValueError("pixels need a model with config.image_encoder; this one takes features")
         return self.image_encoder(pixels).patches
 
-    def word_features(self, ids:Tensor, cache:ReportCache=None)->Tensor|None: # (b, t, e); None without a BERT
+    def word_features(self, ids:Tensor, cache:ReportCache=None, states:Tensor=None)->Tensor|None: # (b, t, e); None without a BERT
         "W; FITA refines them."
-        return self.text(ids, cache) if self.config.bert else None
+        return (self.text(ids, cache) if states is None else states) if self.config.bert else None
 
     def other_losses(self, known:Knowledge, words:Tensor|None, labels:Tensor, image:dict)->Tensor|float:
         "What is added to the cross entropy: nothing here, FITA's terms there."
@@ -245,6 +245,7 @@ class Kiut(ReportDecoder):
                 pixels:Tensor=None, # (b, 1, h, w) grey levels, instead of features
                 decoder_input_ids:Tensor=None, # (b, t)
                 labels:Tensor=None, # (b, t) what to write at each input, -100 where nothing
+                word_states:Tensor=None, # (b, t, e) `text(decoder_input_ids)`, where it was made before: BERT is frozen
                 encoder_outputs:Knowledge=None, # Instead of an image (`generate` passes it)
                 past_key_values:ReportCache=None,
                 use_cache:bool=False,
@@ -256,7 +257,7 @@ class Kiut(ReportDecoder):
         "One pass over given words, or the next step of writing."
         known = self.know(features, pixels, **image) if encoder_outputs is None else encoder_outputs
         if use_cache and past_key_values is None: past_key_values = ReportCache()
-        words = self.word_features(decoder_input_ids, past_key_values)
+        words = self.word_features(decoder_input_ids, past_key_values, word_states)
         logits = self.head(self.decode(decoder_input_ids, known, words, past_key_values)[:, -logits_to_keep:])
         loss = None if labels is None else report_loss(logits, labels) + self.other_losses(known, words, labels, image)
         return Seq2SeqLMOutput(loss=loss, logits=logits, past_key_values=past_key_values, encoder_last_hidden_state=known.last_hidden_state)

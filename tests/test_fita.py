@@ -30,11 +30,13 @@ import rrg_core.fita as fita_module
 from rrg_core.artifacts import Chapter
 from rrg_core.claims import Claim, claims, judge, ledger
 from rrg_core.encoders import SmallPyramidConfig, XrvConfig, XrvDenseNet
+from rrg_core.kiut import WordFeatures
 from rrg_core.image_refiner import saliency
 from rrg_core.kiut import cooccurrence
 from rrg_core.models import count_parameters, leaks
-from rrg_core.experiments import about, experiments, merged, read_predictions, run_experiments, run_one
+from rrg_core.experiments import about, experiments, merged, note_speeds, read_predictions, run_experiments, run_one
 from rrg_core.figures import colour, overlay_boxes, overlay_map
+from rrg_core.fita_speed import paper_scale
 from rrg_core.labels import label, label_many
 from rrg_core.learning import described, image_encoder, scale_of, split_of, standardised, words_of
 from rrg_core.metrics.stats import bootstrap_replicates, interval
@@ -74,6 +76,7 @@ def test_fita_has_three_switches():
         assert frozen == {n for n, _ in model.named_parameters() if n.startswith(("text.", "refine."))}, frozen
         assert leaks(model, image | dict(decoder_input_ids=words["decoder_input_ids"])) == []
         assert torch.equal(model.generate(**image, use_cache=True), model.generate(**image, use_cache=False))
+        model.eval(); torch.testing.assert_close(model(**image, **words, observations=target, word_states=model.text(words["decoder_input_ids"])).loss, model(**image, **words, observations=target).loss); model.train()
         if ca: # Eq. 6, term by term
             known, w = model.know(**image), model.word_features(words["decoder_input_ids"]); plain = model(**image, **words, observations=target)
             ce = torch.nn.functional.cross_entropy(plain.logits.flatten(0, 1), words["labels"].flatten())
@@ -111,6 +114,15 @@ def test_the_paper_s_size_by_hand():
     assert count_parameters(Fita, FitaConfig.paper(), trainable=True) == 42_500_160 + encoder + decoder + graph + last + ifr + ca
     with torch.device("meta"): densenet = sum(p.numel() for p in XrvDenseNet(XrvConfig()).parameters())
     assert count_parameters(Fita, FitaConfig.paper()) == 42_500_160 + encoder + decoder + graph + last + ifr + ca + bert + tfr + densenet
+
+
+def test_words_are_the_same_in_every_epoch():
+    torch.manual_seed(0); text = WordFeatures(dict(vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64), 12); text.pieces[:, 0] = torch.arange(12)
+    ids = [[0, 3, 4, 0], [0, 5, 6, 7, 8, 0], [0, 1, 0]]; made = word_states(text, ids, batch=2)
+    assert [len(m) for m in made] == [3, 5, 2]
+    items = [(np.zeros((4, 3), "f2"), r, np.zeros((14, 4)), np.zeros(14), torch.zeros(14, dtype=torch.long), m) for r, m in zip(ids, made)]; b = collate(items)
+    there = b["labels"] != -100; torch.testing.assert_close(b["word_states"][there], text(b["decoder_input_ids"])[there])
+    assert "word_states" not in collate([i[:5] for i in items])
 
 
 def test_pointing_hits_and_misses():

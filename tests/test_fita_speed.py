@@ -1,0 +1,20 @@
+"""Exported from nbs/11d_fita_speed.ipynb: edit it there, then run `nbdev-export`."""
+import time
+import pandas as pd
+import torch
+from torch import Tensor
+from rrg_core.encoders import ResNetConfig, XrvConfig
+from rrg_core.fita import Fita, FitaConfig
+from rrg_core.models import report_batch
+from rrg_core.study import OBSERVATIONS
+from rrg_core.training import fit
+from rrg_core.fita_speed import *
+
+
+def test_a_step_and_a_decode_at_the_papers_widths():
+    deep = torch.cuda.is_available()
+    speeds, ids = paper_scale(batch=2, steps=1, size=224 if deep else 64, words=8)
+    assert len(speeds) == 2 and (speeds["studies a second"] > 0).all() and set(speeds.precision) == {"bf16" if deep else "no"}
+    assert ids.shape[0] == 2 and 1 < ids.shape[1] <= 9 and 0 <= ids.min() and ids.max() < paper_config(deep).vocab_size
+    shallow, whole = paper_config(False), FitaConfig.paper()
+    assert all(getattr(shallow, k) == getattr(whole, k) for k in ("width", "heads", "feed_forward", "feature_width", "vocab_size", "max_tokens", "joint", "name_width")) and shallow.bert["hidden_size"] == whole.bert["hidden_size"]
