@@ -43,6 +43,7 @@ from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.parts import digest
 from rrg_core.phantom import render
 from rrg_core.published import load_classifier
+from rrg_core.standin_quality import auroc_columns
 from rrg_core.standins import train_standin
 from rrg_core.systems import Reports
 from rrg_core.tables import comparison, measures

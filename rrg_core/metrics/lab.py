@@ -242,8 +242,8 @@ _RGRG, _PROMPTMRG = "RGRG, src/full_model/evaluate_full_model/evaluate_language_
 # %% ../../nbs/05h_lab.ipynb #7a3d28c1
 FITA_ROWS = (
     Published("fita_table1", "all but RGRG and PromptMRG", lambda r: r.external_annotations == "no", _FITA_TEXT, "fita", _R2GEN_TEXT,
-              "the paper names COCO's protocol and follows R2Gen and KiUT; the words are those of R2Gen's code", "stated",
-              "FITA §4.1; R2Gen, modules/metrics.py, modules/trainer.py"),
+              "the paper names COCO's protocol and follows R2Gen and KiUT; the words are those of R2Gen's code", "inferred",
+              "FITA §4.1; R2Gen, modules/metrics.py, modules/trainer.py; words: our inference"),
     Published("fita_table1", "R2Gen, R2GenCMN", _named("R2Gen", "R2GenCMN"), _CE, "r2gen", "CheXpert labeler, 14, macro, uncertain as negative",
               "R2Gen's script prints macro and micro; the printed triple is not reproduced by its weights under either", "inferred",
               "R2Gen, compute_ce.py; zhjohnchan/R2Gen issue 8; zhjohnchan/R2GenCMN issue 7; average: our inference"),
