@@ -9,6 +9,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'rrg_core.artifacts._cell': ('artifacts.html#_cell', 'rrg_core/artifacts.py'),
                                     'rrg_core.artifacts._first': ('artifacts.html#_first', 'rrg_core/artifacts.py'),
                                     'rrg_core.artifacts._formatted': ('artifacts.html#_formatted', 'rrg_core/artifacts.py'),
+                                    'rrg_core.artifacts._written': ('artifacts.html#_written', 'rrg_core/artifacts.py'),
                                     'rrg_core.artifacts.explore': ('artifacts.html#explore', 'rrg_core/artifacts.py'),
                                     'rrg_core.artifacts.is_static': ('artifacts.html#is_static', 'rrg_core/artifacts.py'),
                                     'rrg_core.artifacts.progress': ('artifacts.html#progress', 'rrg_core/artifacts.py'),

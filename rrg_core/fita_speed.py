@@ -42,7 +42,7 @@ def paper_model(config:FitaConfig)->Fita:
 def _decoded(model, pixels, words): # seconds
     gpu = pixels.is_cuda; model.eval()
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=gpu):
-        started = time.perf_counter(); ids = model.generate(pixels=pixels, num_beams=3, max_new_tokens=words)
+        started = time.perf_counter(); ids = model.generate(pixels=pixels, num_beams=3, max_length=words + 1)
         if gpu: torch.cuda.synchronize()
     return time.perf_counter() - started, ids
 

@@ -35,13 +35,15 @@ from rrg_core.image_refiner import saliency
 from rrg_core.kiut import cooccurrence
 from rrg_core.models import count_parameters, leaks
 from rrg_core.experiments import about, experiments, merged, note_speeds, read_predictions, run_experiments, run_one
-from rrg_core.figures import colour, overlay_boxes, overlay_map
+from rrg_core.figures import colour, compare_reports, overlay_boxes, overlay_map
 from rrg_core.fita_speed import paper_scale
 from rrg_core.labels import label, label_many
 from rrg_core.learning import described, image_encoder, scale_of, split_of, standardised, words_of
 from rrg_core.metrics.stats import bootstrap_replicates, interval
+from rrg_core.once import run_of
 from rrg_core.parts import digest
 from rrg_core.phantom import render
+from rrg_core.phantom_scene import Finding, sample_scene
 from rrg_core.published import load_classifier
 from rrg_core.standin_quality import auroc_columns
 from rrg_core.standins import train_standin
