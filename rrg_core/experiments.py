@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .files import Desk
-from .once import is_current, once, read_note, run_of
+from .once import is_current, once, owned_by, read_note, run_of
 from .parts import canonical, card_key, code_parts, data_parts, digest, folder_hash, missing, note_outputs, prefix, refuse_credentialed, standin, standin_folder, targets
 from .profiles import CourseError, Profile, package_root, profile, repo_root
 
@@ -174,10 +174,13 @@ def is_fresh(e:Experiment)->bool:
 def run_one(e:Experiment, say=print)->str: # "loaded", or "trained in 38 s"
     "Make an experiment's predictions unless they are fresh."
     refuse_credentialed(e.path, e.profile)
-    if not is_fresh(e): _make_needs(e, say)
-    how = "loaded" if _left_alone(e) and is_fresh(e) else once(f"{e.chapter} {e.name}", e.path, e.key(), lambda: about(e.path).get("key"), lambda: _train(e, Desk(e.chapter, e.profile, root=e.folder.parent), say), say)
+    with owned_by(e.chapter): how = _made(e, say)
     note_outputs(e.chapter, [e.file])
     return how
+
+def _made(e, say):
+    if not is_fresh(e): _make_needs(e, say)
+    return "loaded" if _left_alone(e) and is_fresh(e) else once(f"{e.chapter} {e.name}", e.path, e.key(), lambda: about(e.path).get("key"), lambda: _train(e, Desk(e.chapter, e.profile, root=e.folder.parent), say), say)
 
 # %% ../nbs/06b_experiments.ipynb #88a58279
 _COST = ["variant", "seed", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "including", "key", "studies a second", "precision"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .files import figures_root, file_hash
 from .freshness import _data_parts, code_only, modules_reached
-from .once import is_current, once, run_of, whole_folder
+from .once import is_current, once, owned_by, run_of, whole_folder
 from .profiles import CourseError, Profile, package_root, profile, repo_root
 
 # %% ../nbs/93b_parts.ipynb #5c7b17e3
@@ -226,10 +226,10 @@ def kept_folder(chapter:str,
                 p:Profile,
                 say=print
                )->Path:
-    "A folder among a chapter's outputs, made where it is missing or has another key. `CourseError` where its data may not be handed on."
+    "A folder among a chapter's outputs, made where it is missing or has another key; `--retrain` of another chapter leaves it. `CourseError` where its data may not be handed on."
     folder = figures_root(p)/chapter/place
     refuse_credentialed(folder, p)
-    _folder(folder, name, card, build, say, kept=True)
+    with owned_by(chapter): _folder(folder, name, card, build, say, kept=True)
     note_outputs(chapter, [f"{place}/{f.relative_to(folder).as_posix()}" for f in sorted(folder.rglob("*")) if f.is_file()])
     return folder
 

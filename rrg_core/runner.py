@@ -26,10 +26,11 @@ def kernel_environment(p:Profile,
                        figures:Path, # Folder above the chapters' artifacts
                        record:Path, # File in which the chapter notes what it wrote
                        retrain:bool=False, # Ignore saved predictions and models
-                       token:str="" # Of the run: what its jobs have trained is not trained again
+                       token:str="", # Of the run: what its jobs have trained is not trained again
+                       chapter:str="" # Whose page or job it is: what others own is not trained again
                       )->dict[str, str]:
     "Environment variables of a chapter's kernel."
-    return {"RRG_PROFILE": p.name, "RRG_FIGURES": str(figures), "RRG_RECORD": str(record), "RRG_STATIC": "1", "RRG_RETRAIN": "1" if retrain else "", "RRG_RUN": token,
+    return {"RRG_PROFILE": p.name, "RRG_FIGURES": str(figures), "RRG_RECORD": str(record), "RRG_STATIC": "1", "RRG_RETRAIN": "1" if retrain else "", "RRG_RUN": token, "RRG_CHAPTER": chapter,
             "RRG_REPO": str(repo_root()), "PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1", "TOKENIZERS_PARALLELISM": "false",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1", **{v: str(p.threads) for v in _THREAD_VARIABLES}}
 
@@ -115,7 +116,7 @@ def run_job(job:Job)->dict: # {"status": "made" or "fresh", "seconds", "files", 
     parts = ingredients(job.chapter, p, parameters, figures)
     if not (job.force or job.retrain or stale_reasons(figures/job.chapter, parts)): return {"status": "fresh", "seconds": 0, "files": 0, "warnings": []}
     record.parent.mkdir(parents=True, exist_ok=True); record.unlink(missing_ok=True); sweep(figures/job.chapter)
-    try: execute(executable(notebook), page, parameters, kernel_environment(p, figures, record, job.retrain, job.token), job.limit, lambda i, n: _note(job, i, n, started))
+    try: execute(executable(notebook), page, parameters, kernel_environment(p, figures, record, job.retrain, job.token, job.chapter), job.limit, lambda i, n: _note(job, i, n, started))
     except Exception as error: raise failure(notebook, page, error) from error
     finally: page.is_file() and tidy_page(page)
     files = _written(record, job.chapter)

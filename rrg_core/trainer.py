@@ -127,7 +127,7 @@ def main(argv:list[str])->int: # 0, or 1 where training failed
     job = Job(**json.loads(Path(argv[0]).read_text()))
     if os.environ.get("RRG_JOB") != job.name:
         from rrg_core.runner import kernel_environment # brings nbformat, which training does not need
-        world = kernel_environment(profile(job.profile), Path(job.figures), job.file("records"), job.retrain, job.token) | {"RRG_JOB": job.name}
+        world = kernel_environment(profile(job.profile), Path(job.figures), job.file("records"), job.retrain, job.token, job.chapter) | {"RRG_JOB": job.name}
         job.file("records").parent.mkdir(parents=True, exist_ok=True); job.file("records").unlink(missing_ok=True)
         os.execve(sys.executable, [sys.executable, "-m", "rrg_core.trainer", *argv], os.environ | world)
     die_with(os.environ.get("RRG_WATCH", ""))

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rrg_core.files import Desk
-from rrg_core.once import is_current, once, read_note, run_of
+from rrg_core.once import is_current, once, owned_by, read_note, run_of
 from rrg_core.parts import canonical, card_key, code_parts, data_parts, digest, folder_hash, missing, note_outputs, prefix, refuse_credentialed, standin, standin_folder, targets
 from rrg_core.profiles import CourseError, Profile, package_root, profile, repo_root
 import os, tempfile
@@ -131,3 +131,6 @@ def test_a_notebook_does_not_train_again_what_its_job_trained():
         page = run_experiment(desk, "a", module=module, say=str)                   # the notebook
         assert trained == [0] and page.attrs["how"] == "trained in 0 s by a job of this run"
         m.setenv("RRG_RUN", "second"); run_experiment(desk, "a", module=module, say=str); assert trained == [0, 0]
+        m.setenv("RRG_RUN", "third"); m.setenv("RRG_CHAPTER", "other") # which reads what "toy" predicted
+        assert run_one(experiments(desk, module=module)[0], str) == "loaded" and trained == [0, 0]
+        m.setenv("RRG_CHAPTER", "toy"); run_one(experiments(desk, module=module)[0], str); assert trained == [0, 0, 0]

@@ -12,6 +12,17 @@ import pytest
 from rrg_core.once import *
 
 
+def test_another_chapter_s_things_are_not_made_anew():
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("RRG_RETRAIN", "1")
+        for running, owner, anew in (("fita", "learning", False), ("fita", "fita", True), ("", "learning", True)):
+            m.setenv("RRG_CHAPTER", running)
+            with owned_by(owner): assert retraining() == anew
+            assert retraining() # only within
+        m.setenv("RRG_RETRAIN", ""); m.setenv("RRG_CHAPTER", "fita")
+        with owned_by("fita"): assert not retraining() # nobody asked
+
+
 def test_a_meter_sees_time_and_memory():
     with Meter() as before: pass
     with Meter() as m: block = bytearray(300 * 2**20); time.sleep(.35); del block

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from rrg_core.files import figures_root, file_hash
 from rrg_core.freshness import _data_parts, code_only, modules_reached
-from rrg_core.once import is_current, once, run_of, whole_folder
+from rrg_core.once import is_current, once, owned_by, run_of, whole_folder
 from rrg_core.profiles import CourseError, Profile, package_root, profile, repo_root
 import sys
 from rrg_core.parts import _exported_twin, _free_code
@@ -95,5 +95,8 @@ def test_a_standin_is_retrained_when_its_settings_change():
         assert (folder/"w").read_text() == "3" and folder == Path(d)/"learning"/"standins"/"clip-standin"
         assert json.loads((folder/"made.json").read_text())["settings"] == {"depth": 3}
         assert '["learning", "standins/clip-standin/w"]' in (Path(d)/"record").read_text()
+        m.setenv("RRG_RETRAIN", "1"); m.setenv("RRG_RUN", "another"); seen = [(folder/"w").stat().st_ctime_ns]
+        for chapter in ("other", "learning"): m.setenv("RRG_CHAPTER", chapter); standin("clip-standin", {"depth": 3}, build(3), profile("smoke"), say=str); seen.append((folder/"w").stat().st_ctime_ns)
+        assert seen[0] == seen[1] < seen[2] # its owner's run alone makes it anew
         m.setenv("RRG_FIGURES", str(repo_root()/"figures"))
         with pytest.raises(CourseError, match="whose licence forbids"): standin("clip-standin", {}, build(1), profile("mimic"))
