@@ -39,8 +39,8 @@ from rrg_core.figures import colour, compare_reports, overlay_boxes, overlay_map
 from rrg_core.fita_speed import paper_scale
 from rrg_core.labels import label, label_many
 from rrg_core.learning import described, image_encoder, scale_of, split_of, standardised, words_of
+from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval
-from rrg_core.once import run_of
 from rrg_core.parts import digest
 from rrg_core.phantom import render
 from rrg_core.phantom_scene import Finding, sample_scene

@@ -92,3 +92,9 @@ def test_every_level_is_used():
     for level in range(3): # U: all of them; and the deepest one also in the last step
         changed = known.levels.clone(); changed[:, level] += 1
         assert (model(encoder_outputs=Knowledge(known.last_hidden_state, changed, known.symptoms), decoder_input_ids=ids).logits - base).abs().max() > 1e-4
+    assert pairing("u", 3) == [2, 1, 0] and pairing("last", 3) == [2, 2, 2] and pairing("same", 3) == [0, 1, 2]
+    for connection, first in (("u", 2), ("last", 2), ("same", 0)): # which level does the first decoder layer see, and the last?
+        seen, model.config.connection = [], connection
+        hooks = [layer.register_forward_pre_hook(lambda layer, args: seen.append(args[1])) for layer in model.layers]
+        model(encoder_outputs=known, decoder_input_ids=ids); [h.remove() for h in hooks]
+        assert [next(k for k in range(3) if torch.equal(v, known.levels[:, k])) for v in seen] == pairing(connection, 3) and torch.equal(seen[0], known.levels[:, first])

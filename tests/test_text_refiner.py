@@ -67,4 +67,9 @@ def test_refiner_sees_words_not_padding_and_learns():
     out = refiner(torch.cat([ids, ids, ids]), lengths.repeat(3), ids, lengths, target); out.loss.backward()
     assert all(p.grad is not None for n, p in refiner.named_parameters() if "token_type" not in n)
     assert refiner(*padded([]), ids, lengths, target).loss.isfinite() # no triplet in the batch
+    three = torch.tensor([[1, 2, 3], [1, 2, 4], [1, 2, 5]]); rows = torch.tensor([0, 1, 2]) # 4 says what 3 says, 5 the opposite
+    gap = lambda: separation(refiner.eval().text(three, torch.tensor([3, 3, 3])), np.array([[0, 1, 2, 3], [1, 0, 2, 3]]))
+    optimiser = torch.optim.Adam(refiner.parameters(), .01)
+    for _ in range(80): optimiser.zero_grad(); refiner(three[rows], torch.tensor([3, 3, 3]), ids, lengths, target).loss.backward(); optimiser.step()
+    out = refiner(three[rows], torch.tensor([3, 3, 3]), ids, lengths, target).loss.item(); assert gap() == 1 and out < .3 # it learns
     v = torch.eye(3); found = np.array([[0, 0, 1, 2], [0, 1, 0, 2], [0, 1, 2, 2]]); assert separation(v, found) == pytest.approx(.5) and np.isnan(separation(v, found[:0]))
