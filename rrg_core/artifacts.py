@@ -7,7 +7,6 @@ __all__ = ['set_style', 'Chapter', 'show_table', 'is_static', 'explore', 'progre
 
 # %% ../nbs/91_artifacts.ipynb #5d1e19a8
 import html, json, os, sys, time
-from io import StringIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -43,7 +42,10 @@ class Chapter(Desk):
         set_style()
 
 # %% ../nbs/91_artifacts.ipynb #e05f3d97
-def _written(frame): return frame.to_csv(index=False, float_format="%.8g", lineterminator="\n") # text of a table's file
+@patch
+def write_csv(self:Chapter, frame:pd.DataFrame, stem:str)->None: # File name without ending
+    "Write `<stem>.csv`, eight significant digits, without the index."
+    with self.writing(f"{stem}.csv") as tmp: frame.to_csv(tmp, index=False, float_format="%.8g", lineterminator="\n")
 
 @patch
 def kept(self:Chapter,
@@ -54,10 +56,10 @@ def kept(self:Chapter,
     "A table that takes minutes: loaded from `<stem>.csv` where it was made under the same key, else made."
     noted = self.path("kept.json"); keys = json.loads(noted.read_text()) if noted.is_file() else {}
     started, fresh = time.time(), keys.get(stem) == key and self.path(f"{stem}.csv").is_file() and not os.environ.get("RRG_RETRAIN")
-    frame = pd.read_csv(self.path(f"{stem}.csv") if fresh else StringIO(_written(make())))
+    if not fresh: self.write_csv(make(), stem) # before its key: who is killed in between makes it again
     print(f"{stem}: loaded" if fresh else f"{stem}: trained in {time.time() - started:.0f} s")
     with self.writing("kept.json") as tmp: tmp.write_text(json.dumps(keys | {stem: key}, indent=1, sort_keys=True) + "\n")
-    return frame
+    return pd.read_csv(self.path(f"{stem}.csv"))
 
 # %% ../nbs/91_artifacts.ipynb #42eb824f
 def _cell(value, digits):
@@ -91,7 +93,7 @@ def table(self:Chapter,
           show:int=None # Rows shown on the page, all by default
          )->HTML:
     "Write `<stem>.csv` and `<stem>.md`; the value shows the table on the page."
-    with self.writing(f"{stem}.csv") as tmp: tmp.write_text(_written(frame))
+    self.write_csv(frame, stem)
     right = [kind in "iuf" for kind in (t.kind for t in frame.dtypes)]
     body = _formatted(frame, digits).to_markdown(index=False, disable_numparse=True, colalign=["right" if r else "left" for r in right])
     made = f"Profile `{self.profile.name}` · made by `rrg regenerate {self.name} --profile {self.profile.name}`"

@@ -7,6 +7,7 @@ __all__ = ['Job', 'parameters_of', 'check_parameters', 'watch_token', 'die_with'
 
 # %% ../nbs/93_jobs.ipynb #3fb83d76
 import ast, os, threading, time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def parameters_of(path:Path # A chapter's notebook
     cells = [c for c in read_nb(path).cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1: raise CourseError(f"{path.name}: {len(cells)} cells are tagged `parameters`, a chapter has one")
     body = ast.parse(cells[0].source).body
-    if not all(isinstance(b, ast.Assign) for b in body): raise CourseError(f"{path.name}: the parameters cell may only assign")
+    if not all(isinstance(b, ast.Assign) and all(isinstance(t, ast.Name) for t in b.targets) for b in body): raise CourseError(f"{path.name}: the parameters cell may only assign, a name a line")
     return [target.id for b in body for target in b.targets]
 
 def check_parameters(path:Path, parameters:dict)->None:
@@ -69,6 +70,7 @@ def die_with(token:str, # `watch_token()` of the process to follow; empty = nobo
     "End this process and its children as soon as the watched process is gone."
     def watch():
         while _alive(token): time.sleep(every)
-        for child in psutil.Process().children(recursive=True): child.kill()
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess): child.kill() # it watches too, and may have gone first
         os._exit(137)
     if token: threading.Thread(target=watch, daemon=True, name="die-with").start()

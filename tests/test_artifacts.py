@@ -1,6 +1,5 @@
 """Exported from nbs/91_artifacts.ipynb: edit it there, then run `nbdev-export`."""
 import html, json, os, sys, time
-from io import StringIO
 from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -23,13 +22,16 @@ def test_kept_makes_once_and_again_when_the_key_changes():
         def make(): made.append(1); return pd.DataFrame({"a": [1/3, 2.], "b": ["x", "y"]})
         for key in ("one", "one", "two"):
             frame = desk.kept("slow", key, make)
-            with desk.writing("slow.csv") as tmp: frame.to_csv(tmp, index=False, float_format="%.8g", lineterminator="\n") # as `table` below does
-            seen.append(frame)
+            desk.write_csv(frame, "slow"); seen.append(frame) # as `table` below does
             first = (Path(d)/"demo/slow.csv").read_bytes() if len(made) == 1 else first
         assert len(made) == 2 and (Path(d)/"demo/slow.csv").read_bytes() == first
         assert seen[0].equals(seen[1]) and seen[0].a[0] == .33333333 # made or loaded, it is the same table
+        def stopped(): raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt): desk.kept("slow", "three", stopped)
+        other = lambda: pd.DataFrame({"a": [9.]}); desk.kept("slow", "three", other) # killed here, before `table`:
+        assert desk.kept("slow", "three", stopped).a.tolist() == [9.] # the key does not stand beside the old file
         os.environ["RRG_RETRAIN"] = "1"
-        try: desk.kept("slow", "two", make)
+        try: desk.kept("slow", "three", make)
         finally: del os.environ["RRG_RETRAIN"]
         assert len(made) == 3
 

@@ -1,5 +1,6 @@
 """Exported from nbs/93_jobs.ipynb: edit it there, then run `nbdev-export`."""
 import ast, os, threading, time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 import psutil
@@ -19,6 +20,8 @@ def test_unknown_parameters_are_refused():
         with pytest.raises(CourseError, match="unknown parameter 'sed'; the chapter takes profile, seed"): check_parameters(path, {"sed": 0})
         write("import os\nseed = 0", ["parameters"])
         with pytest.raises(CourseError, match="may only assign"): check_parameters(path, {})
+        write("a, b = 1, 2", ["parameters"])
+        with pytest.raises(CourseError, match="a name a line"): check_parameters(path, {})
         write("seed = 0", [])
         with pytest.raises(CourseError, match="0 cells are tagged"): check_parameters(path, {})
 
