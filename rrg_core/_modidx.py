@@ -331,6 +331,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'rrg_core.fita.Studies.__getitem__': ('fita.html#studies.__getitem__', 'rrg_core/fita.py'),
                                'rrg_core.fita.Studies.__init__': ('fita.html#studies.__init__', 'rrg_core/fita.py'),
                                'rrg_core.fita.Studies.__len__': ('fita.html#studies.__len__', 'rrg_core/fita.py'),
+                               'rrg_core.fita._compared': ('fita.html#_compared', 'rrg_core/fita.py'),
+                               'rrg_core.fita._first_phase': ('fita.html#_first_phase', 'rrg_core/fita.py'),
                                'rrg_core.fita._needed': ('fita.html#_needed', 'rrg_core/fita.py'),
                                'rrg_core.fita._r2gen': ('fita.html#_r2gen', 'rrg_core/fita.py'),
                                'rrg_core.fita._train_into': ('fita.html#_train_into', 'rrg_core/fita.py'),

@@ -164,9 +164,9 @@ def spelled(words:PreTrainedTokenizerFast, # The report's words
     return text.eval(), names
 
 def told_sentences(reports:list[str], words, max_tokens:int)->tuple[list, np.ndarray]: # (ids of each, (n, 14) labels)
-    "The different sentences of reports, as the report model reads them."
+    "The different sentences of reports, as the report model reads them: from the start to the last word."
     said = sorted({s for r in reports for s in sentences(r)})
-    ids = [encode_r2gen(words, clean_r2gen(s, "iu_xray"), max_tokens)[1:] for s in said] # without the start
+    ids = [encode_r2gen(words, clean_r2gen(s, "iu_xray"), max_tokens)[:-1] for s in said] # start and words: what the decoder reads of a text
     return ids, label_many(said)
 
 def refiner_batch(step:int, found:np.ndarray, ids:list, reports:list, target:Tensor, size:int=32)->dict:
@@ -193,7 +193,7 @@ def _tune_words(folder, settings, seed, p):
     refiner = TextRefiner(spelled(words, settings["bert"], p)[0]).train()
     ids, labels = told_sentences(table.findings.tolist(), words, settings["max_tokens"]); rng = np.random.default_rng(seed)
     found, held = triplets(labels, settings["triplets"], rng), triplets(labels, 100, rng)
-    reports = [r[1:] for r in data.pairs.ids]
+    reports = [r[:-1] for r in data.pairs.ids]
     def vectors(): # of sentences, in evaluation mode
         with torch.no_grad(): return torch.cat([refiner.eval().text(*padded(ids[i:i + 256])) for i in range(0, len(ids), 256)])
     before = separation(vectors(), held); refiner.train()
@@ -203,9 +203,14 @@ def _tune_words(folder, settings, seed, p):
 
 _TEXT = ("encoder", "classifier", "bert", "min_count", "max_tokens", "triplets", "text_steps", "text_rate") # Settings that the first phase depends on
 
-def refined_words(settings:dict, seed:int, p:Profile, say=print)->Path: # Folder with refiner.safetensors and separation.csv
+def _first_phase(settings): # its own settings; twice the studies or steps are twice the steps here too
+    more, steps = settings["times_data"], settings["times_data"]*settings["times_steps"]
+    return {k: settings[k] for k in _TEXT} | dict(triplets=settings["triplets"]*more, text_steps=settings["text_steps"]*steps)
+
+def refined_words(settings:dict, seed:int, p:Profile, # As `widened` makes it
+                  say=print)->Path: # Folder with refiner.safetensors and separation.csv
     "The first phase, once for all variants that use it."
-    mine = {k: settings[k] for k in _TEXT}
+    mine = _first_phase(settings)
     return prefix("fita-text", mine, partial(_tune_words, settings=mine, seed=seed, p=p), p, seed, _needed(settings), say)
 
 def _needed(settings): return standins_among(settings["encoder"], settings["classifier"], settings["bert"])
@@ -214,7 +219,7 @@ def _needed(settings): return standins_among(settings["encoder"], settings["clas
 def DEFAULTS(p:Profile)->dict:
     "Settings of KiUT, the baseline, at a profile's size."
     return dict(system="fita", ifr=False, tfr=False, ca=False, encoder="standin-phantom-resnet", classifier=chosen(CLASSIFIER), bert=chosen(WORDS), connection="u", width=p.width, layers=3, epochs=min(5, p.epochs), batch=32, rate=3e-3, min_count=3,
-                max_tokens=p.max_tokens, beams=3, triplets=200, text_steps=50*p.epochs, text_rate=1e-3, times_data=1, times_steps=1)
+                max_tokens=p.max_tokens, beams=3, triplets=200, text_steps=30*p.epochs, text_rate=1e-3, times_data=1, times_steps=1)
 
 EXPERIMENTS = {
     "baseline": {},
@@ -222,8 +227,9 @@ EXPERIMENTS = {
     "b": {"tfr": True},
     "c": {"ifr": True, "tfr": True},
     "d": {"ifr": True, "tfr": True, "ca": True},
+    "r2gen": {"system": "r2gen"}, # Learning's baseline, trained for as long as the others here
 }
-EXPERIMENTS |= {f"{v}-twice": e | {"times_data": 2} for v, e in (EXPERIMENTS | {"r2gen": {"system": "r2gen"}}).items()} # Before a claim is called refuted or open
+EXPERIMENTS |= {f"{v}-twice": e | {"times_data": 2} for v, e in EXPERIMENTS.items()} # Before a claim is called refuted or open
 ONE_SEED = CHECKS = tuple(v for v in EXPERIMENTS if v.endswith("-twice"))
 NEEDS = {v: ["standin-phantom-resnet"] if v.startswith("r2gen") else ["standin-phantom-resnet", "standin-phantom-densenet", "standin-shapes-bert"] for v in EXPERIMENTS}
 
@@ -281,9 +287,9 @@ def run_variant(settings:dict, seed:int, profile:Profile, say=print)->pd.DataFra
     model, words = read_model(trained(settings, seed, profile, say)); data, _, table = studies_of(settings, "test", widened(settings, profile), words, say) # scaled as in training
     return pd.DataFrame(dict(study_id=table.study_id, hypothesis=write_reports(model, words, data, settings["beams"]), reference=table.findings))
 
-def _r2gen(settings, seed, p, say): # the course's baseline with more of what a check doubles; that difference in its settings keeps it apart from the committed one
-    own = R2GEN(p); more = {k: settings[k] for k in ("times_data", "times_steps")}
-    return run_r2gen(own | more | {"epochs": own["epochs"]*settings["times_steps"]}, seed, p, say)[["study_id", "hypothesis", "reference"]]
+def _r2gen(settings, seed, p, say): # the difference in its settings keeps it apart from Learning's own
+    alike = {k: settings[k] for k in ("times_data", "times_steps")} | {"epochs": settings["epochs"]*settings["times_steps"]}
+    return run_r2gen(R2GEN(p) | alike, seed, p, say)[["study_id", "hypothesis", "reference"]]
 
 # %% ../nbs/11_fita.ipynb #9e53d89f
 def pointing(maps:np.ndarray, # (n, 14, cells) on a square grid
@@ -301,21 +307,23 @@ def pointing(maps:np.ndarray, # (n, 14, cells) on a square grid
     return pd.DataFrame(out, columns=["observation", "hit", "chance"])
 
 # %% ../nbs/11_fita.ipynb #e7254383
-def aligned_features(folder:Path, data:Studies, n:int=600)->tuple[np.ndarray, np.ndarray]: # (n/2, d) each, standardised
-    "Image and text vectors of a trained model on the second half of the first n studies; without an aligner the image goes through a linear map fitted on the first half."
-    model, _ = read_model(folder); b = collate([data[i] for i in range(min(n, len(data)))]); half = len(b["labels"])//2
-    with torch.no_grad():
-        known = model.know(**{k: b[k] for k in ("features", "saliency", "probabilities")})
-        pair = [x.numpy() for x in model.joint(known, model.word_features(b["decoder_input_ids"]), b["labels"] != -100)]
-    if not model.config.ca: pair[0] = mapped(pair[0], pair[1][:half])
-    return tuple((x[half:] - x[half:].mean(0))/(x[half:].std(0) + 1e-6) for x in pair)
+@torch.no_grad()
+def _compared(model, data, n): # image and text vectors of the first n studies, as they are compared
+    b = collate([data[i] for i in range(min(n, len(data)))]); known = model.know(**{k: b[k] for k in ("features", "saliency", "probabilities")})
+    return [x.numpy() for x in model.joint(known, model.word_features(b["decoder_input_ids"]), b["labels"] != -100)]
+
+def aligned_features(folder:Path, test:Studies, train:Studies, n:int=300)->tuple[np.ndarray, np.ndarray]: # (n, d) each, standardised
+    "Image and text vectors of a trained model on the first n test studies; without an aligner the image goes through a linear map fitted on the first 2,000 training studies."
+    model, _ = read_model(folder); pair = _compared(model, test, n)
+    if not model.config.ca: pair[0] = mapped(pair[0], *_compared(model, train, 2000))
+    return tuple((x - x.mean(0))/(x.std(0) + 1e-6) for x in pair)
 
 def mapped(x:np.ndarray, # (n, d)
-           target:np.ndarray, # (m, e), of the first m rows
+           seen:np.ndarray, target:np.ndarray, # (m, d), (m, e)
            ridge:float=10.)->np.ndarray: # (n, e)
-    "All rows through the linear map that takes the first ones nearest to their targets (ridge regression on standardised inputs)."
-    mean, sd = x[:len(target)].mean(0), x[:len(target)].std(0) + 1e-6; z = (x - mean)/sd; a = z[:len(target)]
-    return z @ np.linalg.solve(a.T @ a + ridge*np.eye(a.shape[1]), a.T @ (target - target.mean(0)))
+    "Rows through the linear map that takes other rows, those seen, nearest to their targets (ridge regression on standardised inputs)."
+    mean, sd = seen.mean(0), seen.std(0) + 1e-6; a = (seen - mean)/sd
+    return (x - mean)/sd @ np.linalg.solve(a.T @ a + ridge*np.eye(a.shape[1]), a.T @ (target - target.mean(0)))
 
 def principal(x:np.ndarray, k:int)->np.ndarray: # (n, d) → (n, k)
     "Coordinates on the first principal axes; each axis points where its largest weight is positive."

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 from transformers.cache_utils import DynamicCache
@@ -45,9 +46,9 @@ def organ_edges()->Tensor: # (14, 14) bool
 
 def cooccurrence(labels, # (n, 14) array: 1 is positive
                 )->Tensor: # (14, 14) row k: share of the reports with k that have j too
-    "How often observations are reported together; one report of either kind is added, so that a rare one says little."
-    present = torch.as_tensor(labels == 1).float(); together = present.T @ present
-    return (together + 1)/(present.sum(0)[:, None] + 2)
+    "How often observations are reported together; two average reports are added to each row, so that a rare observation has the neighbours that anyone has."
+    present = torch.as_tensor(labels == 1).float(); together, usual = present.T @ present, present.mean(0)
+    return ((together + 2*usual)/(present.sum(0)[:, None] + 2)).fill_diagonal_(1)
 
 # %% ../nbs/11a_kiut.ipynb #2b692499
 class GraphAttention(nn.Module):
@@ -203,19 +204,6 @@ class Kiut(ReportDecoder):
         "Features of the observations; FITA refines them."
         return self.graph(image["probabilities"])
 
-    def know(self, features:Tensor=None, pixels:Tensor=None, **image)->Knowledge:
-        "Image cells at every level, and the observations."
-        cells = self.patches_of(features, pixels)
-        x, levels = self.context.embed(cells.to(self.dtype)), []
-        for layer in self.context.layers: x = layer(x); levels.append(self.context.norm(x))
-        return Knowledge(levels[-1], torch.stack(levels, 1), self.symptoms(levels[-1], image))
-
-    def patches_of(self, features, pixels): # (b, n, feature width)
-        if (features is None) == (pixels is None): raise ValueError("either features or pixels are needed, not " + ("both" if pixels is not None else "neither"))
-        if pixels is None: return features
-        if not self.config.image_encoder: raise ValueError("pixels need a model with config.image_encoder; this one takes features")
-        return self.image_encoder(pixels).patches
-
     def word_features(self, ids:Tensor, cache:ReportCache=None, states:Tensor=None)->Tensor|None: # (b, t, e); None without a BERT
         "W; FITA refines them."
         return (self.text(ids, cache) if states is None else states) if self.config.bert else None
@@ -224,49 +212,72 @@ class Kiut(ReportDecoder):
         "What is added to the cross entropy: nothing here, FITA's terms there."
         return 0.
 
-    def decode(self, ids:Tensor, known:Knowledge, words:Tensor|None, cache:ReportCache=None)->Tensor: # (b, t, d)
-        "States of words (the new ones where there is a cache) after the last step."
-        x, layers = self.embed(ids, 0 if cache is None else cache.get_seq_length()), len(self.layers)
-        for i, (layer, level) in enumerate(zip(self.layers, pairing(self.config.connection, layers))): x = layer(x, known.levels[:, level], None, cache, i)
-        return self.inject_into(self.norm(x), known, words, cache)
+# %% ../nbs/11a_kiut.ipynb #e25815d8
+@patch
+def patches_of(self:Kiut, features, pixels): # (b, n, feature width)
+    if (features is None) == (pixels is None): raise ValueError("either features or pixels are needed, not " + ("both" if pixels is not None else "neither"))
+    if pixels is None: return features
+    if not self.config.image_encoder: raise ValueError("pixels need a model with config.image_encoder; this one takes features")
+    return self.image_encoder(pixels).patches
 
-    def inject_into(self, h, known, words, cache): # h_{1:t} looks at [V; C; W_{1:t}]
-        seen = torch.cat([known.last_hidden_state, known.symptoms], 1); last = len(self.layers)
-        keys, values = self.inject.keys(seen) if cache is None else cache.image(last, lambda: self.inject.keys(seen))
-        if words is None: return self.injected(h + self.drop(self.inject.attend(h, keys, values)))
-        own = self.inject.keys(self.enter(words))
-        own = own if cache is None else cache.words(last, *own)
-        mask = causal_mask(h.shape[1], keys.shape[2] + own[0].shape[2] - h.shape[1], h.device)
-        keys, values = (torch.cat([a, b], 2) for a, b in zip((keys, values), own))
-        return self.injected(h + self.drop(self.inject.attend(h, keys, values, mask)))
+@patch
+def know(self:Kiut, features:Tensor=None, pixels:Tensor=None, **image)->Knowledge:
+    "Image cells at every level, and the observations."
+    cells = self.patches_of(features, pixels)
+    x, levels = self.context.embed(cells.to(self.dtype)), []
+    for layer in self.context.layers: x = layer(x); levels.append(self.context.norm(x))
+    return Knowledge(levels[-1], torch.stack(levels, 1), self.symptoms(levels[-1], image))
 
-    def forward(self,
-                features:Tensor=None, # (b, n, feature width)
-                pixels:Tensor=None, # (b, 1, h, w) grey levels, instead of features
-                decoder_input_ids:Tensor=None, # (b, t)
-                labels:Tensor=None, # (b, t) what to write at each input, -100 where nothing
-                word_states:Tensor=None, # (b, t, e) `text(decoder_input_ids)`, where it was made before: BERT is frozen
-                encoder_outputs:Knowledge=None, # Instead of an image (`generate` passes it)
-                past_key_values:ReportCache=None,
-                use_cache:bool=False,
-                logits_to_keep:int=0, # Only the last so many positions; 0: all
-                attention_mask:Tensor=None, # transformers passes one; all cells are there
-                return_dict:bool=True,
-                **image # probabilities (b, 14), and what a subclass asks for
-               )->Seq2SeqLMOutput: # loss, logits (b, t, vocabulary), past_key_values
-        "One pass over given words, or the next step of writing."
-        known = self.know(features, pixels, **image) if encoder_outputs is None else encoder_outputs
-        if use_cache and past_key_values is None: past_key_values = ReportCache()
-        words = self.word_features(decoder_input_ids, past_key_values, word_states)
-        logits = self.head(self.decode(decoder_input_ids, known, words, past_key_values)[:, -logits_to_keep:])
-        loss = None if labels is None else report_loss(logits, labels) + self.other_losses(known, words, labels, image)
-        return Seq2SeqLMOutput(loss=loss, logits=logits, past_key_values=past_key_values, encoder_last_hidden_state=known.last_hidden_state)
+# %% ../nbs/11a_kiut.ipynb #e6452b0a
+@patch
+def inject_into(self:Kiut, h, known, words, cache): # h_{1:t} looks at [V; C; W_{1:t}]
+    seen = torch.cat([known.last_hidden_state, known.symptoms], 1); last = len(self.layers)
+    keys, values = self.inject.keys(seen) if cache is None else cache.image(last, lambda: self.inject.keys(seen))
+    if words is None: return self.injected(h + self.drop(self.inject.attend(h, keys, values)))
+    own = self.inject.keys(self.enter(words))
+    own = own if cache is None else cache.words(last, *own)
+    mask = causal_mask(h.shape[1], keys.shape[2] + own[0].shape[2] - h.shape[1], h.device)
+    keys, values = (torch.cat([a, b], 2) for a, b in zip((keys, values), own))
+    return self.injected(h + self.drop(self.inject.attend(h, keys, values, mask)))
 
-    @torch.no_grad()
-    def generate(self, features:Tensor=None, pixels:Tensor=None, probabilities:Tensor=None, saliency:Tensor=None, **options)->Tensor: # (b, up to max_tokens) ids
-        "Write reports; beam search with three beams unless told otherwise. Dropout is off."
-        was_training = self.training; self.eval()
-        try:
-            image = {k: v for k, v in dict(probabilities=probabilities, saliency=saliency).items() if v is not None}
-            return super().generate(encoder_outputs=self.know(features, pixels, **image), **options)
-        finally: self.train(was_training)
+@patch
+def decode(self:Kiut, ids:Tensor, known:Knowledge, words:Tensor|None, cache:ReportCache=None)->Tensor: # (b, t, d)
+    "States of words (the new ones where there is a cache) after the last step."
+    x, layers = self.embed(ids, 0 if cache is None else cache.get_seq_length()), len(self.layers)
+    for i, (layer, level) in enumerate(zip(self.layers, pairing(self.config.connection, layers))): x = layer(x, known.levels[:, level], None, cache, i)
+    return self.inject_into(self.norm(x), known, words, cache)
+
+# %% ../nbs/11a_kiut.ipynb #76f5bdac
+@patch
+def forward(self:Kiut,
+            features:Tensor=None, # (b, n, feature width)
+            pixels:Tensor=None, # (b, 1, h, w) grey levels, instead of features
+            decoder_input_ids:Tensor=None, # (b, t)
+            labels:Tensor=None, # (b, t) what to write at each input, -100 where nothing
+            word_states:Tensor=None, # (b, t, e) `text(decoder_input_ids)`, where it was made before: BERT is frozen
+            encoder_outputs:Knowledge=None, # Instead of an image (`generate` passes it)
+            past_key_values:ReportCache=None,
+            use_cache:bool=False,
+            logits_to_keep:int=0, # Only the last so many positions; 0: all
+            attention_mask:Tensor=None, # transformers passes one; all cells are there
+            return_dict:bool=True,
+            **image # probabilities (b, 14), and what a subclass asks for
+           )->Seq2SeqLMOutput: # loss, logits (b, t, vocabulary), past_key_values
+    "One pass over given words, or the next step of writing."
+    known = self.know(features, pixels, **image) if encoder_outputs is None else encoder_outputs
+    if use_cache and past_key_values is None: past_key_values = ReportCache()
+    words = self.word_features(decoder_input_ids, past_key_values, word_states)
+    logits = self.head(self.decode(decoder_input_ids, known, words, past_key_values)[:, -logits_to_keep:])
+    loss = None if labels is None else report_loss(logits, labels) + self.other_losses(known, words, labels, image)
+    return Seq2SeqLMOutput(loss=loss, logits=logits, past_key_values=past_key_values, encoder_last_hidden_state=known.last_hidden_state)
+
+# %% ../nbs/11a_kiut.ipynb #6ae33a99
+@patch
+@torch.no_grad()
+def generate(self:Kiut, features:Tensor=None, pixels:Tensor=None, probabilities:Tensor=None, saliency:Tensor=None, **options)->Tensor: # (b, up to max_tokens) ids
+    "Write reports; beam search with three beams unless told otherwise. Dropout is off."
+    was_training = self.training; self.eval()
+    try:
+        image = {k: v for k, v in dict(probabilities=probabilities, saliency=saliency).items() if v is not None}
+        return super(Kiut, self).generate(encoder_outputs=self.know(features, pixels, **image), **options)
+    finally: self.train(was_training)

@@ -169,7 +169,8 @@ def _train_into(folder, settings, seed, p):
     model = make_model(settings, words, features.shape[-1], seed)
     history = fit(model, train, collate, epochs=settings["epochs"], batch=settings["batch"], rate=settings["rate"], seed=seed, lengths=[len(i) for i in train.ids],
                   evaluate=lambda m: {"validation loss": loss_on(m, valid)}, best=None)
-    half_saved(model.cpu(), folder, dict(chapter="learning", settings=settings, seed=seed, data=f"{len(train):,} {p.data} studies"), "R2Gen baseline", beside=(words,))
+    limit = 6 if p.data == "phantom" else float("inf") # MB; only that is committed
+    half_saved(model.cpu(), folder, dict(chapter="learning", settings=settings, seed=seed, data=f"{len(train):,} {p.data} studies"), "R2Gen baseline", limit, (words,))
     history.frame().assign(seconds=0.).to_csv(folder/"steps.csv", index=False, float_format="%.6g", lineterminator="\n") # times belong into cost.csv
     history.frame("evaluations").assign(seconds=0.).to_csv(folder/"evaluations.csv", index=False, float_format="%.6g", lineterminator="\n")
 

@@ -34,7 +34,7 @@ from rrg_core.kiut import WordFeatures
 from rrg_core.image_refiner import saliency
 from rrg_core.kiut import cooccurrence
 from rrg_core.models import count_parameters, leaks
-from rrg_core.experiments import about, experiments, merged, note_speeds, read_predictions, run_experiments, run_one
+from rrg_core.experiments import about, experiments, merged, note_speeds, run_experiments
 from rrg_core.figures import colour, compare_reports, overlay_boxes, overlay_map
 from rrg_core.fita_speed import paper_scale
 from rrg_core.labels import label, label_many
@@ -138,5 +138,5 @@ def test_alignment_at_its_ends():
     x = np.eye(4); gap, rank = alignment(x, x); assert gap == 1 and (rank == 0).all()
     gap, rank = alignment(x, -x); assert gap == -1 and (rank == 1).all()
     rng = np.random.default_rng(0); gap, rank = alignment(rng.normal(size=(400, 30)), rng.normal(size=(400, 30))); assert abs(gap) < .03 and abs(rank.mean() - .5) < .06
-    a, w = rng.normal(size=(60, 5)), rng.normal(size=(5, 3)); np.testing.assert_allclose(mapped(a, (a @ w)[:40], 1e-9)[40:], (a @ w)[40:] - (a @ w)[:40].mean(0), atol=1e-6)
+    a, w = rng.normal(size=(60, 5)), rng.normal(size=(5, 3)); np.testing.assert_allclose(mapped(a[40:], a[:40], (a @ w)[:40], 1e-9), (a @ w)[40:] - (a @ w)[:40].mean(0), atol=1e-6)
     y = rng.normal(size=(50, 6))*[5, 3, 1, .1, .1, .1]; assert principal(y, 2).shape == (50, 2) and principal(y, 2)[:, 0].var() > principal(y, 2)[:, 1].var()
