@@ -147,7 +147,8 @@ def test_encoders_survive_saving():
             model.save_pretrained(d)
             assert {p.name for p in Path(d).iterdir()} == {"config.json", "model.safetensors"}
             back = type(model).from_pretrained(d).eval()
-            for name, value in model(films).items(): assert torch.equal(value, back(films)[name])
+            assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
+            torch.testing.assert_close(dict(back(films)), dict(model(films)))         # not bit for bit: in a mapped file weights lie unaligned, and products may add up in another order
             model.half().save_pretrained(d)                                           # stand-ins are stored in half precision, used in single
             half = type(model).from_pretrained(d, dtype=torch.float32).eval()
             torch.testing.assert_close(half(films).patches, back(films).patches, atol=.05, rtol=.05)

@@ -142,7 +142,8 @@ def test_saved_and_loaded():
         warnings.simplefilter("error")
         model.save_pretrained(d); back = ReportDecoder.from_pretrained(d).eval()
         ids = torch.tensor([[1, 4], [1, 5]])
-        assert torch.equal(back(pixels=films, decoder_input_ids=ids).logits, model(pixels=films, decoder_input_ids=ids).logits)
+        assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
+        torch.testing.assert_close(back(pixels=films, decoder_input_ids=ids).logits, model(pixels=films, decoder_input_ids=ids).logits)
         assert torch.equal(back.generate(pixels=films), model.generate(pixels=films)) and back.generation_config.max_length == 11 and back.generation_config.num_beams == 3
     assert model(pixels=films, decoder_input_ids=ids).encoder_last_hidden_state.shape == (2, 2 * 4, 16)
     swapped = model(pixels=films.flip(1), decoder_input_ids=ids).encoder_last_hidden_state
