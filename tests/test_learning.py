@@ -25,7 +25,7 @@ from dataclasses import replace
 from rrg_core.artifacts import Chapter, explore
 from rrg_core.baselines import NORMAL, ORACLE, best_constant_labels, constant_report
 from rrg_core.claims import Claim, judge
-from rrg_core.experiments import note_speeds, run_experiments, run_parts
+from rrg_core.experiments import about, experiments, note_speeds, run_experiments, run_parts
 from rrg_core.figures import attention_strip, colour, compare_reports, show_study
 from rrg_core.labels import label, label_many
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
