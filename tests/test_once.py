@@ -28,6 +28,8 @@ def test_a_meter_sees_time_and_memory():
     with Meter() as m: block = bytearray(300 * 2**20); time.sleep(.35); del block
     assert .3 < m.seconds < 5 and m.cost()["memory_mb"] > before.cost()["memory_mb"] + 250 # the peak, though the block is gone
     assert "thread" in hardware() and platform.node() not in hardware()
+    import torch
+    assert processor().endswith(f" with {torch.backends.cpu.get_cpu_capability()}") and hardware().startswith(processor())
 
 
 def test_a_folder_appears_whole_or_not_at_all():
