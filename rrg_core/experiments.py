@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['merged', 'has_experiments', 'chapter_module', 'Experiment', 'seeds_of', 'experiments', 'checked', 'write_predictions',
-           'about', 'read_predictions', 'is_fresh', 'run_one', 'note_speeds', 'run_experiments', 'run_experiment',
-           'run_parts', 'prefix', 'standin']
+           'about', 'read_predictions', 'is_fresh', 'other_standins', 'run_one', 'note_speeds', 'run_experiments',
+           'run_experiment', 'run_parts', 'prefix', 'standin']
 
 # %% ../nbs/06b_experiments.ipynb #bcfbff87
 import ast, json, os, re
@@ -166,10 +166,17 @@ def _train(e, desk, say):
 def _left_alone(e): # a check, unless it was asked for by its name: then it is a job
     return e.variant in getattr(e.module, "CHECKS", ()) and not os.environ.get("RRG_JOB")
 
+def _recipe(parts): return {k: h for k, h in parts.items() if not k.startswith("stand-in ")}
+
 def is_fresh(e:Experiment)->bool:
-    "Whether the predictions are there under today's key (and of this run, where it retrains and they are no check)."
-    found = about(e.path).get("key")
-    return found == e.key() if _left_alone(e) else is_current(e.path, e.key(), found)
+    "Whether the predictions are there under today's key, and of this run where it retrains; for a check, whether they were made by today's recipe."
+    found = about(e.path)
+    return _recipe(found.get("parts", {})) == _recipe(e.parts()) if _left_alone(e) else is_current(e.path, e.key(), found.get("key"))
+
+def other_standins(e:Experiment)->list[str]:
+    "The stand-ins that have other bytes today than those that these predictions were made with."
+    then, now = about(e.path).get("parts", {}), e.parts()
+    return [k.removeprefix("stand-in ") for k in now if k not in _recipe(now) and now[k] != then.get(k)]
 
 def run_one(e:Experiment, say=print)->str: # "loaded", or "trained in 38 s"
     "Make an experiment's predictions unless they are fresh."

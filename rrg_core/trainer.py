@@ -65,15 +65,17 @@ def to_train(desk:Desk, # The chapter's
     parts, listed = getattr(module, "PARTS", {}), {e.name: e for e in experiments(desk, seeds=seeds, module=module)}
     needs = {n: tuple(getattr(module, "NEEDS", {}).get(n, ())) for n in parts} | {n: e.needs for n, e in listed.items()}
     wanted, why = set(names if names is not None else [*parts, *listed]), {}
+    alone = getattr(module, "CHECKS", ()) if names is None else () # kept while their recipe is the same
     with run_of(retrain), _world(desk.folder.parent):
         absent = {n: missing(n, f, desk.profile) for n, f in parts.items()}
         for n, e in listed.items():
-            if n in wanted and (reason := why_stale(e) or (retrain and names is not None and "asked to") or (upstream and e.needs and "what it reads may change")): why[n] = reason
+            if n in wanted and (reason := why_stale(e) or (retrain and names is not None and "asked to") or (upstream and e.needs and e.variant not in alone and "what it reads may change")): why[n] = reason
     asked = wanted if names is not None else {n for n in parts if absent[n]} # a part by its name; else those that are kept
     why |= {n: "asked to" if retrain else "not made" for n in parts if n in asked and absent[n] is not None}
     while more := {n for n in parts if n not in why and absent[n] is not None and any(n in _reach(needs, w) for w in why)}: why |= dict.fromkeys(more, "needed")
     changing = {n for n in why if absent.get(n)} # stand-ins count by their bytes; another part only by its key, which stays
-    while more := {n for n in wanted & set(needs) if n not in why and _reach(needs, n) & changing}: why |= dict.fromkeys(more, "what it reads is trained"); changing |= {n for n in more if n in parts}
+    follow = {n for n in wanted & set(needs) if n not in listed or listed[n].variant not in alone}
+    while more := {n for n in follow if n not in why and _reach(needs, n) & changing}: why |= dict.fromkeys(more, "what it reads is trained"); changing |= {n for n in more if n in parts}
     return {n: Training(desk.name, n, why[n], tuple(sorted(_reach(needs, n) & set(why)))) for n in [*parts, *listed] if n in why}
 
 # %% ../nbs/95a_trainer.ipynb #f2a9b41d

@@ -120,6 +120,22 @@ def test_a_standin_counts_by_its_bytes():
         with pytest.raises(CourseError, match="stand-in clip changed while it was trained"): run_experiment(desk, "a", module=SimpleNamespace(**vars(reader) | {"run_variant": meddling}), retrain=True, say=str)
 
 
+def test_a_check_keeps_the_standins_that_it_was_made_with():
+    trained = []
+    def run(settings, seed, p, say): trained.append(settings["x"]); return pd.DataFrame({"study_id": ["a"]})
+    module = SimpleNamespace(DEFAULTS={"x": 1}, EXPERIMENTS={"plain": {}, "more": {"x": 2}}, NEEDS={"plain": ["clip"], "more": ["clip"]}, CHECKS=("more",), run_variant=run)
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        for k, v in {"RRG_FIGURES": d, "RRG_RETRAIN": "", "RRG_RUN": "", "RRG_JOB": ""}.items(): m.setenv(k, v)
+        folder = standin_folder("clip", profile("smoke")); folder.mkdir(parents=True); (folder/"w").write_text("1")
+        desk = Desk("toy", "smoke"); go = lambda **options: (trained.clear(), run_experiments(desk, module=module, say=str, **options), list(trained))[-1]
+        def others(): return {e.variant: other_standins(e) for e in experiments(desk, module=module)}
+        assert go() == [1, 2] and go() == [] and go(retrain=True) == [1] and others() == {"plain": [], "more": []}
+        (folder/"w").write_text("2"); assert others() == {"plain": ["clip"], "more": ["clip"]} # by another processor
+        assert go() == [1] and others() == {"plain": [], "more": ["clip"]}
+        m.setenv("RRG_JOB", "toy.more-s0"); assert go() == [2] and others()["more"] == []; m.setenv("RRG_JOB", "") # asked for by its name
+        module.EXPERIMENTS["more"] = {"x": 3}; assert go() == [3] # another recipe
+
+
 def test_a_notebook_does_not_train_again_what_its_job_trained():
     trained = []
     def run(settings, seed, p, say): trained.append(seed); return pd.DataFrame({"study_id": ["a"]})

@@ -34,7 +34,7 @@ from rrg_core.kiut import WordFeatures
 from rrg_core.image_refiner import saliency
 from rrg_core.kiut import cooccurrence
 from rrg_core.models import count_parameters, leaks
-from rrg_core.experiments import about, experiments, merged, note_speeds, run_experiments
+from rrg_core.experiments import about, experiments, merged, note_speeds, other_standins, run_experiments
 from rrg_core.figures import colour, compare_reports, overlay_boxes, overlay_map
 from rrg_core.fita_speed import paper_scale
 from rrg_core.labels import label, label_many

@@ -38,6 +38,8 @@ def test_what_is_missing_is_trained_and_nothing_else():
         module.EXPERIMENTS["plain"] = {"depth": 3}
         assert plan()["plain-s0"] == "settings changed" # the first of two reasons
         assert "full-s0" in plan(upstream=True) and os.environ["RRG_FIGURES"] == f"{d}/figures" # what is around it is as before
+        run_one(experiments(desk, ["full"], module=module)[0], str); module.CHECKS = ("full",)
+        assert "full-s0" not in plan(upstream=True) and plan(names=["full-s0"], upstream=True) == {"full-s0": "what it reads may change"}
 
 
 def test_a_person_names_a_variant_a_part_or_all():
