@@ -31,7 +31,7 @@ from rrg_core.labels import label, label_many
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.models import cross_attention, leaks, report_batch
-from rrg_core.parts import digest, folder_hash
+from rrg_core.parts import digest, folder_hash, note_outputs
 from rrg_core.phantom import render, seeds
 from rrg_core.profiles import profile as load_profile
 from rrg_core.standin_quality import auroc_columns, described as described_logits, label_scores, label_table, language_table, retrieval_table
