@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from rrg_core import mimic_cxr
-from rrg_core.profiles import CourseError
+from rrg_core.data import mimic_cxr
+from rrg_core.engine.settings import CourseError
 
 HOW = """MIMIC-CXR cannot be fetched for you: its agreement is personal.
 1. Get credentialed at https://physionet.org/settings/credentialing/ (with the CITI course "Data or Specimens Only Research").
@@ -28,7 +28,6 @@ HOW = """MIMIC-CXR cannot be fetched for you: its agreement is personal.
    python data_scripts/mimic_cxr.py prepare ROOT OUT    (minutes once, then `load` takes seconds)
    then put `mimic-cxr = OUT` (or ROOT) under [roots] in settings.ini, or set RRG_ROOT_MIMIC_CXR."""
 
-
 def parser():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = p.add_subparsers(dest="command", required=True)
@@ -40,10 +39,13 @@ def parser():
     make.add_argument("--views", nargs="*", default=["AP", "PA"], help="view positions; none = all")
     check = commands.add_parser("verify", help="files and counts")
     check.add_argument("root", type=Path)
-    for command in (make, check): command.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that read files; all cores by default")
+    for command in (make, check):
+        command.add_argument("--jobs",
+                             type=int,
+                             default=os.cpu_count(),
+                             help="processes that read files; all cores by default")
     check.add_argument("--images", action="store_true", help="read every image (hours), not only look for it")
     return p
-
 
 def main(args=None):
     a = parser().parse_args(args)
@@ -55,12 +57,15 @@ def main(args=None):
         counts = mimic_cxr.verify(a.root, a.images, a.jobs)
         print(", ".join(f"{k}: {v:,}" for k, v in counts.items()))
         reports = mimic_cxr.read_reports(a.root, mimic_cxr.read_table(a.root, "split"), a.jobs)
-        differ = sum((mimic_cxr.funnel(a.root, views=v, reports=reports)[0].check() for v in (("AP", "PA"), ())), [])
-        for line in dict.fromkeys(differ): print("differs:", line)
+        differ = sum(
+            (mimic_cxr.funnel(a.root, views=v, reports=reports)[0].check() for v in (("AP", "PA"), ())), [])
+        for line in dict.fromkeys(differ):
+            print("differs:", line)
         return 1 if differ or any(v for k, v in counts.items() if "missing" in k or "damaged" in k) else 0
     return 0
 
-
 if __name__ == "__main__":
-    try: sys.exit(main())
-    except CourseError as e: sys.exit(f"error: {e}")
+    try:
+        sys.exit(main())
+    except CourseError as e:
+        sys.exit(f"error: {e}")

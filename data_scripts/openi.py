@@ -11,16 +11,17 @@ import os
 import sys
 from pathlib import Path
 
-from rrg_core import openi
-from rrg_core.fetch import fetch, unpack
-from rrg_core.profiles import CourseError
+from rrg_core.data import openi
+from rrg_core.data.fetch import fetch, unpack
+from rrg_core.engine.settings import CourseError
 
 URL = "https://openi.nlm.nih.gov/imgs/collections/NLMCXR_png.tgz"
 
-
 def parser():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--reports", type=Path, help="another copy of NLMCXR_reports.tgz; the bundled one by default")
+    p.add_argument("--reports",
+                   type=Path,
+                   help="another copy of NLMCXR_reports.tgz; the bundled one by default")
     commands = p.add_subparsers(dest="command", required=True)
     get = commands.add_parser("fetch", help="download and unpack the images")
     get.add_argument("root", type=Path)
@@ -32,27 +33,33 @@ def parser():
     make.add_argument("--damaged", choices=("error", "skip"), default="error")
     check = commands.add_parser("verify", help="read every image")
     check.add_argument("root", type=Path)
-    check.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that read images; all cores by default")
+    check.add_argument("--jobs",
+                       type=int,
+                       default=os.cpu_count(),
+                       help="processes that read images; all cores by default")
     return p
-
 
 def main(args=None):
     a = parser().parse_args(args)
     if a.command == "fetch":
         archive, how = fetch(a.url, a.root)
         print(f"{archive.name}: SHA-256 {how}")
-        print(f"{unpack(archive, a.root, r'CXR.*[.]png'):,} images unpacked now, {len(list(a.root.glob('CXR*.png'))):,} in all")
+        print(f"{unpack(archive, a.root, r'CXR.*[.]png'):,} images unpacked now, "
+              f"{len(list(a.root.glob('CXR*.png'))):,} in all")
     elif a.command == "prepare":
         note = openi.prepare(a.root, a.out, a.damaged, views=a.views, archive=a.reports)
-        for split, s in note["splits"].items(): print(split, ", ".join(f"{k}: {v:,}" for k, v in s["counts"].items()))
+        for split, s in note["splits"].items():
+            print(split, ", ".join(f"{k}: {v:,}" for k, v in s["counts"].items()))
     else:
         counts, damaged = openi.verify(a.root, a.reports, a.jobs)
         print(", ".join(f"{k}: {v:,}" for k, v in counts.items()))
-        for name in damaged: print("damaged:", name)
+        for name in damaged:
+            print("damaged:", name)
         return 1 if damaged or counts["missing"] else 0
     return 0
 
-
 if __name__ == "__main__":
-    try: sys.exit(main())
-    except CourseError as e: sys.exit(f"error: {e}")
+    try:
+        sys.exit(main())
+    except CourseError as e:
+        sys.exit(f"error: {e}")

@@ -1,10 +1,20 @@
-"""Export `#| test name` cells to `tests/test_<module>.py` (written by hand: it has to exist before the first export)."""
+"""Export `#| test name` cells to `tests/<package>/test_<module>.py` (by hand: nbdev needs it to export at all)."""
 import ast
 import re
 from pathlib import Path
+from textwrap import TextWrapper
 
+import nbdev.maker
 from nbdev.config import get_config
 from nbdev.processors import Processor
+
+
+def _narrower(width, **settings):
+    "For the lines of `__all__`, whose first begins with that name: nbdev has no setting for their width."
+    return TextWrapper(width=98, **settings)
+
+
+nbdev.maker.TextWrapper = _narrower
 
 
 class TestProc(Processor):
@@ -37,15 +47,22 @@ class TestProc(Processor):
             if self.tests:
                 raise ValueError(f"{self.name} has test cells but no `#| default_exp`")
             return
-        target = root / "tests" / f"test_{self.module.replace('.', '_')}.py"
+        target = root / test_file(self.module)
         if not self.tests:
             target.unlink(missing_ok=True)
             return
         source = Path(self.nb.path_).resolve().relative_to(root).as_posix()
-        star = f"from {config.lib_path.name}.{self.module} import *"
+        star = f"from {config.lib_path.name}.{self.module.removesuffix('.__init__')} import *"
         head = f'"""Exported from {source}: edit it there, then run `nbdev-export`."""\n'
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(head + "\n".join([*self.imports, star]) + "\n" + "".join(_function(n, s) for n, s in self.tests.items()))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        functions = "".join(_function(n, s) for n, s in self.tests.items())
+        target.write_text(head + "\n".join([*self.imports, star]) + "\n" + functions)
+
+
+def test_file(module):
+    "Where a module's tests go: `tests/` mirrors the packages; a package's own are in `tests/data/test_data.py`."
+    *packages, name = module.split(".")
+    return Path("tests", *packages, f"test_{packages[-1] if name == '__init__' else name}.py")
 
 
 def _only_imports(source):
@@ -54,7 +71,8 @@ def _only_imports(source):
         body = ast.parse(source).body
     except SyntaxError:
         return []
-    return [ast.unparse(b) for b in body] if all(isinstance(b, (ast.Import, ast.ImportFrom)) for b in body) else []
+    only = all(isinstance(b, (ast.Import, ast.ImportFrom)) for b in body)
+    return [ast.unparse(b) for b in body] if only else []
 
 
 def _function(name, source):

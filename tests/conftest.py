@@ -12,19 +12,18 @@ REPO = Path(__file__).resolve().parent.parent
 
 CHAPTER = """
 import json, time
-from rrg_core.files import Desk
+from rrg_core.engine.files import Desk
 desk = Desk({name!r}, profile, seed)
 def save(stem, value):
     with desk.writing(stem + ".json") as tmp: tmp.write_text(json.dumps(value))
 def load(chapter, stem): return json.loads((desk.folder.parent/chapter/(stem + ".json")).read_text())
 """.strip()
 
-
 class Course:
     "Chapters made of code cells, and the `rrg` command run on them."
-
     def __init__(self, root: Path):
-        self.root, self.chapters, self.jobs = root, {}, "yes"  # the course's smoke trains in the notebook; here jobs are what is tested
+        # the course's smoke trains in the notebook; here jobs are what is tested
+        self.root, self.chapters, self.jobs = root, {}, "yes"
         (root / "nbs").mkdir()
         (root / "workflow").symlink_to(REPO / "workflow")
 
@@ -40,7 +39,8 @@ class Course:
         nbformat.write(nb, self.notebook(name, number))
         settings = (REPO / "settings.ini").read_text().replace("jobs = no", f"jobs = {self.jobs}")
         graph = "\n".join(f"{c} = {' '.join(n)}" for c, n in self.chapters.items())
-        (self.root / "settings.ini").write_text(f"{settings[:settings.index('[chapters]')]}[chapters]\n{graph}\n\n[roots]\n")
+        (self.root / "settings.ini"
+         ).write_text(f"{settings[:settings.index('[chapters]')]}[chapters]\n{graph}\n\n[roots]\n")
 
     def module(self, name, source):
         "Write a chapter's module into a package that is otherwise the course's own, file for file."
@@ -50,20 +50,24 @@ class Course:
             for file in (REPO / "rrg_core").iterdir():
                 if file.name != "__pycache__":
                     (package / file.name).symlink_to(file)
-        (package / f"{name}.py").unlink(missing_ok=True)  # a link: writing through it would change the course's own module
+        (package / f"{name}.py").unlink(
+            missing_ok=True) # a link: writing through it would change the course's own module
         (package / f"{name}.py").write_text(textwrap.dedent(source))
 
     def notebook(self, name, number=None):
         return self.root / "nbs" / f"{number or list(self.chapters).index(name) + 1:02d}_{name}.ipynb"
 
     def command(self, *arguments):
-        return [sys.executable, "-c", "from rrg_core.cli import main; main()", *arguments]
+        return [sys.executable, "-c", "from rrg_core.tools.cli import main; main()", *arguments]
 
     @property
     def environment(self):
         path = os.pathsep.join(filter(None, [str(self.root / "lib"), os.environ.get("PYTHONPATH")]))
         clean = {k: v for k, v in os.environ.items() if not k.startswith("RRG_")}
-        return clean | {"RRG_REPO": str(self.root), "COLUMNS": "200", "PYTHONPATH": path, "LESSON_LOG": str(self.root / "trained.log")}
+        return clean | {
+            "RRG_REPO": str(self.root), "COLUMNS": "200", "PYTHONPATH": path, "LESSON_LOG": str(
+                self.root / "trained.log")
+        }
 
     @property
     def trained(self):
@@ -72,10 +76,20 @@ class Course:
         return sorted(log.read_text().split("\n")[:-1]) if log.exists() else []
 
     def rrg(self, *arguments, timeout=600):
-        return subprocess.run(self.command(*arguments), capture_output=True, text=True, env=self.environment, cwd=self.root, timeout=timeout)
+        return subprocess.run(self.command(*arguments),
+                              capture_output=True,
+                              text=True,
+                              env=self.environment,
+                              cwd=self.root,
+                              timeout=timeout)
 
     def start(self, *arguments):
-        return subprocess.Popen(self.command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment, cwd=self.root)
+        return subprocess.Popen(self.command(*arguments),
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT,
+                                text=True,
+                                env=self.environment,
+                                cwd=self.root)
 
     @property
     def figures(self):
@@ -85,7 +99,6 @@ class Course:
         "Every artifact outside byte identity's exceptions."
         files = (f for f in self.figures.rglob("*") if f.is_file() and f.name != "cost.csv")
         return {f.relative_to(self.figures).as_posix(): f.read_bytes() for f in files}
-
 
 @pytest.fixture
 def course(tmp_path):

@@ -11,28 +11,24 @@ import nbformat
 import pandas as pd
 import pytest
 
-from rrg_core.freshness import ingredients, stale_reasons
-from rrg_core.house import notebooks, orphans, strip_all, untidy
-from rrg_core.pages import stderr_lines
-from rrg_core.profiles import chapters, profile, repo_root
+from rrg_core.engine.freshness import ingredients, stale_reasons
+from rrg_core.tools.house import notebooks, orphans, strip_all, untidy
+from rrg_core.engine.pages import stderr_lines
+from rrg_core.engine.settings import chapters, profile, repo_root
 
-RRG = [sys.executable, "-c", "from rrg_core.cli import main; main()"]
+RRG = [sys.executable, "-c", "from rrg_core.tools.cli import main; main()"]
 ROOT = repo_root()
-
 
 def clean_environment():
     return {k: v for k, v in os.environ.items() if not k.startswith("RRG_")}
-
 
 def any_seed(file):
     "Predictions of the same variant have one name: smoke trains fewer seeds."
     return re.sub(r"-s\d+\.parquet$", ".parquet", file)
 
-
 def test_nothing_would_change():
     "Cleaning and exporting again, and the README, give what is committed; no orphan, no widget state."
     assert untidy() == []
-
 
 def test_what_is_planted_is_found(tmp_path):
     "The check above can fail: a stale module, an orphan, widget state."
@@ -40,60 +36,67 @@ def test_what_is_planted_is_found(tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for name in ("pyproject.toml", "settings.ini", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "nbs" / "95_runner.ipynb").unlink()
-    assert "rrg_core/runner.py" in [p.as_posix() for p in orphans(tmp_path)]
+    (tmp_path / "nbs" / "90j_runner.ipynb").unlink()
+    assert "rrg_core/engine/runner.py" in [p.as_posix() for p in orphans(tmp_path)]
     with open(tmp_path / "rrg_core" / "files.py", "a") as f:
         f.write("\nhand_edited = True\n")
-    path = tmp_path / "nbs" / "90_files.ipynb"
+    path = tmp_path / "nbs" / "90b_files.ipynb"
     nb = nbformat.read(path, as_version=4)
     nb.metadata.widgets = {"state": {}}
     nbformat.write(nb, path)
     found = untidy(tmp_path)
-    for file in ("rrg_core/files.py", "rrg_core/runner.py", "tests/test_runner.py", "nbs/90_files.ipynb"):
+    for file in ("rrg_core/engine/files.py", "rrg_core/engine/runner.py", "tests/test_runner.py",
+                 "nbs/90b_files.ipynb"):
         assert any(line.startswith(file + ":") for line in found), (file, found)
     assert strip_all(tmp_path) == [path] and strip_all(tmp_path) == []
-
 
 def test_notebooks_hold_no_trace_of_a_machine():
     for path in notebooks():
         text = path.read_text()
         nb = json.loads(text)
         outputs = json.dumps([c.get("outputs") for c in nb["cells"]])
-        assert not re.search(r"(/work/|/home/|/root/|/tmp/|/Users/)[a-z]", outputs) and "/work/" not in text, f"{path.name} holds an absolute path"
+        assert not re.search(r"(/work/|/home/|/root/|/tmp/|/Users/)[a-z]",
+                             outputs) and "/work/" not in text, f"{path.name} holds an absolute path"
         assert set(nb["metadata"]) == {"kernelspec"}, path.name
         assert all(set(c["metadata"]) <= {"tags"} for c in nb["cells"]), path.name
         assert len(text) < 1_000_000, f"{path.name} is larger than a page that one would read"
         assert all(c.get("execution_count") is None for c in nb["cells"]), path.name
 
-
 def test_settings_and_notebooks_agree():
-    from rrg_core.freshness import notebook_of
-    from rrg_core.jobs import parameters_of
+    from rrg_core.engine.freshness import notebook_of
+    from rrg_core.engine.jobs import parameters_of
     for chapter in chapters():
         assert parameters_of(notebook_of(chapter)) == ["profile", "seed"]
-
 
 @pytest.mark.parametrize("chapter", list(chapters()))
 def test_committed_figures_are_what_the_chapter_makes(chapter):
     "Hashes of code, settings and data in the manifest are today's, and so are the bytes of every output."
     p = profile("phantom")
-    assert stale_reasons(ROOT / "figures" / chapter, ingredients(chapter, p, {"profile": p.name, "seed": p.seed}, ROOT / "figures")) == []
-
+    assert stale_reasons(ROOT / "figures" / chapter,
+                         ingredients(chapter, p, {"profile": p.name, "seed": p.seed},
+                                     ROOT / "figures")) == []
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     "All chapters at smoke, from nothing, into a temporary folder."
     out = tmp_path_factory.mktemp("figures")
-    done = subprocess.run([*RRG, "regenerate", "-p", "smoke", "--out", str(out)], capture_output=True, text=True, env=clean_environment(), cwd=ROOT)
+    done = subprocess.run(
+        [*RRG, "regenerate", "-p", "smoke", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
-
 
 @pytest.mark.parametrize("chapter", list(chapters()))
 def test_a_chapter_is_complete_at_smoke(smoke, chapter):
     "The same tables and figures as at phantom, with content; and a page without a warning."
     made = {f.relative_to(smoke / chapter).as_posix() for f in (smoke / chapter).rglob("*") if f.is_file()}
-    committed = {f.relative_to(ROOT / "figures" / chapter).as_posix() for f in (ROOT / "figures" / chapter).rglob("*") if f.is_file()}
+    committed = {
+        f.relative_to(ROOT / "figures" / chapter).as_posix()
+        for f in (ROOT / "figures" / chapter).rglob("*") if f.is_file()
+    }
     assert {any_seed(f) for f in made} == {any_seed(f) for f in committed}
     manifest = json.loads((smoke / chapter / "manifest.json").read_text())
     assert manifest["profile"] == "smoke" and manifest["seeds"] == list(profile("smoke").seeds)
@@ -107,16 +110,24 @@ def test_a_chapter_is_complete_at_smoke(smoke, chapter):
     page = nbformat.read(smoke / ".run" / "pages" / f"{chapter}.ipynb", as_version=4)
     assert stderr_lines(page) == []
 
-
 def test_nothing_to_do_takes_seconds(smoke):
     start = time.time()
-    done = subprocess.run([*RRG, "regenerate", "-p", "smoke", "--out", str(smoke)], capture_output=True, text=True, env=clean_environment(), cwd=ROOT)
+    done = subprocess.run(
+        [*RRG, "regenerate", "-p", "smoke", "--out", str(smoke)],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        cwd=ROOT)
     assert done.returncode == 0 and "runs:" not in done.stdout and time.time() - start < 20, done.stdout
-
 
 def test_the_same_seed_gives_the_same_bytes(smoke, tmp_path):
     chapter = next(iter(chapters()))
-    again = subprocess.run([*RRG, "regenerate", chapter, "-p", "smoke", "--out", str(tmp_path)], capture_output=True, text=True, env=clean_environment(), cwd=ROOT)
+    again = subprocess.run([*RRG, "regenerate", chapter, "-p", "smoke", "--out",
+                            str(tmp_path)],
+                           capture_output=True,
+                           text=True,
+                           env=clean_environment(),
+                           cwd=ROOT)
     assert again.returncode == 0, again.stderr
     outputs = json.loads((smoke / chapter / "manifest.json").read_text())["outputs"]
     assert outputs == json.loads((tmp_path / chapter / "manifest.json").read_text())["outputs"]

@@ -12,9 +12,14 @@ from torchvision.ops import box_iou, generalized_box_iou
 
 # %% ../../nbs/05d_grounding.ipynb #734728cf
 def _boxes(boxes, who):
-    "(n, 4) double tensor of xyxy boxes. `ValueError` for another shape, NaN, or a box that ends before it begins."
-    t = torch.as_tensor(np.asarray(boxes) if not isinstance(boxes, torch.Tensor) else boxes).to(torch.float64).reshape(-1, 4) if len(boxes) else torch.zeros(0, 4, dtype=torch.float64)
-    if bad := [i for i, (x0, y0, x1, y1) in enumerate(t.tolist()) if not (np.isfinite([x0, y0, x1, y1]).all() and x1 >= x0 and y1 >= y0)]:
+    """(n, 4) double tensor of xyxy boxes. `ValueError` for another shape, NaN, or a box that ends before it
+    begins."""
+    t = torch.as_tensor(np.asarray(boxes) if not isinstance(boxes, torch.Tensor) else boxes).to(
+        torch.float64).reshape(-1, 4) if len(boxes) else torch.zeros(0, 4, dtype=torch.float64)
+    if bad := [
+            i for i, (x0, y0, x1, y1) in enumerate(t.tolist())
+            if not (np.isfinite([x0, y0, x1, y1]).all() and x1 >= x0 and y1 >= y0)
+    ]:
         raise ValueError(f"{who}, box {bad[0]}: needs finite x0 <= x1 and y0 <= y1, got {t[bad[0]].tolist()}")
     return t
 
@@ -22,22 +27,26 @@ def _pairwise(function, a, b):
     out = function(_boxes(a, "a"), _boxes(b, "b")).nan_to_num(0.) # 0/0 of two boxes without area
     return out if isinstance(a, torch.Tensor) else out.numpy()
 
-def iou(a, # (n, 4) boxes x0, y0, x1, y1
+def iou(
+        a, # (n, 4) boxes x0, y0, x1, y1
         b # (m, 4)
-       ): # (n, m), an array, or a tensor where `a` is one
+): # (n, m), an array, or a tensor where `a` is one
     "Intersection over union of every pair (torchvision), 0 to 1; two boxes without area give 0."
     return _pairwise(box_iou, a, b)
 
-def giou(a, # (n, 4) boxes x0, y0, x1, y1
-         b # (m, 4)
-        ): # (n, m), an array, or a tensor where `a` is one
+def giou(
+        a, # (n, 4) boxes x0, y0, x1, y1
+        b # (m, 4)
+): # (n, m), an array, or a tensor where `a` is one
     "Generalised intersection over union of every pair (torchvision), -1 to 1."
     return _pairwise(generalized_box_iou, a, b)
 
 # %% ../../nbs/05d_grounding.ipynb #27fe258b
 def _painted(boxes, xs, ys): # bool (rows, columns) of the grid that all corners span
     grid = np.zeros((len(ys) - 1, len(xs) - 1), bool)
-    for x0, y0, x1, y1 in boxes: grid[np.searchsorted(ys, y0):np.searchsorted(ys, y1), np.searchsorted(xs, x0):np.searchsorted(xs, x1)] = True
+    for x0, y0, x1, y1 in boxes:
+        grid[np.searchsorted(ys, y0):np.searchsorted(ys, y1),
+             np.searchsorted(xs, x0):np.searchsorted(xs, x1)] = True
     return grid
 
 def _overlap(a, b):
@@ -53,53 +62,77 @@ def _pixels(boxes, who, image_size):
     return np.clip(np.trunc(_boxes(boxes, who).numpy()), 0, [width, height, width, height]).astype(int)
 
 # %% ../../nbs/05d_grounding.ipynb #eaf87a47
-def pixel_iou(predictions:list[dict], # One a sentence: `boxes` (n, 4), `scores` (n,)
-              targets:list[dict], # One a sentence: `boxes` (m, 4)
-              thresholds=(0.1, 0.2, 0.3, 0.4, 0.5), # A box counts if its score is above
-              image_size=1024 # Side of the raster in which the boxes are given, or (height, width)
-             )->np.ndarray: # (thresholds,); NaN where no pixel is painted at all
+def pixel_iou(
+    predictions: list[dict], # One a sentence: `boxes` (n, 4), `scores` (n,)
+    targets: list[dict], # One a sentence: `boxes` (m, 4)
+    thresholds=(0.1, 0.2, 0.3, 0.4, 0.5), # A box counts if its score is above
+    image_size=1024 # Side of the raster in which the boxes are given, or (height, width)
+) -> np.ndarray: # (thresholds,); NaN where no pixel is painted at all
     "Pixel IoU of the union of boxes, intersections and unions summed over the data set (ChEX)."
-    if len(predictions) != len(targets): raise ValueError(f"{len(predictions)} predictions for {len(targets)} targets")
+    if len(predictions) != len(targets):
+        raise ValueError(f"{len(predictions)} predictions for {len(targets)} targets")
     sums = np.zeros((len(thresholds), 2))
     for i, (prediction, target) in enumerate(zip(predictions, targets)):
-        boxes, truth = _pixels(prediction["boxes"], f"prediction {i}", image_size), _pixels(target["boxes"], f"target {i}", image_size)
+        boxes, truth = _pixels(prediction["boxes"], f"prediction {i}", image_size), _pixels(
+            target["boxes"], f"target {i}", image_size)
         scores = np.asarray(prediction["scores"], float).reshape(-1)
-        if len(scores) != len(boxes): raise ValueError(f"prediction {i}: {len(boxes)} boxes with {len(scores)} scores")
+        if len(scores) != len(boxes):
+            raise ValueError(f"prediction {i}: {len(boxes)} boxes with {len(scores)} scores")
         sums += [_overlap(boxes[scores > t], truth) for t in thresholds]
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
 
-def mean_iou(predictions:list[dict], targets:list[dict], thresholds=(0.1, 0.2, 0.3, 0.4, 0.5), image_size=1024)->float:
-    "Mean of `pixel_iou` over the score thresholds (ChEX's mIoU; its bIoU is the maximum). Arguments as there."
+def mean_iou(predictions: list[dict],
+             targets: list[dict],
+             thresholds=(0.1, 0.2, 0.3, 0.4, 0.5),
+             image_size=1024) -> float:
+    """Mean of `pixel_iou` over the score thresholds (ChEX's mIoU; its bIoU is the maximum). Arguments as
+    there."""
     return float(pixel_iou(predictions, targets, thresholds, image_size).mean())
 
 # %% ../../nbs/05d_grounding.ipynb #967a0049
-_RECALL = np.linspace(0, 1, 101).tolist() # pycocotools' own grid; not i / 100, from which it differs at ten points
+_RECALL = np.linspace(0, 1,
+                      101).tolist() # pycocotools' own grid; not i / 100, from which it differs at ten points
 
 def _records(images, who, scored):
     out = []
     for i, image in enumerate(images):
-        boxes, labels = _boxes(image["boxes"], f"{who} {i}"), torch.as_tensor(np.asarray(image["labels"])).reshape(-1).long()
-        record = {"boxes": boxes, "labels": labels} | ({"scores": torch.as_tensor(np.asarray(image["scores"], float)).reshape(-1)} if scored else {})
-        if len({len(v) for v in record.values()}) > 1: raise ValueError(f"{who} {i}: " + ", ".join(f"{len(v)} {k}" for k, v in record.items()))
+        boxes, labels = _boxes(image["boxes"],
+                               f"{who} {i}"), torch.as_tensor(np.asarray(image["labels"])).reshape(-1).long()
+        record = {
+            "boxes": boxes, "labels": labels
+        } | ({"scores": torch.as_tensor(np.asarray(image["scores"], float)).reshape(-1)} if scored else {})
+        if len({len(v) for v in record.values()}) > 1:
+            raise ValueError(f"{who} {i}: " + ", ".join(f"{len(v)} {k}" for k, v in record.items()))
         if scored and record["scores"].isnan().any(): raise ValueError(f"{who} {i}: a score is NaN")
         out.append(record)
     return out
 
-def average_precision(predictions:list[dict], # One an image: `boxes` (n, 4), `scores` (n,), `labels` (n,) of int
-                      targets:list[dict], # One an image: `boxes` (m, 4), `labels` (m,)
-                      iou_thresholds=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-                     )->dict: # "mAP"; "per_class": label -> AP, mean over thresholds; "per_threshold": IoU -> AP, mean over classes
-    "COCO average precision with 101 recall points and at most 100 boxes an image; classes without ground truth are left out, NaN where there is none."
-    if len(predictions) != len(targets): raise ValueError(f"{len(predictions)} predictions for {len(targets)} targets")
+def average_precision(
+    predictions: list[dict], # One an image: `boxes` (n, 4), `scores` (n,), `labels` (n,) of int
+    targets: list[dict], # One an image: `boxes` (m, 4), `labels` (m,)
+    iou_thresholds=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    # "mAP"; "per_class": label -> AP, mean over thresholds; "per_threshold": IoU -> AP, mean over classes
+) -> dict:
+    """COCO average precision with 101 recall points and at most 100 boxes an image; classes without ground
+    truth are left out, NaN where there is none."""
+    if len(predictions) != len(targets):
+        raise ValueError(f"{len(predictions)} predictions for {len(targets)} targets")
     thresholds = [float(t) for t in iou_thresholds]
     metric = MeanAveragePrecision(iou_thresholds=thresholds, rec_thresholds=_RECALL, extended_summary=True)
     metric.warn_on_many_detections = False
     truth = _records(targets, "target", False)
     metric.update(_records(predictions, "prediction", True), truth)
     classes = sorted({c for t in truth for c in t["labels"].tolist()})
-    if not classes: return {"mAP": np.nan, "per_class": {}, "per_threshold": dict.fromkeys(thresholds, np.nan)}
+    if not classes:
+        return {"mAP": np.nan, "per_class": {}, "per_threshold": dict.fromkeys(thresholds, np.nan)}
     found = metric.compute()
     known = np.atleast_1d(found["classes"].numpy()).tolist() # predicted ones too
-    precision = found["precision"].numpy()[:, :, [known.index(c) for c in classes], 0, -1] # (thresholds, 101, classes)
+    precision = found["precision"].numpy()[:, :, [known.index(c) for c in classes], 0,
+                                           -1] # (thresholds, 101, classes)
     ap = precision.mean(1) # (thresholds, classes)
-    return {"mAP": float(ap.mean()), "per_class": dict(zip(classes, ap.mean(0).tolist())), "per_threshold": dict(zip(thresholds, ap.mean(1).tolist()))}
+    return {
+        "mAP": float(ap.mean()), "per_class": dict(zip(classes,
+                                                       ap.mean(0).tolist())), "per_threshold": dict(
+                                                           zip(thresholds,
+                                                               ap.mean(1).tolist()))
+    }

@@ -9,54 +9,81 @@ __all__ = ['radgraph_f1', 'RadGraphModel']
 import json, os, subprocess, sys
 from pathlib import Path
 
-from ..profiles import CourseError
+from ..engine.settings import CourseError
 
 # %% ../../nbs/05c_radgraph.ipynb #6b97a072
-def _told(tokens, case): return tokens if case else tokens.lower()
+def _told(tokens, case):
+    return tokens if case else tokens.lower()
 
-def _simple(entities, case): return {(_told(e["tokens"], case), e["label"]) for e in entities.values()}
+def _simple(entities, case):
+    return {(_told(e["tokens"], case), e["label"]) for e in entities.values()}
 
-def _partial(entities, case): return {(_told(e["tokens"], case), e["label"], bool(e["relations"])) for e in entities.values()}
+def _partial(entities, case):
+    return {(_told(e["tokens"], case), e["label"], bool(e["relations"])) for e in entities.values()}
 
 def _complete(entities, case):
     alone = {(_told(e["tokens"], case), e["label"]) for e in entities.values() if not e["relations"]}
-    return alone | {(e["tokens"].lower(), e["label"], kind, entities[target]["tokens"].lower()) for e in entities.values() for kind, target in e["relations"]}
+    return alone | {(e["tokens"].lower(), e["label"], kind, entities[target]["tokens"].lower())
+                    for e in entities.values()
+                    for kind, target in e["relations"]}
 
 def _relations(entities, case):
-    def end(e): return _told(e["tokens"], case), e["label"]
-    return {(end(e), end(entities[target]), kind) for e in entities.values() for kind, target in e["relations"]}
+    def end(e):
+        return _told(e["tokens"], case), e["label"]
 
-_LEVELS = {"simple": (_simple,), "partial": (_partial,), "complete": (_complete,), "combined": (_simple, _relations)}
+    return {(end(e), end(entities[target]), kind)
+            for e in entities.values()
+            for kind, target in e["relations"]}
 
-def _f1(a, b): return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.
+_LEVELS = {
+    "simple": (_simple, ), "partial": (_partial, ), "complete": (_complete, ),
+    "combined": (_simple, _relations)
+}
+
+def _f1(a, b):
+    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.
 
 # %% ../../nbs/05c_radgraph.ipynb #dacfc02d
 def _entities(annotation, who):
     "An annotation's entities. `ValueError` where a field is missing or a relation points nowhere."
-    if not isinstance(annotation, dict) or not isinstance(annotation.get("entities"), dict): raise ValueError(f"{who} is no RadGraph annotation: it has no `entities`")
+    if not isinstance(annotation, dict) or not isinstance(annotation.get("entities"), dict):
+        raise ValueError(f"{who} is no RadGraph annotation: it has no `entities`")
     entities = {str(k): e for k, e in annotation["entities"].items()}
     for key, e in entities.items():
         for field in ("tokens", "label", "relations"):
             if field not in e: raise ValueError(f"{who}, entity {key}: the field {field} is missing")
         for kind, target in e["relations"]:
-            if str(target) not in entities: raise ValueError(f"{who}, entity {key}: relation {kind} points to {target}, which does not exist")
-    return {k: e | {"relations": [(kind, str(target)) for kind, target in e["relations"]]} for k, e in entities.items()}
+            if str(target) not in entities:
+                raise ValueError(
+                    f"{who}, entity {key}: relation {kind} points to {target}, which does not exist")
+    return {
+        k: e | {"relations": [(kind, str(target)) for kind, target in e["relations"]]}
+        for k, e in entities.items()
+    }
 
 def _several(annotations): # the package's output for many reports: {"0": …, "1": …}, or a list
-    if isinstance(annotations, dict): return None if "entities" in annotations else [annotations[k] for k in sorted(annotations, key=int)]
+    if isinstance(annotations, dict):
+        return None if "entities" in annotations else [annotations[k] for k in sorted(annotations, key=int)]
     return list(annotations)
 
-def radgraph_f1(hypothesis, # An annotation in the radgraph package's schema, or the package's output for many reports, or a list
-                reference, # Likewise, as many
-                level:str="partial", # "simple", "partial", "complete" or "combined"
-                case:bool=True # Tokens as they stand (the wheel 0.1.18, RadCliQ); False lower-cases them (the repository's head)
-               )->float: # 0 to 1; the mean over pairs where there are many
-    "RadGraph F1 of two annotated reports. An empty side scores 0. `ValueError` for another level, other fields, unequal numbers."
+def radgraph_f1(
+    # An annotation in the radgraph package's schema, or the package's output for many reports, or a list
+    hypothesis,
+    reference, # Likewise, as many
+    level: str = "partial", # "simple", "partial", "complete" or "combined"
+    case:
+    # Tokens as they stand (the wheel 0.1.18, RadCliQ); False lower-cases them (the repository's head)
+    bool = True
+) -> float: # 0 to 1; the mean over pairs where there are many
+    """RadGraph F1 of two annotated reports. An empty side scores 0. `ValueError` for another level, other
+    fields, unequal numbers."""
     if level not in _LEVELS: raise ValueError(f"level must be one of {list(_LEVELS)}, got {level!r}")
     hypotheses, references = _several(hypothesis), _several(reference)
-    if (hypotheses is None) != (references is None): raise ValueError("one side is a single annotation, the other is several")
+    if (hypotheses is None) != (references is None):
+        raise ValueError("one side is a single annotation, the other is several")
     if hypotheses is not None:
-        if len(hypotheses) != len(references) or not hypotheses: raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
+        if len(hypotheses) != len(references) or not hypotheses:
+            raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
         return sum(radgraph_f1(h, r, level, case) for h, r in zip(hypotheses, references)) / len(hypotheses)
     h, r = _entities(hypothesis, "hypothesis"), _entities(reference, "reference")
     return sum(_f1(pick(h, case), pick(r, case)) for pick in _LEVELS[level]) / len(_LEVELS[level])
@@ -73,21 +100,39 @@ json.dump([found[str(i)] for i in range(len(texts))], real)
 
 class RadGraphModel:
     "The radgraph package in its own environment: `RadGraphModel()(texts)` gives an annotation for each text."
-    def __init__(self,
-                 python:str=None, # Python of an environment with radgraph and transformers 4.57; by default RRG_RADGRAPH_PYTHON
-                 model:str="radgraph", # "radgraph" (v1, the one of the papers), "radgraph-xl" or "modern-radgraph-xl"
-                 timeout:float=3600 # Seconds
-                ):
-        self.python, self.model, self.timeout = python or os.environ.get("RRG_RADGRAPH_PYTHON"), model, timeout
+    def __init__(
+            self,
+            python:
+        # Python of an environment with radgraph and transformers 4.57; by default RRG_RADGRAPH_PYTHON
+        str = None,
+            # "radgraph" (v1, the one of the papers), "radgraph-xl" or "modern-radgraph-xl"
+            model: str = "radgraph",
+            timeout: float = 3600 # Seconds
+    ):
+        self.python, self.model, self.timeout = python or os.environ.get(
+            "RRG_RADGRAPH_PYTHON"), model, timeout
         if not self.python or not Path(self.python).is_file():
-            raise CourseError(f"RadGraph runs in an environment of its own and {self.python or 'RRG_RADGRAPH_PYTHON'} is {'no Python' if self.python else 'not set'}: "
-                              "`python -m venv radgraph && radgraph/bin/pip install radgraph==0.1.18 'transformers==4.57.6'`, then set RRG_RADGRAPH_PYTHON to its bin/python")
+            raise CourseError(
+                f"RadGraph runs in an environment of its own and {self.python or 'RRG_RADGRAPH_PYTHON'} is "
+                f"{'no Python' if self.python else 'not set'}: "
+                "`python -m venv radgraph && radgraph/bin/pip install radgraph==0.1.18 "
+                "'transformers==4.57.6'`, then set RRG_RADGRAPH_PYTHON to its bin/python")
 
-    def __call__(self, texts:list[str])->list[dict]:
-        "Annotations of the texts; an empty text has no entities and is not sent. `CourseError` with the model's last line where it fails."
+    def __call__(self, texts: list[str]) -> list[dict]:
+        """Annotations of the texts; an empty text has no entities and is not sent. `CourseError` with the
+        model's last line where it fails."""
         texts, full = list(texts), [t for t in texts if t.strip()]
-        try: done = subprocess.run([self.python, "-c", _CHILD], input=json.dumps([full, self.model]), capture_output=True, text=True, timeout=self.timeout)
-        except subprocess.TimeoutExpired: raise CourseError(f"RadGraph took longer than {self.timeout:g} seconds for {len(full)} reports") from None
-        if done.returncode: raise CourseError(f"RadGraph in {self.python} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        try:
+            done = subprocess.run([self.python, "-c", _CHILD],
+                                  input=json.dumps([full, self.model]),
+                                  capture_output=True,
+                                  text=True,
+                                  timeout=self.timeout)
+        except subprocess.TimeoutExpired:
+            raise CourseError(
+                f"RadGraph took longer than {self.timeout:g} seconds for {len(full)} reports") from None
+        if done.returncode:
+            raise CourseError(f"RadGraph in {self.python} failed: "
+                              f"{(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         found = iter(json.loads(done.stdout))
         return [next(found) if t.strip() else {"text": "", "entities": {}} for t in texts]

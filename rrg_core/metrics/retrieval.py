@@ -11,34 +11,45 @@ import numpy as np
 # %% ../../nbs/05e_retrieval.ipynb #33bf3d34
 def _checked(similarity, k):
     similarity = np.asarray(similarity, float)
-    if similarity.ndim != 2 or 0 in similarity.shape: raise ValueError(f"similarity must be (queries, candidates), got {similarity.shape}")
-    if np.isnan(similarity).any(): raise ValueError(f"similarity of query {np.argwhere(np.isnan(similarity))[0][0]} is NaN")
-    if not 1 <= k <= similarity.shape[1]: raise ValueError(f"k must lie between 1 and {similarity.shape[1]} candidates, got {k}")
+    if similarity.ndim != 2 or 0 in similarity.shape:
+        raise ValueError(f"similarity must be (queries, candidates), got {similarity.shape}")
+    if np.isnan(similarity).any():
+        raise ValueError(f"similarity of query {np.argwhere(np.isnan(similarity))[0][0]} is NaN")
+    if not 1 <= k <= similarity.shape[1]:
+        raise ValueError(f"k must lie between 1 and {similarity.shape[1]} candidates, got {k}")
     return similarity
 
-def precision_at_k(similarity, # (q, c) larger is nearer
-                   query_labels, # (q,) class of each query
-                   candidate_labels, # (c,) class of each candidate
-                   k:int
-                  )->float: # Mean over queries of relevant among the k nearest / k
-    "Precision at K (DCRRG §4, Table 2): relevant means of the query's class; ties count against. `ValueError` for shapes, NaN, k."
-    similarity, queries, candidates = _checked(similarity, k), np.asarray(query_labels), np.asarray(candidate_labels)
-    if similarity.shape != (len(queries), len(candidates)): raise ValueError(f"similarity {similarity.shape} does not fit {len(queries)} queries and {len(candidates)} candidates")
+def precision_at_k(
+        similarity, # (q, c) larger is nearer
+        query_labels, # (q,) class of each query
+        candidate_labels, # (c,) class of each candidate
+        k: int) -> float: # Mean over queries of relevant among the k nearest / k
+    """Precision at K (DCRRG §4, Table 2): relevant means of the query's class; ties count against.
+    `ValueError` for shapes, NaN, k."""
+    similarity, queries, candidates = _checked(similarity,
+                                               k), np.asarray(query_labels), np.asarray(candidate_labels)
+    if similarity.shape != (len(queries), len(candidates)):
+        raise ValueError(
+            f"similarity {similarity.shape} does not fit {len(queries)} queries and {len(candidates)} "
+            "candidates")
     relevant = queries[:, None] == candidates # (q, c)
     order = np.lexsort((relevant, -similarity))[:, :k] # nearest first, irrelevant first among equals
     return float(np.take_along_axis(relevant, order, 1).mean())
 
 # %% ../../nbs/05e_retrieval.ipynb #b682ae0f
-def recall_at_k(similarity, # (n, n) larger is nearer; row i and column i belong together
-                k:int,
-                groups=None # (n,) columns of row i's group count as its partner too
-               )->float: # Share of rows with a partner among their k nearest
-    "Recall at K (LLaVA-Rad, CLIP); ties count against. `ValueError` where the similarity is not square, for NaN and k."
+def recall_at_k(
+    similarity, # (n, n) larger is nearer; row i and column i belong together
+    k: int,
+    groups=None # (n,) columns of row i's group count as its partner too
+) -> float: # Share of rows with a partner among their k nearest
+    """Recall at K (LLaVA-Rad, CLIP); ties count against. `ValueError` where the similarity is not square, for
+    NaN and k."""
     similarity = _checked(similarity, k)
     n = len(similarity)
-    if similarity.shape != (n, n): raise ValueError(f"row i must match column i, but the similarity is {similarity.shape}")
+    if similarity.shape != (n, n):
+        raise ValueError(f"row i must match column i, but the similarity is {similarity.shape}")
     groups = np.arange(n) if groups is None else np.asarray(groups)
-    if groups.shape != (n,): raise ValueError(f"groups must be ({n},), got {groups.shape}")
+    if groups.shape != (n, ): raise ValueError(f"groups must be ({n},), got {groups.shape}")
     partner = groups[:, None] == groups # (n, n)
     best = np.where(partner, similarity, -np.inf).max(1, keepdims=True) # (n, 1) of the partners
     ahead = ((similarity >= best) & ~partner).sum(1) # others that are as near or nearer

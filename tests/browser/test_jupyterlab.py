@@ -17,22 +17,23 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rrg_core.freshness import notebook_of
-from rrg_core.pages import stderr_lines
-from rrg_core.profiles import chapters, repo_root
+from rrg_core.engine.freshness import notebook_of
+from rrg_core.engine.pages import stderr_lines
+from rrg_core.engine.settings import chapters, repo_root
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
 CHAPTERS = os.environ.get("BROWSER_CHAPTERS", "").split() or [notebook_of(c).stem for c in chapters()]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync"
+]
 
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
-
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
@@ -40,9 +41,21 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(repo_root() / "nbs", folder / "nbs", ignore=shutil.ignore_patterns(".*"))
     port = free_port()
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.ip=127.0.0.1", f"--notebook-dir={folder / 'nbs'}", "--IdentityProvider.token=", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RRG_")} | {"RRG_REPO": str(repo_root()), "RRG_PROFILE": os.environ.get("RRG_PROFILE", "smoke"), "RRG_FIGURES": str(folder / "figures")}
-    with open(folder / "log", "w") as log, subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder) as server:
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
+        "--ServerApp.ip=127.0.0.1", f"--notebook-dir={folder / 'nbs'}", "--IdentityProvider.token=",
+        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
+    ]
+    environment = {k: v
+                   for k, v in os.environ.items() if not k.startswith("RRG_")} | {
+                       "RRG_REPO": str(repo_root()), "RRG_PROFILE": os.environ.get("RRG_PROFILE", "smoke"),
+                       "RRG_FIGURES": str(folder / "figures")
+                   }
+    with open(folder / "log", "w") as log, subprocess.Popen(command,
+                                                            stdout=log,
+                                                            stderr=log,
+                                                            env=environment,
+                                                            cwd=folder) as server:
         for _ in range(120):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/lab", timeout=2)
@@ -51,7 +64,6 @@ def lab(tmp_path_factory):
                 time.sleep(0.5)
         yield f"http://127.0.0.1:{port}", folder
         server.terminate()
-
 
 def wait_for_kernel(address, chapter, seconds=120):
     "The page is there before its kernel; a menu used too early asks for a kernel first."
@@ -63,15 +75,14 @@ def wait_for_kernel(address, chapter, seconds=120):
         time.sleep(0.5)
     raise TimeoutError(f"no kernel for {chapter} after {seconds} s")
 
-
 def finished(path):
     "The saved page holds an error, or its last code cell has run."
     try:
         cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-    except nbformat.reader.NotJSONError:  # JupyterLab is writing it
+    except nbformat.reader.NotJSONError: # JupyterLab is writing it
         return False
-    return cells[-1].execution_count is not None or any(o.output_type == "error" for c in cells for o in c.outputs)
-
+    return cells[-1].execution_count is not None or any(o.output_type == "error" for c in cells
+                                                        for o in c.outputs)
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_run_all_in_a_browser(lab, chapter):
@@ -88,7 +99,9 @@ def test_run_all_in_a_browser(lab, chapter):
         page.goto(f"{address}/lab/tree/{chapter}.ipynb?reset", wait_until="domcontentloaded")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
         wait_for_kernel(address, chapter)
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached", timeout=120_000)
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']",
+                               state="attached",
+                               timeout=120_000)
         time.sleep(3)
         page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
         page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
@@ -103,4 +116,7 @@ def test_run_all_in_a_browser(lab, chapter):
     nb = nbformat.read(path, as_version=4)
     assert not [o.evalue for c in nb.cells for o in c.get("outputs", []) if o.output_type == "error"]
     assert stderr_lines(nb) == []
-    assert [i for i, c in enumerate(nb.cells) if c.cell_type == "code" and c.source.strip() and c.execution_count is None] == []
+    assert [
+        i for i, c in enumerate(nb.cells)
+        if c.cell_type == "code" and c.source.strip() and c.execution_count is None
+    ] == []

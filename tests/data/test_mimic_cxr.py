@@ -1,0 +1,200 @@
+"""Exported from nbs/01d_mimic_cxr.ipynb: edit it there, then run `nbdev-export`."""
+import json, re, zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
+from pathlib import Path
+import pandas as pd
+from rrg_core.engine.settings import CourseError, repo_root
+from rrg_core.data.storage import Studies, prepared, read_prepared, spread, write_prepared
+from rrg_core.data.study import OBSERVATIONS, SPLITS, DataError, Image, Report, Study, read_image
+import contextlib, gzip, io, logging, pytest, tempfile
+import numpy as np
+from rrg_core.data.study import check_splits
+from rrg_core.data.mimic_cxr import *
+
+
+def test_published_counts_are_those_of_the_files():
+    from rrg_core.engine.settings import package_root
+
+    t = pd.read_csv(package_root() / "published" / "llava_rad_supp_table3.csv", index_col=0)
+    ours = PUBLISHED[PUBLISHED["where"] == "LLaVA-Rad Supp. Table 3"][["train", "valid",
+                                                                       "test"]].to_numpy().tolist()
+    assert ours == [
+        t.loc[k].astype(int).tolist() for k in ("Patients", "Studies", "DICOMs (AP/PA)", "Rule-based reports")
+    ]
+    assert PUBLISHED.loc[0, ["train", "valid", "test"]].sum() == 377110 and PUBLISHED.loc[
+        1, ["train", "valid", "test"]].sum() == 227835
+
+
+def test_mimic_funnel_counts_each_filter():
+    with tempfile.TemporaryDirectory() as d, tempfile.TemporaryDirectory() as z:
+        lines = []
+        f, _ = funnel(fixture(Path(d)), say=lines.append)
+        t = f.counts.set_index(["step", "unit"])[["train", "valid", "test"]]
+        assert len(lines) == 4 and t.loc[("official split", "images")].tolist() == [
+            4, 3, 2
+        ] and t.loc[("frontal", "images")].tolist() == [3, 1, 2]
+        assert t.loc[("frontal", "patients")].tolist() == [1, 1, 1] and t.loc[("report", "images")].tolist() == [
+            3, 1, 1
+        ] and t.loc[("frontal + findings", "images")].tolist() == [3, 0, 1]
+        g, _ = funnel(Path(d), views=(), say=lines.append)
+        assert g.counts.set_index(
+            ["step", "unit"]).loc[("all views + findings", "images")][["train", "valid",
+                                                                       "test"]].tolist() == [4, 2, 1]
+        h, _ = funnel(fixture(Path(z), zipped=True), say=lines.append)
+        assert h.counts.equals(f.counts)
+        assert set(f.counts.dropna(subset=["where"]).step) | set(g.counts.dropna(subset=["where"]).step) == set(
+            PUBLISHED.step)
+
+
+def test_mimic_studies_are_right():
+    quiet = lambda line: None
+    with tempfile.TemporaryDirectory() as d:
+        root = fixture(Path(d))
+        parts = {s: load(s, root, say=quiet) for s in ("train", "valid", "test")}
+        found = {s.study_id: s for p in parts.values() for s in p}
+        assert set(found) == {"59999901", "59999902", "59999906"} and found["59999906"].split == "test" and len(
+            parts["valid"]) == 0
+        s = found["59999902"]
+        assert s.patient_id == "19999901" and len(
+            s.images
+        ) == 2 and s.labels["Pleural Effusion"] == 1 and s.labels["Edema"] == -1 and s.labels["Fracture"] is None
+        assert s.report.indication == "Invented cough." and s.report.findings == (
+            "An invented "
+            "effusion.") and s.images[0].load().shape == (20, 16)
+        both = {s.study_id: s for s in load("train", root, views=(), say=quiet)}
+        assert [i.view for i in both["59999901"].images] == ["PA", "LATERAL"]
+        valid = list(load("valid", root, views=(), need=(), say=quiet))
+        assert [i.view for s in valid
+                for i in s.images] == ["PA", "LATERAL", "UNKNOWN"] and valid[0].split == "valid"
+        images = [s.study_id for s in load("train", root, unit="image", say=quiet)]
+        assert len(images) == 3 and all("/" in i
+                                        for i in images) and sum(check_splits(found.values()).values()) == 3
+
+
+def test_mimic_names_what_is_wrong():
+    def broken(change, name="split"):
+        with tempfile.TemporaryDirectory() as d:
+            root = fixture(Path(d))
+            path = root / f"mimic-cxr-2.0.0-{name}.csv.gz"
+            t = change(pd.read_csv(path, dtype=str))
+            path.unlink() if t is None else t.to_csv(path, index=False)
+            with pytest.raises((DataError, CourseError)) as e:
+                list(load("train", root, say=lambda line: None))
+            return str(e.value)
+
+    assert "split.csv.gz: column 'split' is missing" in broken(lambda t: t.drop(columns="split"))
+    assert "row 11: dicom_id is duplicated" in broken(lambda t: pd.concat([t, t.iloc[:1]]))
+    assert "row 3: split 'dev' is unknown" in broken(lambda t: t.assign(split=["train", "dev", *t.split[2:]]))
+    assert "fetch" in broken(lambda t: None) and "Rows" in broken(lambda t: t.assign(Rows=None), "metadata")
+    assert "'Edema'" in broken(lambda t: t.assign(Edema="7"),
+                               "chexpert") and "column 'Fracture' is missing" in broken(
+                                   lambda t: t.drop(columns="Fracture"), "chexpert")
+    with pytest.raises(ValueError, match="validate"):
+        load("validate", ".")
+    for root in (None, "/nonexistent"):
+        with pytest.raises(CourseError, match="RRG_ROOT_MIMIC_CXR|fetch"):
+            load("train", root)
+    with tempfile.TemporaryDirectory() as d:
+        root = fixture(Path(d))
+        (root / report_name("19999901", "59999901")).write_bytes(b"secret \xff")
+        with pytest.raises(DataError, match="s59999901.txt") as e:
+            load("train", root, say=lambda line: None)
+        assert "secret" not in str(e.value)
+
+
+def test_mimic_prepared_folder_gives_the_same_studies():
+    quiet = lambda line: None
+    with tempfile.TemporaryDirectory() as d:
+        root, out = fixture(Path(d) / "raw"), Path(d) / "out"
+        raw = {s: load(s, root, say=quiet) for s in SPLITS}
+        note = prepare(root, out, say=quiet)
+        (Path(d) / "raw").rename(Path(d) / "elsewhere")
+        lines = [] # the raw files are not asked any more
+        for split, studies in raw.items():
+            again = load(split, out, say=lines.append)
+            assert list(again) == list(studies) == list(load(
+                split, out, say=quiet, stream=True)) and note["splits"][split]["studies"] == len(studies)
+            pd.testing.assert_frame_equal(again.counts, studies.counts, check_dtype=False)
+        assert lines == ["train: 2 studies, prepared", "valid: 0 studies, prepared", "test: 1 studies, prepared"]
+        with pytest.raises(CourseError, match=r"views = \['AP', 'PA'\]"):
+            load("train", out, views=(), say=quiet)
+        with pytest.raises(CourseError, match="unit = 'study'"):
+            load("train", out, unit="image", say=quiet)
+        (out / "test.parquet").write_bytes((out / "train.parquet").read_bytes())
+        with pytest.raises(CourseError, match="test.parquet"):
+            load("test", out, say=quiet)
+        assert all("Invented" not in p.read_text() and "nvented" not in p.read_text() for p in out.glob("*.json"))
+        for wrong, message in ((repo_root() / "figures", "repository"), (Path(d) / "elsewhere",
+                                                                         "another folder")):
+            with pytest.raises(CourseError, match=message):
+                prepare(Path(d) / "elsewhere", wrong, say=quiet)
+
+
+def test_mimic_reports_in_several_processes():
+    from rrg_core.data import mimic_cxr # what is defined on this page is not known to another process
+    with tempfile.TemporaryDirectory() as d, tempfile.TemporaryDirectory() as z:
+        pairs = [("19999901", "59999901"), ("19999901", "59999902"), ("19999903", "59999905"),
+                 ("19999903", "59999906")]
+        wanted = pd.DataFrame(pairs, columns=["subject_id", "study_id"])
+        one = read_reports(fixture(Path(d)), pd.concat([wanted, wanted]))
+        assert list(one) == ["59999901", "59999902", "59999906"] and one == mimic_cxr.read_reports(
+            fixture(Path(z), zipped=True), wanted, jobs=2)
+        assert list(load("train", Path(d), say=lambda line: None, stream=True)) == list(
+            load("train", Path(d), say=lambda line: None))
+
+
+def test_mimic_verify_counts():
+    with tempfile.TemporaryDirectory() as d:
+        root = fixture(Path(d))
+        jpg = sorted(root.rglob("*.jpg"))
+        jpg[0].unlink()
+        jpg[1].write_bytes(jpg[1].read_bytes()[:200])
+        assert verify(root) == {
+            "images listed": 9, "images missing": 1, "images damaged": 1, "reports listed": 6,
+            "reports missing": 1
+        }
+
+
+def test_text_of_credentialed_sets_stays_where_it_is():
+    with tempfile.TemporaryDirectory() as d:
+        root = fixture(Path(d))
+        out, err, log = io.StringIO(), io.StringIO(), io.StringIO()
+        handler = logging.StreamHandler(log)
+        logging.getLogger().addHandler(handler)
+        level = logging.getLogger().level
+        logging.getLogger().setLevel(1)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                for split in ("train", "valid", "test"):
+                    studies = load(split, root, views=(), need=())
+                    print(studies, studies.counts.to_string(), *map(repr, studies))
+                print(verify(root))
+                for s in studies:
+                    try:
+                        s.reference("comparison")
+                    except DataError as e:
+                        print(e)
+        finally:
+            logging.getLogger().removeHandler(handler)
+            logging.getLogger().setLevel(level)
+        shown = (out.getvalue() + err.getvalue() + log.getvalue()).lower()
+        assert "official split" in shown and not any(w in shown
+                                                     for w in ("invented", "effusion.", "nodule.", "cough"))
+
+
+def test_nothing_committed_has_credentialed_ids():
+    dicom = "-".join(["0badc0de"] * 5)
+    assert credentialed_ids(f"p1{'2345678'} s5{'1234567'} {dicom}") and not credentialed_ids(
+        "p19999901 s59999905 59999901-00000000-99999999-99999999-99999999")
+    places = [
+        p for folder in ("figures", "nbs", "data_scripts", "rrg_core/published")
+        for p in (repo_root() / folder).rglob("*")
+        if p.suffix in (".csv", ".md", ".svg", ".json", ".ipynb", ".py")
+    ]
+    found = {
+        p.relative_to(repo_root()).as_posix(): i
+        for p in places if (i := credentialed_ids(p.read_text(errors="replace")))
+    }
+    assert not found, found

@@ -1,0 +1,135 @@
+"""Exported from nbs/01a_study.ipynb: edit it there, then run `nbdev-export`."""
+import json, math
+from collections import Counter
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
+import numpy as np
+from fastcore.basics import patch
+from PIL import Image as PILImage, UnidentifiedImageError
+from rrg_core.engine.settings import CourseError
+import pytest, tempfile
+from dataclasses import replace
+from rrg_core.data.study import *
+
+
+def test_box_refuses_what_is_no_rectangle():
+    for wrong in [(5, 0, 5, 1), (5, 0, 4, 1), (0, 2, 1, 2), (float("nan"), 0, 1, 1), (0, 0, float("inf"), 1),
+                  (None, 0, 1, 1), ("0", 0, 1, 1), (True, 0, 3, 3)]:
+        with pytest.raises(DataError, match="heart"):
+            Box("heart", *wrong)
+    with pytest.raises(ValueError, match="label"):
+        Box("", 0, 0, 1, 1)
+    with pytest.raises(ValueError, match="label"):
+        Box(float("nan"), 0, 0, 1, 1)
+    assert Box("a", np.int64(0), np.float32(0), 2, 3).xyxy == (0, 0, 2, 3)
+
+
+def test_box_geometry():
+    b = Box("heart", 10, 20, 40, 80)
+    assert (b.width, b.height, b.center, b.area) == (30, 60, (25, 50), 1800)
+    assert b.mirrored(100).xyxy == (60, 20, 90, 80) and b.mirrored(100).mirrored(100) == b
+    assert b.clipped(30, 50).xyxy == (10, 20, 30, 50) and b.clipped(10, 100) is None and b.clipped(100, 100) == b
+
+
+def test_image_files_that_are_not_what_they_say():
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        pixels = np.random.default_rng(0).integers(0, 256, (40, 30), dtype=np.uint8)
+        PILImage.fromarray(pixels).save(d / "good.png")
+        data = (d / "good.png").read_bytes()
+        (d / "cut.png").write_bytes(data[:len(data) // 2])
+        (d / "text.png").write_text("no picture")
+        (d / "empty.png").write_bytes(b"")
+        assert (read_image(d / "good.png") == pixels).all()
+        for name in ("cut", "text", "empty", "absent"):
+            with pytest.raises(DataError, match=f"{name}.png"):
+                read_image(d / f"{name}.png")
+        assert (Image("a", 30, 40, "PA", d / "good.png").load() == pixels).all()
+        with pytest.raises(DataError, match="shape"):
+            Image("a", 40, 30, "PA", d / "good.png").load()
+        with pytest.raises(DataError, match="no picture"):
+            Image("a", 40, 30, "PA").load()
+
+
+def test_image_depth_and_inversion():
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        deep = np.array([[100, 1124], [2148, 4195]], np.uint16)
+        grey = np.array([[0, 64], [128, 255]], np.uint8)
+        PILImage.fromarray(deep).save(d / "deep.png")
+        PILImage.fromarray(grey).save(d / "grey.png")
+        PILImage.fromarray(np.dstack([grey] * 3 + [np.full_like(grey, 255)])).save(d / "rgba.png")
+        assert read_image(d / "deep.png").tolist() == [[0, 64], [128, 255]] # (v - 100)/4095*255, rounded
+        assert read_image(d / "deep.png", "MONOCHROME1").tolist() == [[255, 191], [127, 0]]
+        assert (read_image(d / "rgba.png") == grey).all() and (read_image(d / "grey.png") == grey).all()
+    assert to_uint8(np.full((2, 2), 7, np.uint16)).tolist() == [[0, 0], [0, 0]]
+    with pytest.raises(ValueError, match="finite"):
+        to_uint8(np.array([[np.nan, 1.]]))
+
+
+def test_study_refuses_each_bad_input():
+    good = dict(study_id="s1",
+                patient_id="p1",
+                source="phantom",
+                split="train",
+                images=[Image("i1", 100, 80, "PA")],
+                boxes=[Box("mass", 0, 0, 100, 80)])
+    Study(**good)
+    bad = [(dict(split="val"), "split"), (dict(labels={"Effusion": 1}), "label"),
+           (dict(labels={"Edema": float("nan")}), "Edema"), (dict(labels={"Edema": 2}), "Edema"),
+           (dict(boxes=[Box("mass", 0, 0, 101, 80)]), r"boxes\[0\].*outside"),
+           (dict(boxes=[Box("mass", -1, 0, 10, 80)]), "outside"), (dict(images=[]), "no image"),
+           (dict(regions={"heart": Box("heart", 0, 0, 1, 1)}), "region"),
+           (dict(images=[Image("i1", 100, 80)] * 2), "2 times"), (dict(meta={"a": {1, 2}}), "meta"),
+           (dict(study_id=""), "study_id"), (dict(patient_id=7), "patient_id"), (dict(report="text"), "report"),
+           (dict(sentences=["text"]), "sentences"), (dict(meta={"a": float("nan")}), "meta")]
+    for change, message in bad:
+        with pytest.raises(DataError, match=message) as e:
+            Study(**good | change)
+        assert str(e.value).startswith("study 's1'") or "study_id" in change
+    for wrong in (dict(findings=None), dict(findings=float("nan"))):
+        with pytest.raises(DataError, match="findings"):
+            Report(**wrong)
+
+
+def test_text_never_shows_itself():
+    secret = "invented secret words"
+    study = Study("s1",
+                  "p1",
+                  "mimic-cxr",
+                  "train",
+                  report=Report(findings=secret),
+                  sentences=[Sentence(secret, "findings")])
+    assert "secret" not in repr(study) + str(study) + repr(study.report) + repr(study.sentences)
+    with pytest.raises(DataError) as e:
+        Study("s1", "p1", "mimic-cxr", "train", report=secret)
+    assert "secret" not in str(e.value)
+    with pytest.raises(DataError) as e:
+        Report(findings=[secret])
+    assert "secret" not in str(e.value)
+
+
+def test_an_empty_reference_is_an_error():
+    assert Report(findings=" a ",
+                  impression="b").text() == "a\nb" and Report(impression="b").text("findings") == ""
+    with pytest.raises(DataError, match="s9.*findings"):
+        Study("s9", "p", "phantom", "test", report=Report(impression="b")).reference("findings")
+    with pytest.raises(DataError, match="s9"):
+        Study("s9", "p", "phantom", "test").reference()
+    assert Study("s9", "p", "phantom", "test", report=Report(impression="b")).reference() == "b"
+
+
+def test_an_error_travels_between_processes():
+    import pickle
+
+    e = pickle.loads(pickle.dumps(DataError("study 7", "split", "is unknown")))
+    assert (str(e), e.record, e.field, type(e)) == ("study 7: split is unknown", "study 7", "split", DataError)
+
+
+def test_a_leaking_patient_is_named():
+    rows = [Study(f"s{i}", f"p{i//2}", "phantom", "train" if i < 4 else "test") for i in range(6)]
+    assert check_splits(rows) == {"train": 4, "valid": 0, "test": 2}
+    rows.append(Study("s9", "p0", "phantom", "test"))
+    with pytest.raises(DataError, match="'s9'.*leaks.*'p0'.*'train'"):
+        check_splits(rows)

@@ -1,0 +1,110 @@
+"""Exported from nbs/04_labels.ipynb: edit it there, then run `nbdev-export`."""
+import html, re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Protocol
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from rrg_core.labels.lexicon import read_line, split_report
+from rrg_core.labels.scopes import read_sentence
+from rrg_core.data.study import FIVE, OBSERVATIONS
+from rrg_core.reports.indiana import iu_reports
+import time, tempfile, pytest
+import matplotlib.pyplot as plt, seaborn as sns
+from sklearn.metrics import cohen_kappa_score, f1_score, precision_recall_fscore_support
+from rrg_core.engine.artifacts import Chapter, show_table
+from rrg_core.labels import *
+
+
+def test_label_follows_the_convention():
+    def given(text):
+        return {o: v for o, v in label(text).items() if v is not None}
+
+    assert list(label("")) == OBSERVATIONS and given("") == {
+        "No Finding": 1
+    } and given("The lungs are clear.") == {"No Finding": 1}
+    assert given("Likely pneumonia.") == {"Pneumonia": 1
+                                          } and given("No new consolidation.") == {"Consolidation": -1}
+    assert given("CHF.") == {"Edema": 1, "Cardiomegaly": -1} and given("No CHF.") == {"Edema": 0, "No Finding": 1}
+    assert given("Not only a right effusion but also consolidation.") == {
+        "Pleural Effusion": 1, "Consolidation": 1
+    }
+    assert given("CHF. Cardiomegaly.") == {"Edema": 1, "Cardiomegaly": 1} # positive beats uncertain
+    assert given("Small left effusion. No right effusion.") == {"Pleural Effusion": 1
+                                                                } and given("Granuloma.") == {}
+    assert given("No effusion. Possible effusion.") == {"Pleural Effusion": -1} and given("Right PICC.") == {
+        "Support Devices": 1, "No Finding": 1
+    }
+    with pytest.raises(ValueError, match="string"):
+        label(None)
+
+
+def test_explanations_point_into_the_text():
+    text = "1. No left plueral effuson.  Opacity <5 cm> may represent atelectasis."
+    found = explain(text)
+    assert [(m.observations[0], m.value, text[m.start:m.end])
+            for m in found] == [("Pleural Effusion", 0, "effuson"), ("Lung Opacity", 1, "Opacity"),
+                                ("Atelectasis", -1, "atelectasis")]
+    assert [text[slice(*m.cue)] if m.cue else None for m in found] == ["No", None, "may"]
+    shown = show(text).data
+    assert "&lt;5 cm&gt;" in shown and "Pleural Effusion: negative (denied before)" in shown and shown.count(
+        "<span") == 5
+
+
+def test_label_many_takes_any_labeler():
+    labels = label_many(["No effusion.", "Right PICC."])
+    assert labels.shape == (2, 14) and labels[0, OBSERVATIONS.index("Pleural Effusion")] == 0 and labels[
+        1, OBSERVATIONS.index("Support Devices")] == 1
+    assert np.isnan(labels[0, 0]) and label_many([]).shape == (0, 14)
+    from rrg_core.labels.chexbert import write_tiny_chexbert
+    with tempfile.TemporaryDirectory() as d:
+        path = write_tiny_chexbert(d, [2] * 13 + [1])
+        np.testing.assert_array_equal(label_many(["x"], "chexbert", checkpoint=path), [[0] * 13 + [1]])
+
+    class Blank:
+        name, description = "blank", "mentions nothing"
+
+        def __call__(self, texts):
+            return np.full((len(texts), 14), np.nan)
+
+    assert np.isnan(label_many(["effusion"], Blank())).all()
+    for wrong in ("effusion", [None], ["a", 3.]):
+        with pytest.raises(ValueError):
+            label_many(wrong)
+    with pytest.raises(ValueError, match="rules, chexbert"):
+        label_many(["a"], "vader")
+
+
+def test_value_f1_agrees_with_sklearn():
+    rng = np.random.default_rng(0)
+    a, b = rng.choice([1., 0., -1., np.nan], (60, 13)), rng.choice([1., 0., -1., np.nan], (60, 13))
+    weights = rng.integers(0, 4, 60)
+    for value in (1, 0, -1):
+        assert abs(value_f1(a, b, value) - f1_score((b == value).ravel(), (a == value).ravel())) < 1e-12
+        repeated = f1_score((np.repeat(b, weights, 0) == value).ravel(), (np.repeat(a, weights,
+                                                                                    0) == value).ravel())
+        assert abs(value_f1(a, b, value, weights) - repeated) < 1e-12
+    assert np.isnan(value_f1(a * 0, b * 0, 1)) and same_labels(
+        a, a).all() and not same_labels(a, np.where(np.isnan(a), 0., a)).all()
+
+
+def test_every_blind_error_has_a_cause():
+    frame, truth = hand_labels("iu")
+    wrong = frame[~same_labels(first_run("iu"), truth).all(1)]
+    causes = pd.read_csv(files("rrg_core") / "labels" / "handlabels" / "iu_errors.csv")
+    assert set(map(tuple, wrong[["report_id", "section", "start"]].values)) == set(
+        map(tuple, causes[["report_id", "section", "start"]].values))
+
+
+def test_mesh_labels_match_heads_and_qualifiers():
+    def named(*tags):
+        return [o for o, v in zip(OBSERVATIONS, mesh_labels(tags)) if v]
+
+    assert named("normal") == ["No Finding"] and named("Opacity/lung/base/left") == [
+        "Lung Opacity"
+    ] and named("Cicatrix/pleura") == ["Pleural Other"]
+    assert named("Cardiac Shadow/borderline") == [] and named(
+        "Cardiac Shadow/enlarged/mild", "Pleural Effusion/left") == ["Cardiomegaly", "Pleural Effusion"]
+    assert named("Pericardial Effusion") == [] and named() == []

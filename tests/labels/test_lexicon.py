@@ -1,0 +1,89 @@
+"""Exported from nbs/04a_lexicon.ipynb: edit it there, then run `nbdev-export`."""
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+import pytest
+from rrg_core.labels.lexicon import *
+
+
+def test_edit_distance_agrees_with_known_values():
+    assert edit_distance("kitten", "sitting", 5) == 3 # the textbook example
+    assert edit_distance("ab", "ba", 2) == 1 and edit_distance("", "abc", 3) == 3 and edit_distance(
+        "same", "same", 0) == 0
+    assert edit_distance("pneumonia", "fracture", 2) == 3 # gives up at limit + 1
+
+
+def test_canonical_mends_typos_and_leaves_words_alone():
+    typos = dict(cardiomegally="cardiomegaly",
+                 effuson="effusion",
+                 pnuemothorax="pneumothorax",
+                 atelectesis="atelectasis",
+                 silouette="silhouette",
+                 consolidaton="consolidation",
+                 fratcure="fracture",
+                 plueral="pleural",
+                 haemorrhage="hemorrhage",
+                 edeam="edema",
+                 nodlue="nodule")
+    assert {w: canonical(w) for w in typos} == typos
+    for word in ("infusion diffusion pneumonitis structure infarction bronchiectasis pneumomediastinum abnormal "
+                 "capacity vascularity suspicion").split():
+        assert canonical(word) == word, word
+
+
+def test_split_report_keeps_decimals_and_offsets():
+    text = "A 1.5 cm nodule vs. scar.no effusion; stable\n\nHeart normal? Yes. ? mass"
+    parts = split_report(text)
+    assert [s.strip() for _, s in parts] == [
+        "A 1.5 cm nodule vs. scar", "no effusion", "stable", "Heart normal?", "Yes", "? mass"
+    ]
+    assert all(text[start:start + len(s)] == s for start, s in parts) and split_report(" \n ") == []
+    line = read_line("No left plueral effuson", offset=10)
+    assert line.text == "no left pleural effusion" and line.span(line.text.index("pleural"), len(
+        line.text)) == (18, 33)
+
+
+def test_traps_are_not_mentions():
+    def seen(text):
+        return {o for _, _, e in find_mentions(read_line(text).text) for o in e.observations}
+
+    for text in [
+            "pericardial effusion", "massive", "tuberculosis", "portable", "Kerley lines", "sternotomy wires",
+            "clips", "coronary stent", "opaque? no", "over the heart", "in the mediastinum", "mass effect",
+            "soft tissue edema", "calcified nodule", "vertebral body collapse"
+    ]:
+        assert not seen(text), text
+    assert seen("plate-like atelectasis") == {"Atelectasis"} and seen("massive effusion") == {"Pleural Effusion"}
+    assert seen("no pleural or pericardial effusion") == {"Pleural Effusion"
+                                                          } and seen("non-calcified nodule") == {"Lung Lesion"}
+    assert seen("pleural scarring") == {"Pleural Other"} and seen("cardiomediastinal silhouette") == {
+        "Enlarged Cardiomediastinum"
+    }
+    assert seen("nodular opacity") == {"Lung Lesion", "Lung Opacity"
+                                       } and seen("pulmonary fibrosis") == {"Pleural Other"}
+
+
+def test_cues_read_the_longest_phrase():
+    def cues(text):
+        return [name for _, _, name in find_cues(read_line(text).text)]
+
+    assert cues("no change in the effusion") == ["keep"] and cues("no effusion") == [
+        "denial_before"
+    ] and cues("no new effusion") == ["doubt_around"]
+    assert cues("cannot exclude") == ["doubt_around"] and cues("cannot be excluded") == [
+        "doubt_after"
+    ] and cues("is excluded") == ["denial_after"]
+    assert cues("has not resolved") == ["keep"] and cues("has resolved") == ["denial_after"
+                                                                             ] and cues("likely pneumonia") == []
+    assert cues("effusion: none") == ["none_after"] and cues("no longer seen") == ["denial_after"]
+
+
+def test_states_follow_the_convention():
+    def state(text):
+        return find_state(text, 0, len(text))[1]
+
+    assert state("is normal") == 0 and state("is enlarged") == 1 and state("is stable") == -1 and state(
+        "borderline normal") == -1
+    assert state("not enlarged") == 0 and state("not normal") == 1 and state(
+        "at the upper limits of normal") == 0 and state("stable and enlarged") == 1
+    assert find_state("is where it should be", 0, 21) is None

@@ -1,0 +1,47 @@
+"""Exported from nbs/04b_scopes.ipynb: edit it there, then run `nbdev-export`."""
+import re
+from dataclasses import dataclass
+from rrg_core.labels.lexicon import Entry, Line, find_cues, find_mentions, find_state, read_line
+import pytest
+from rrg_core.labels.scopes import *
+
+
+def test_forward_scopes_end_where_the_sentence_turns():
+    def reached(text, wide=True):
+        atoms = cut(text)
+        return text[:atoms[reach_forward(atoms, 0, wide)].end]
+
+    assert reached(
+        "no consolidation , effusion , or pneumothorax") == "no consolidation , effusion , or pneumothorax"
+    assert reached("no consolidation , effusion but edema").strip() == "no consolidation , effusion"
+    assert reached("no pneumothorax , small effusion").strip() == "no pneumothorax"
+    assert reached("no pneumothorax , small nodule , or mass").endswith("mass") and reached(
+        "no effusion and pneumothorax are seen").endswith("seen")
+    assert reached("no effusion and heart is enlarged").strip() == "no effusion" and reached(
+        "possible edema , effusion", wide=False).strip() == "possible edema"
+
+
+def test_sentences_are_read_with_their_rules():
+    def read(text):
+        return {
+            o: (value, rule)
+            for _, _, e, value, rule, _ in read_sentence(read_line(text).text)
+            for o in e.observations
+        }
+
+    assert read("possible effusion has resolved") == {"Pleural Effusion": (0, "denied after")}
+    assert read("no opacity suspicious for pneumonia") == {
+        "Lung Opacity": (0, "denied before"), "Pneumonia": (0, "denied before")
+    }
+    assert read("atelectasis versus infiltrate") == {
+        "Atelectasis": (-1, "one or another"), "Lung Opacity": (-1, "one or another")
+    }
+    assert read("no change in effusion or pneumothorax") == {
+        "Pleural Effusion": (1, "no change"), "Pneumothorax": (1, "no change")
+    }
+    assert read("pacemaker in normal position") == {"Support Devices":
+        (1, "mentioned")} and read("no evidence of hardware failure")["Support Devices"][0] == 1
+    assert read("Normal heart size, mediastinal contours, and hila") == {
+        "Cardiomegaly": (0, "state: normal"), "Enlarged Cardiomediastinum": (0, "state: normal")
+    }
+    assert read("the heart and a rib") == {"Cardiomegaly": (None, "no word for its state")}

@@ -1,0 +1,121 @@
+"""Exported from nbs/05f_stats.ipynb: edit it there, then run `nbdev-export`."""
+import inspect
+from collections.abc import Callable
+import numpy as np
+from scipy.stats import kendalltau
+from sklearn.metrics import roc_auc_score
+import numpy as np, pytest, scipy.stats
+from sklearn.metrics import f1_score, roc_auc_score
+from rrg_core.metrics.stats import *
+
+
+def test_bootstrap_agrees_with_scipy():
+    x, y = np.random.default_rng(0).normal(size=(2, 60))
+    y += x
+
+    def r(a, b):
+        return np.corrcoef(a, b)[0, 1]
+
+    ours = bootstrap_ci(r, x, y, n=5000)
+    theirs = scipy.stats.bootstrap((x, y),
+                                   r,
+                                   n_resamples=5000,
+                                   paired=True,
+                                   vectorized=False,
+                                   method="percentile",
+                                   rng=1).confidence_interval
+    np.testing.assert_allclose(ours, theirs, atol=.05 * (ours[1] - ours[0]))
+
+
+def test_bootstrap_edges():
+    assert bootstrap_ci(np.mean, [1.]) == (1, 1) # one study: no spread to see
+    assert np.isnan(bootstrap_ci(lambda a: np.nan, [1, 2])).all()
+    low, high = bootstrap_ci(lambda t: sum(map(len, t)), ["a", "", ["b", "c"]]) # texts, lists of texts
+    assert 0 <= low < high <= 6
+    low, high = bootstrap_ci(lambda a: [a.mean(), a.max()], np.arange(9.))
+    assert low.shape == (2, ) and high[1] == 8
+    assert bootstrap_ci(np.mean, np.arange(9.), seed=1) == bootstrap_ci(
+        np.mean, np.arange(9.), seed=1) != bootstrap_ci(np.mean, np.arange(9.), seed=2)
+    for bad, words in [(lambda: bootstrap_ci(np.mean, [1], [1, 2]), "one length"),
+                       (lambda: bootstrap_ci(np.mean, []), "at least one study"),
+                       (lambda: bootstrap_ci(np.mean, [1], n=0), "positive"),
+                       (lambda: bootstrap_ci(np.mean, [1], groups=[1, 2]), "one length")]:
+        with pytest.raises(ValueError, match=words):
+            bad()
+
+
+def test_groups_are_drawn_whole():
+    seen = []
+    bootstrap_replicates(lambda a: seen.append(sorted(a)) or 0,
+                         np.arange(5),
+                         groups=["x", "y", "x", "y", "z"],
+                         n=50)
+    for draw in seen:
+        assert draw.count(0) == draw.count(2) and draw.count(1) == draw.count(3) and 3 <= len(draw) <= 6
+
+
+def test_paired_bootstrap_forms():
+    rng = np.random.default_rng(0)
+    truth, a, b = rng.integers(0, 2, (3, 200))
+    assert paired_bootstrap(np.mean, a, a) == (0, 0)
+    one = paired_bootstrap(f1_score, a, b, truth, n=50) # score of one system
+    assert one == paired_bootstrap(lambda x, y, t: f1_score(x, t) - f1_score(y, t), a, b, truth,
+                                   n=50) # the difference itself
+    shift = np.random.default_rng(1).normal(size=200)
+    low, high = paired_bootstrap(np.mean, shift + 3, shift)
+    assert abs(low - 3) < 1e-9 and abs(high - 3) < 1e-9 # pairing removes what both share
+    assert np.allclose(paired_bootstrap(np.mean, a, b), -np.array(paired_bootstrap(np.mean, b, a))[::-1])
+
+
+def test_seeds_widen_the_interval():
+    rng = np.random.default_rng(0)
+    noise = np.array([-.1, 0, .1]) # what training adds, the same on every study
+    left, right = rng.random((300, 1)) + noise, rng.random((300, 1)) + noise[[1, 2, 0]]
+    studies = paired_bootstrap(np.mean, left.mean(1), right.mean(1))
+    both = paired_bootstrap(np.mean, left, right, seeded=True)
+    assert both[1] - both[0] > 1.5 * (studies[1] - studies[0])
+    same = paired_bootstrap(np.mean, left[:, :1], right[:, :1], seeded=True) # one seed: nothing to draw
+    np.testing.assert_allclose(same, paired_bootstrap(np.mean, left[:, 0], right[:, 0]))
+    with pytest.raises(ValueError, match="same number of seeds"):
+        paired_bootstrap(np.mean, left, right[:, :2], seeded=True)
+    with pytest.raises(ValueError, match="studies, seeds"):
+        paired_bootstrap(np.mean, left[:, 0], right[:, 0], seeded=True)
+
+
+def test_kendall_tau_by_hand():
+    assert abs(kendall_tau_b([1, 2, 3], [1, 1, 2])[0] - 2 / 6**.5) < 1e-12
+    assert kendall_tau_b([1, 2, 3], [3, 2, 1])[0] == -1
+    for x, y in [([1, 1], [1, 2]), ([], []), ([1], [1]), ([1, np.nan, 2], [1, 2, 3])]:
+        assert np.isnan(kendall_tau_b(x, y)).all()
+    x, y = np.random.default_rng(0).integers(0, 4, (2, 40))
+    sign = np.sign(np.subtract.outer(x, x)) * np.sign(np.subtract.outer(y, y)) # the definition, pair by pair
+    pairs = lambda v: (np.subtract.outer(v, v) != 0).sum() / 2
+    assert abs(kendall_tau_b(x, y)[0] - sign.sum() / 2 / np.sqrt(pairs(x) * pairs(y))) < 1e-12
+    with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):
+        kendall_tau_b([1, 2], [1, 2, 3])
+
+
+def test_aurocs():
+    assert auroc([0, 0, 1, 1], [.1, .4, .35, .8]) == .75 and auroc([0, 1], [3, 3]) == .5
+    assert np.isnan(auroc([1, 1], [1, 2])) and np.isnan(auroc([], [])) and auroc([0, np.nan, 1], [1, 9, 2]) == 1
+    for bad in ([0, 2], [0, 1, 1]):
+        with pytest.raises(ValueError):
+            auroc(bad, [.1, .2])
+    with pytest.raises(ValueError, match="score 1 is NaN"):
+        auroc([0, 1], [1, np.nan])
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, (50, 3, 4)).astype(float), rng.normal(size=(50, 3, 4))
+    labels[rng.random((50, 3, 4)) < .2] = np.nan
+    labels[:, 1, 1] = 1
+    labels[:, 2, 2] = 0
+    labels[:, 0, 0] = np.nan
+    values, weights = [], []
+    for r, c in np.ndindex(3, 4):
+        y, s = labels[:, r, c], scores[:, r, c]
+        pos, neg = s[y == 1], s[y == 0]
+        if len(pos) and len(neg):
+            values.append((pos[:, None] > neg).mean())
+            weights.append(len(pos))
+    w = weighted_auroc(labels, scores)
+    assert abs(w - np.average(values, weights=weights)) < 1e-12 and (w.used, w.left_out) == (9, 3)
+    assert np.isnan(weighted_auroc(np.ones((2, 1, 1)), np.ones((2, 1, 1))))

