@@ -13,7 +13,7 @@ from pathlib import Path
 import pooch, requests
 
 from .bundled import members
-from ..engine.files import atomic, file_hash
+from ..engine.desk import atomic, file_hash
 from ..engine.settings import CourseError
 from .study import DataError
 

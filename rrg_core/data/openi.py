@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image as PILImage
 
 from .bundled import iu_records, iu_views
-from ..engine.files import file_hash
+from ..engine.desk import file_hash
 from ..engine.settings import CourseError
 from .storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
 from .study import SPLITS, DataError, Image, Report, Study, read_image

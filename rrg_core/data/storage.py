@@ -21,7 +21,7 @@ from datasets.arrow_writer import ArrowWriter
 from fastcore.basics import patch
 from PIL import Image as PILImage
 
-from ..engine.files import atomic, file_hash
+from ..engine.desk import atomic, file_hash
 from ..engine.settings import CourseError
 from .study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study
 
@@ -262,7 +262,7 @@ def spread(
     desc: str = "" # What is being done, for the progress bar; "" = no bar
 ) -> list: # Results in the items' order
     "`[f(i) for i in items]` in several processes. An error in one of them is raised here."
-    from rrg_core.engine.artifacts import progress # brings matplotlib, which the processes do not need
+    from rrg_core.engine.desk import progress # brings matplotlib, which the processes do not need
     if jobs < 1: raise ValueError(f"jobs must be at least 1, got {jobs}")
     watch = lambda results: progress(results, desc, len(items)) if desc else results
     if jobs == 1 or len(items) < 2: return list(watch(map(f, items)))

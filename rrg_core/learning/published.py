@@ -12,7 +12,7 @@ import torchxrayvision as xrv
 from transformers import AutoModel, BertModel, PreTrainedTokenizerBase
 
 from ..nets.encoders import XrvConfig, XrvDenseNet, fill
-from ..engine.parts import folder_hash
+from ..engine.code import weights_hash
 from ..engine.settings import CourseError, Profile, data_root
 from .standins import WEIGHTS, Found, weights
 
@@ -27,7 +27,7 @@ def chosen(
         raise ValueError(f"no published weights are called {name!r}; there are {', '.join(WEIGHTS)}")
     root = root or data_root("weights")
     folder = root and Path(root) / name
-    return f"{name}@{folder_hash(folder)}" if folder and folder.is_dir() else WEIGHTS[name].standin
+    return f"{name}@{weights_hash(folder)}" if folder and folder.is_dir() else WEIGHTS[name].standin
 
 def standins_among(*choices: str) -> list[str]:
     "The choices that are stand-ins: what a part of a chapter *needs*."
@@ -38,7 +38,7 @@ def found_for(
         p: Profile) -> Found:
     "Where the weights lie. `CourseError` where they are not what they were when they were chosen."
     found = weights(choice.partition("@")[0], profile=p, say=lambda line: None)
-    if "@" in choice and choice != (now := f"{found.name}@{folder_hash(found.folder)}"):
+    if "@" in choice and choice != (now := f"{found.name}@{weights_hash(found.folder)}"):
         raise CourseError(
             f"{choice} was chosen, and {found.folder} holds {now}: begin again with what is there")
     return found

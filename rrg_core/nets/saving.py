@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
-from ..engine.files import atomic
+from ..engine.desk import atomic
 from ..engine.settings import CourseError
 
 # %% ../../nbs/06f_saving.ipynb #89d6e34e

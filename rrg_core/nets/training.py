@@ -27,8 +27,9 @@ from accelerate.utils import broadcast_object_list, find_batch_size, parse_flag_
 from torch import nn
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from ..engine.artifacts import progress
-from ..engine.files import atomic, sweep
+from ..engine.desk import progress
+from ..engine.desk import atomic, sweep
+from ..engine.store import current_build
 from .recipes import Recipe, Shares, make_optimiser, make_recipe, rate_factor, seed_everything
 
 # %% ../../nbs/06e_training.ipynb #7dea903d
@@ -329,7 +330,7 @@ def train(self: _Run):
                         sampler=range(self.step * r.accumulate, total * r.accumulate),
                         num_workers=r.workers,
                         collate_fn=_unchanged)
-    passes, steps = iter(loader), range(self.step, total)
+    passes, steps = iter(loader), range(self.step, min(total, self.limit or total))
     if self.acc.is_main_process:
         steps = progress(steps,
                          f"training ({_count(self.acc.num_processes, 'process')})",
@@ -386,8 +387,11 @@ def fit(
 ) -> History:
     """Train a model. `ValueError` for a setting that cannot be meant, another run's checkpoint, a loss that
     is not finite."""
+    build = current_build() # of the store: it may want a checkpoint, or the first steps alone
+    folder = folder or (build and build.checkpoint())
     run = _Run(model, data, collate, make_recipe(recipe, **settings), evaluate, lengths, loss, count, folder,
                say)
+    run.limit = build and build.limit
     try:
         if run.folder and resume: run.resume()
         h, r, total = run.history, run.recipe, run.shares.total
@@ -395,7 +399,9 @@ def fit(
                 f"{_count(total, 'step')} with a batch of {r.batch*r.accumulate}, "
                 f"{_count(h.parameters, 'parameter')}" + (f", from step {h.resumed}" if h.resumed else ""))
         run.train()
-        return run.finish()
+        run.finish()
+        if build: build.note([step["loss"] for step in h.steps], h.precision)
+        return h
     finally:
         run.release()
 

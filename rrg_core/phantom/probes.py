@@ -7,7 +7,7 @@ __all__ = ['Films', 'films', 'ranked', 'resized', 'BoxRegressor', 'augmented', '
            'predict_boxes', 'iou', 'real_films', 'transfer_table', 'transfer',
            'transfer_snapshot', 'Looker', 'box_maps', 'train_labels', 'predict_labels',
            'auroc_table', 'learnability', 'border_features', 'border_table', 'printed_features',
-           'borders', 'made_by']
+           'borders']
 
 # %% ../../nbs/02m_probes.ipynb #20442dc7
 import sys
@@ -24,7 +24,6 @@ from scipy.ndimage import gaussian_filter, zoom
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from ..engine.freshness import code_only
 from . import code_hash, render, spread
 from .anatomy import lung_profile
 from .scene import FINDINGS
@@ -517,10 +516,3 @@ def borders(n: int = 3000,
     "What the frame of a film and the marks on it give away."
     f = films(range(23_000_000, 23_000_000 + n), size, workers, flat=.7)
     return border_table(np.c_[border_features(f.images), f.printed], f.present, FINDINGS)
-
-# %% ../../nbs/02m_probes.ipynb #2a6f9b13
-def made_by(*settings) -> str: # 16 hexadecimal digits
-    "Hash of renderer, experiments and settings: what a kept table depends on."
-    return sha256(
-        repr((code_hash(), code_only(Path(sys.modules["rrg_core.phantom.probes"].__file__).read_text()),
-              settings)).encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ import seaborn as sns
 from IPython.display import display
 from scipy.stats import ks_2samp
 
-from ..engine.artifacts import Chapter, set_style
+from ..engine.desk import Chapter, set_style
 from ..data.bundled import iu_records
 from .grammar import stated
 from .sites import report_at, scene_at

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from ..engine.artifacts import Chapter, show_table
+from ..engine.desk import Chapter, show_table
 from ..metrics.stats import interval
 from ..engine.settings import CourseError, package_root
 from .systems import METEOR, Measured, System, drawn_seeds, over_seeds

@@ -19,7 +19,8 @@ from fastcore.basics import patch
 from ..metrics.evaluate import (_groups, _headlines, _label_of, _labels, _notes, _prepare,
                                        _text_definition, find_protocol)
 from ..engine.experiments import read_predictions
-from ..engine.files import atomic
+from ..engine.settings import cache_root
+from ..engine.store import Artifact
 from ..metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from ..metrics.stats import bootstrap_replicates, interval
 from ..metrics.text import METRICS, Meteor, text_statistics
@@ -171,17 +172,16 @@ class KeptMeteor:
     java = None
 
     def statistics(self, hypotheses, references): # As `Meteor.statistics`
-        from rrg_core.phantom import cache_folder
-        path = cache_folder(
-        ) / "meteor" / f"{sha256(json.dumps([hypotheses, references]).encode()).hexdigest()[:24]}.npy"
-        if path.is_file(): return np.load(path)
+        texts = sha256(json.dumps([hypotheses, references]).encode()).hexdigest()[:24]
+        made = Artifact(cache_root()/"meteor", f"{texts}.npy", {"texts": texts}, partial(self._count, hypotheses, references))
+        made.make(lambda words: None)
+        return np.load(made.path)
+
+    def _count(self, hypotheses, references, path):
         if self.java is None:
             self.java = Meteor()
             self.java.__enter__()
-        table = self.java.statistics(hypotheses, references)
-        with atomic(path) as tmp:
-            np.save(tmp, table)
-        return table
+        np.save(path, self.java.statistics(hypotheses, references))
 
     def close(self):
         if self.java:

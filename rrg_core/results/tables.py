@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from ..engine.artifacts import Chapter, show_table
+from ..engine.desk import Chapter, show_table
 from ..metrics.stats import interval
 from ..engine.settings import CourseError, Profile, package_root
 from .systems import METEOR, Measured, Reports, System, drawn_seeds, over_seeds

@@ -114,7 +114,7 @@ def _kind(processor): # Its maker and its vector instructions
 def check_processor() -> Check:
     "Whether a training here gives the bytes that are committed."
     import torch # what names the vector instructions
-    from rrg_core.engine.once import processor
+    from rrg_core.engine.store import processor
     here, there = processor(), _trained_on()
     if not there or _kind(here) == _kind(there): return Check("processor", "ok", here)
     return Check(

@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 from PIL import Image as Picture
 
-from ..engine.files import atomic
-from ..engine.pages import strip_widgets
+from ..engine.desk import atomic
+from ..engine.run import strip_widgets
 from ..engine.settings import CourseError, chapters, repo_root
 
 # %% ../../nbs/98b_house.ipynb #aa1f421e

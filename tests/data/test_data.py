@@ -11,7 +11,7 @@ import contextlib, io, pytest, tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
 from matplotlib.patches import Ellipse, Rectangle
-from rrg_core.engine.artifacts import Chapter
+from rrg_core.engine.desk import Chapter
 from rrg_core.data.bundled import chexpert, fingerprint, iu_dicom, iu_records, iu_views, nih, nih_boxes, vindr_boxes, vindr_images, vindr_relative
 from rrg_core.data import mimic_cxr, openi
 from rrg_core.data.mimic_cxr import PUBLISHED

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 import pooch, requests
 from rrg_core.data.bundled import members
-from rrg_core.engine.files import atomic, file_hash
+from rrg_core.engine.desk import atomic, file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.study import DataError
 import pytest, tarfile, tempfile, threading

@@ -11,7 +11,7 @@ import numpy as np
 from datasets.arrow_writer import ArrowWriter
 from fastcore.basics import patch
 from PIL import Image as PILImage
-from rrg_core.engine.files import atomic, file_hash
+from rrg_core.engine.desk import atomic, file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study
 import pytest

@@ -1,10 +1,12 @@
 """Exported from nbs/90a_settings.ipynb: edit it there, then run `nbdev-export`."""
 import configparser, os
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd, pytest
+from rrg_core.engine.settings import repo_root
 from rrg_core.engine.settings import *
 
 
@@ -58,3 +60,14 @@ def test_roots_prefer_the_environment():
         assert data_root("openi", settings).parts[-2:] == ("data", "openi")
         m.setenv("RRG_ROOT_OPENI", "/x")
         assert str(data_root("openi", settings)) == "/x"
+
+
+def test_figures_go_where_they_belong():
+    with pytest.MonkeyPatch.context() as m:
+        m.delenv("RRG_FIGURES", raising=False)
+        m.delenv("RRG_CACHE", raising=False)
+        assert figures_root(profile("phantom")) == repo_root() / "figures"
+        assert figures_root(profile("smoke")) == repo_root() / "build/smoke/figures"
+        with figures_at(Path("/x")): assert figures_root(profile("smoke")) == Path("/x")
+        assert figures_root(profile("smoke")) == repo_root() / "build/smoke/figures"
+        assert cache_root() == repo_root() / "build/cache"

@@ -14,34 +14,34 @@ from rrg_core.nets.encoders import ResNetConfig, XrvConfig, build_encoder
 from rrg_core.fita.image_refiner import ImageRefiner, saliency
 from rrg_core.fita.kiut import Kiut, KiutConfig, Knowledge, WordFeatures, cooccurrence
 from rrg_core.labels import label_many
-from rrg_core.learning import DEFAULTS as R2GEN, Pairs, features_of, paired, pixels_of, run_variant as run_r2gen, split_of, spoken, words_of
+from rrg_core.learning import DEFAULTS as R2GEN, SYSTEMS as LEARNING
+from rrg_core.learning.writers import Pairs, decode_writer, features_of, micro_f1, paired, pixels_of, read_writer, split_of, spoken, train_writer, words_of, write_reports
 from rrg_core.nets.decoder import report_batch
-from rrg_core.engine.parts import model_part, prefix
+from rrg_core.engine.code import Registry
+from rrg_core.engine.experiments import System, shared
 from rrg_core.engine.settings import CourseError, Profile
 from rrg_core.learning.published import chosen, load_bert, load_classifier, standins_among, start_token
 from rrg_core.reports import sentences
-from rrg_core.nets.saving import half_saved, load_half
 from rrg_core.data.study import OBSERVATIONS
 from rrg_core.fita.text_refiner import TextRefiner, categories, category_loss, padded, separation, triplets
 from rrg_core.reports.tokenizers import decode, encode_r2gen
 from rrg_core.nets.training import fit
 import pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 import rrg_core.fita as fita_module
-from rrg_core.engine.artifacts import Chapter
+from rrg_core.engine.desk import Chapter
 from rrg_core.results.claims import Claim, claims, judge, ledger
 from rrg_core.nets.encoders import SmallPyramidConfig, XrvConfig, XrvDenseNet
 from rrg_core.fita.kiut import WordFeatures
 from rrg_core.fita.image_refiner import saliency
 from rrg_core.fita.kiut import cooccurrence
 from rrg_core.nets.decoder import count_parameters, leaks
-from rrg_core.engine.experiments import about, experiments, merged, note_speeds, other_standins, run_experiments
+from rrg_core.engine.experiments import experiments, kept, merged, note_speeds, run_experiments
 from rrg_core.results.figures import colour, compare_reports, overlay_boxes, overlay_map
 from rrg_core.fita.speed import paper_scale
 from rrg_core.labels import label, label_many
-from rrg_core.learning import described, image_encoder, scale_of, split_of, standardised, words_of
+from rrg_core.learning.writers import described, image_encoder, scale_of, split_of, standardised, words_of
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval
-from rrg_core.engine.parts import digest
 from rrg_core.phantom import render
 from rrg_core.phantom.scene import Finding, sample_scene
 from rrg_core.learning.published import load_classifier

@@ -14,7 +14,7 @@ from rrg_core.reports.indiana import iu_reports
 import time, tempfile, pytest
 import matplotlib.pyplot as plt, seaborn as sns
 from sklearn.metrics import cohen_kappa_score, f1_score, precision_recall_fscore_support
-from rrg_core.engine.artifacts import Chapter, show_table
+from rrg_core.engine.desk import Chapter, show_table
 from rrg_core.labels import *
 
 

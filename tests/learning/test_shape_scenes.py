@@ -5,7 +5,7 @@ import numpy as np
 import re, time
 import matplotlib.pyplot as plt
 import numpy as np, pytest
-from rrg_core.engine.artifacts import set_style
+from rrg_core.engine.desk import set_style
 from rrg_core.learning.shape_scenes import *
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset, default_collate
 import pytest
 import matplotlib.pyplot as plt
-from rrg_core.engine.artifacts import set_style
+from rrg_core.engine.desk import set_style
 from rrg_core.nets.recipes import *
 
 

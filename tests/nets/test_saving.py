@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import torch
 from transformers.utils import logging
-from rrg_core.engine.files import atomic
+from rrg_core.engine.desk import atomic
 from rrg_core.engine.settings import CourseError
 import json
 import pytest

@@ -18,10 +18,11 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, find_batch_size, parse_flag_from_env, send_to_device
 from torch import nn
 from torch.utils.data import DataLoader, Subset, default_collate
-from rrg_core.engine.artifacts import progress
-from rrg_core.engine.files import atomic, sweep
+from rrg_core.engine.desk import progress
+from rrg_core.engine.desk import atomic, sweep
+from rrg_core.engine.store import current_build
 from rrg_core.nets.recipes import Recipe, Shares, make_optimiser, make_recipe, rate_factor, seed_everything
-from rrg_core.engine.artifacts import set_style
+from rrg_core.engine.desk import set_style
 from rrg_core.nets.recipes import steps_of
 import json, os, random, subprocess, tempfile
 from textwrap import dedent

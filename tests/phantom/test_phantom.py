@@ -15,24 +15,26 @@ from rrg_core.phantom.findings import Scan, draw_findings
 from rrg_core.phantom.organs import airway, body, mediastinum, skeleton, soft_parts, vessels
 from rrg_core.phantom.scene import Finding, Scene, sample_scene, stream
 from rrg_core.phantom.sites import classes_at, labels_at, report_at, scene_at, site as site_named
-from rrg_core.engine.freshness import code_only
-from rrg_core.engine.settings import profile as load_profile, repo_root
+from rrg_core.engine.code import todays_code
+from rrg_core.engine.settings import cache_root, profile as load_profile
+from rrg_core.engine.store import Artifact
 from rrg_core.data.storage import Studies
 from rrg_core.data.study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Study
 import os, time, pytest, tempfile, numpy as np, pandas as pd, matplotlib.pyplot as plt
 from dataclasses import replace
 from PIL import Image as Picture, ImageDraw
 from scipy.stats import wasserstein_distance
-from rrg_core.engine.artifacts import Chapter, explore
+from rrg_core.engine.desk import Chapter, explore
 from rrg_core.phantom.anatomy import Anatomy, phantom_frames, real_lungs
 from rrg_core.phantom.canvas import Canvas
 from rrg_core.phantom.film import Look
-from rrg_core.phantom.probes import borders, learnability, made_by, transfer_snapshot
+from rrg_core.phantom.probes import borders, learnability, transfer_snapshot
 from rrg_core.phantom.errors import error_table
 from rrg_core.phantom.scene import FINDINGS, KINDS, Finding, Scene, chexpert_frontals, place_statistics, sample_scene
 from rrg_core.phantom.sites import class_table, site_table
 from rrg_core.phantom.statistics import grammar_tables
 from rrg_core.data.study import OBSERVATIONS, REGIONS
+from rrg_core.engine.experiments import kept
 from rrg_core.phantom import *
 
 

@@ -11,7 +11,6 @@ from PIL import Image as Picture
 from scipy.ndimage import gaussian_filter, zoom
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from rrg_core.engine.freshness import code_only
 from rrg_core.phantom import code_hash, render, spread
 from rrg_core.phantom.anatomy import lung_profile
 from rrg_core.phantom.scene import FINDINGS

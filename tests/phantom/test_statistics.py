@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import display
 from scipy.stats import ks_2samp
-from rrg_core.engine.artifacts import Chapter, set_style
+from rrg_core.engine.desk import Chapter, set_style
 from rrg_core.data.bundled import iu_records
 from rrg_core.phantom.grammar import stated
 from rrg_core.phantom.sites import report_at, scene_at

@@ -4,7 +4,7 @@ from functools import partial
 from rrg_core.reports.sections import as_text, sentences
 import pytest
 import pandas as pd
-from rrg_core.engine.artifacts import show_table
+from rrg_core.engine.desk import show_table
 from rrg_core.data.study import DataError
 from rrg_core.reports.cleaning import *
 

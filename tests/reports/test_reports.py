@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest, seaborn as sns
 from collections import Counter
 from hashlib import sha256
-from rrg_core.engine.artifacts import Chapter, show_table
+from rrg_core.engine.desk import Chapter, show_table
 from rrg_core.data.bundled import iu_records
 from rrg_core.data.openi import split_of, text_group
 from rrg_core.data.study import DataError

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
-from rrg_core.engine.artifacts import Chapter, show_table
+from rrg_core.engine.desk import Chapter, show_table
 from rrg_core.metrics.stats import interval
 from rrg_core.engine.settings import CourseError, package_root
 from rrg_core.results.systems import METEOR, Measured, System, drawn_seeds, over_seeds
@@ -12,7 +12,7 @@ from rrg_core.results.tables import Measure, _found
 import tempfile
 import matplotlib.pyplot as plt
 import pytest
-from rrg_core.engine.artifacts import set_style
+from rrg_core.engine.desk import set_style
 from rrg_core.metrics.stats import bootstrap_replicates, paired_bootstrap
 from rrg_core.results.systems import Reports
 from rrg_core.results.claims import *

@@ -12,7 +12,7 @@ import io, re
 import numpy as np, pytest
 from matplotlib.colors import to_hex
 from skimage.color import deltaE_ciede2000, rgb2lab
-from rrg_core.engine.artifacts import Chapter, set_style
+from rrg_core.engine.desk import Chapter, set_style
 from rrg_core.phantom import render
 from rrg_core.data.study import OBSERVATIONS, Box, Image, Report, Study
 from rrg_core.results.figures import *

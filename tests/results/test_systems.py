@@ -9,7 +9,8 @@ import pandas as pd
 from fastcore.basics import patch
 from rrg_core.metrics.evaluate import _groups, _headlines, _label_of, _labels, _notes, _prepare, _text_definition, find_protocol
 from rrg_core.engine.experiments import read_predictions
-from rrg_core.engine.files import atomic
+from rrg_core.engine.settings import cache_root
+from rrg_core.engine.store import Artifact
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, text_statistics

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
-from rrg_core.engine.artifacts import Chapter, show_table
+from rrg_core.engine.desk import Chapter, show_table
 from rrg_core.metrics.stats import interval
 from rrg_core.engine.settings import CourseError, Profile, package_root
 from rrg_core.results.systems import METEOR, Measured, Reports, System, drawn_seeds, over_seeds

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from rrg_core import __version__
-from rrg_core.engine.files import atomic
 from rrg_core.engine.settings import CourseError, package_root, repo_root
 import pytest
 from typer.testing import CliRunner

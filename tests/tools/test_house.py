@@ -4,8 +4,8 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 import nbformat
 from PIL import Image as Picture
-from rrg_core.engine.files import atomic
-from rrg_core.engine.pages import strip_widgets
+from rrg_core.engine.desk import atomic
+from rrg_core.engine.run import strip_widgets
 from rrg_core.engine.settings import CourseError, chapters, repo_root
 import numpy as np, pytest
 from rrg_core.tools.house import *

@@ -1,0 +1,67 @@
+"""Exported from nbs/90b_desk.ipynb: edit it there, then run `nbdev-export`."""
+import html, os, sys, tempfile
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from rrg_core.engine.settings import Profile, figures_root, profile as load_profile
+from rrg_core.engine.desk import *
+
+
+def test_atomic_files_are_whole_or_absent():
+    import os, tempfile
+    from pathlib import Path
+
+    import pytest
+    from rrg_core.engine.desk import PARTIAL
+
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d)/"a"/"t.csv"
+        with atomic(path) as tmp: tmp.write_text("1")
+        assert path.read_text() == "1" and path.stat().st_mode & 0o777 == 0o644
+        with pytest.raises(ZeroDivisionError):
+            with atomic(path) as tmp:
+                tmp.write_text("2")
+                1/0
+        assert path.read_text() == "1" and os.listdir(path.parent) == ["t.csv"]
+        (path.parent/f"{PARTIAL}x").write_text("left by a killed writer")
+        assert sweep(d) == 1 and sweep(d) == 0 and path.is_file()
+        assert file_hash(path) == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+
+
+def test_tables_and_figures_are_the_same_bytes_every_time():
+    import tempfile
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    import pytest
+    from rrg_core.engine.desk import WRITTEN
+
+    frame = pd.DataFrame({"a": [1., 2.], "b": [.123456789012, 1e-9], "c": ["x|y", None]})
+    with tempfile.TemporaryDirectory() as d:
+        desk = Chapter("fita", "smoke", root=d)
+        before = None
+        for _ in range(2):
+            desk.table(frame, "t", "Caption.")
+            fig, ax = plt.subplots()
+            ax.plot([1, 2])
+            desk.figure(fig, "f")
+            made = {f.name: f.read_bytes() for f in desk.folder.iterdir()}
+            assert before in (None, made)
+            before = made
+        assert (desk.folder/"t.csv").read_text() == "a,b,c\n1,0.12345679,x|y\n2,1e-09,\n"
+        text = (desk.folder/"t.md").read_text()
+        assert "| x\\|y |" in text and "rrg regenerate fita --profile smoke" in text
+        assert list(WRITTEN["fita"]) == ["t.csv", "t.md", "f.svg"] and b"<dc:date>" not in made["f.svg"]
+        with pytest.raises(ValueError, match="outside"): desk.path("../x")
+        with pytest.raises(ValueError, match="svg or png"): desk.figure(fig, "f", "jpg")
+
+
+def test_a_control_s_first_value():
+    import pytest
+    from rrg_core.engine.desk import _first
+
+    @pytest.mark.parametrize("control, first", [((1, 5), 1), ((2, 9, .5), 2), ([3, 4], 3),
+                                                ([("a", 1), ("b", 2)], 1), ({"x": 7}, 7), (True, True), (5, 5)])
+    def check(control, first): assert _first(control) == first
+
+    for control, first in check.pytestmark[0].args[1]: check(control, first)
+    assert list(progress([1, 2], "counting")) == [1, 2]

@@ -1,0 +1,51 @@
+"""Exported from nbs/07h_writers.ipynb: edit it there, then run `nbdev-export`."""
+import re
+from functools import partial
+from pathlib import Path
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerFast
+from rrg_core.data import load
+from rrg_core.engine.experiments import shared
+from rrg_core.engine.settings import CourseError, Profile
+from rrg_core.labels import label_many
+from rrg_core.learning.standins import load_standin
+from rrg_core.metrics.clinical import PROTOCOLS, clinical_scores
+from rrg_core.nets.decoder import report_batch
+from rrg_core.nets.saving import half_saved, load_half
+from rrg_core.nets.training import fit
+from rrg_core.reports.cleaning import clean_r2gen
+from rrg_core.reports.tokenizers import decode, encode_r2gen, train_words
+from rrg_core.learning.writers import *
+
+
+def test_spoken_is_read_like_the_original():
+    from rrg_core.labels import label
+    from rrg_core.reports.cleaning import clean_r2gen
+
+    said = "The heart is enlarged. There is no pleural effusion."
+    assert spoken(clean_r2gen(said, "iu_xray")) == said.lower()
+    assert label(spoken(clean_r2gen(said, "iu_xray"))) == label(said)
+
+
+def test_features_are_standardised_by_the_training_images():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    raw = rng.normal(3, [1, 5], (40, 6, 2)).astype("f4")
+    scale = np.stack([raw.mean((0, 1)), raw.std((0, 1)) + 1e-3])
+    assert abs(standardised(raw, scale).mean((0, 1), dtype="f4")).max() < .01
+    assert abs(standardised(raw, scale).std((0, 1), dtype="f4") - 1).max() < .01
+    # others are not made to look like the training images
+    assert standardised(raw[:1] + 5, scale).mean(dtype="f4") > 1
+
+
+def test_micro_f1_by_hand():
+    import pandas as pd
+
+    frame = pd.DataFrame(dict(hypothesis=["The heart is "
+                                          "enlarged.", ""], reference=["The heart is "
+                                                                       "enlarged.", "There is a right "
+                                                                                    "pneumothorax."]))
+    assert micro_f1(frame) == {"micro F1-14": round(2/3, 6)} # one of two found, nothing invented
