@@ -10,7 +10,6 @@ __all__ = ['PROTOCOLS', 'Protocol', 'binarize', 'averages', 'clinical_scores', '
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import precision_recall_fscore_support
 
 from ..data.study import FIVE, OBSERVATIONS
 
@@ -105,6 +104,7 @@ def averages(
 ) -> tuple[float, float, float]:
     "Precision, recall and F1 of two binary tables."
     if average == "example-defined": return _example_defined(p, r)
+    from sklearn.metrics import precision_recall_fscore_support
     return tuple(
         float(v)
         for v in precision_recall_fscore_support(r, p, average=_SKLEARN[average], zero_division=0)[:3])
@@ -117,6 +117,7 @@ def clinical_scores(
 ) -> dict: # precision, recall, F1, and per_class: observation -> its precision, recall, F1, support
     ("Clinical scores under a protocol, fractions. 0/0 is 0, save in \"example-defined\". `ValueError` for "
      "shapes that differ or no report.")
+    from sklearn.metrics import precision_recall_fscore_support
     p, r = binarize(predicted, protocol), binarize(reference, protocol)
     if p.shape != r.shape: raise ValueError(f"{len(p)} predicted reports for {len(r)} references")
     if not len(p): raise ValueError("no report to score")

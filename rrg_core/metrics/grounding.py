@@ -7,8 +7,6 @@ __all__ = ['iou', 'giou', 'pixel_iou', 'mean_iou', 'average_precision']
 
 # %% ../../nbs/05d_grounding.ipynb #f9187148
 import numpy as np, torch
-from torchmetrics.detection import MeanAveragePrecision
-from torchvision.ops import box_iou, generalized_box_iou
 
 # %% ../../nbs/05d_grounding.ipynb #734728cf
 def _boxes(boxes, who):
@@ -32,6 +30,7 @@ def iou(
         b # (m, 4)
 ): # (n, m), an array, or a tensor where `a` is one
     "Intersection over union of every pair (torchvision), 0 to 1; two boxes without area give 0."
+    from torchvision.ops import box_iou
     return _pairwise(box_iou, a, b)
 
 def giou(
@@ -39,6 +38,7 @@ def giou(
         b # (m, 4)
 ): # (n, m), an array, or a tensor where `a` is one
     "Generalised intersection over union of every pair (torchvision), -1 to 1."
+    from torchvision.ops import generalized_box_iou
     return _pairwise(generalized_box_iou, a, b)
 
 # %% ../../nbs/05d_grounding.ipynb #27fe258b
@@ -117,6 +117,7 @@ def average_precision(
     truth are left out, NaN where there is none."""
     if len(predictions) != len(targets):
         raise ValueError(f"{len(predictions)} predictions for {len(targets)} targets")
+    from torchmetrics.detection import MeanAveragePrecision # takes five seconds to import
     thresholds = [float(t) for t in iou_thresholds]
     metric = MeanAveragePrecision(iou_thresholds=thresholds, rec_thresholds=_RECALL, extended_summary=True)
     metric.warn_on_many_detections = False

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.preprocessing import MultiLabelBinarizer
 
 from .perturb import EDITS, asserts
 from .stats import interval
@@ -40,6 +39,7 @@ def nearest(
     seed: int = 0
 ) -> np.ndarray: # (tests,) row of the training study with the largest Jaccard overlap; ties are drawn
     "The nearest training study by its set of tags. Two empty sets overlap wholly."
+    from sklearn.preprocessing import MultiLabelBinarizer
     both = MultiLabelBinarizer(sparse_output=True).fit([*wanted, *known])
     a, b, rng = both.transform(wanted).astype(float), both.transform(known).astype(
         float), np.random.default_rng(seed)

@@ -11,8 +11,6 @@ import inspect
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import kendalltau
-from sklearn.metrics import roc_auc_score
 
 # %% ../../nbs/05f_stats.ipynb #34d70ea4
 def _draws(size, n, seed, groups): # yields n arrays of row numbers
@@ -163,6 +161,7 @@ def kendall_tau_b(
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"x and y must be (n,), got {x.shape} and {y.shape}")
     if len(x) < 2 or np.isnan(x).any() or np.isnan(y).any(): return np.nan, np.nan
+    from scipy.stats import kendalltau
     tau, p = kendalltau(x, y)
     return float(tau), float(p)
 
@@ -180,7 +179,9 @@ def auroc(
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"labels must be 0, 1 or NaN, got {labels[~np.isin(labels, (0, 1))][0]}")
     if np.isnan(scores).any(): raise ValueError(f"score {np.flatnonzero(known)[np.isnan(scores)][0]} is NaN")
-    return float(roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else np.nan
+    if len(np.unique(labels)) < 2: return np.nan
+    from sklearn.metrics import roc_auc_score
+    return float(roc_auc_score(labels, scores))
 
 # %% ../../nbs/05f_stats.ipynb #c94763e1
 class WeightedAuroc(float):

@@ -21,10 +21,6 @@ from pycocoevalcap.bleu import bleu_scorer
 from pycocoevalcap.meteor import meteor as coco_meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics import BLEU
-from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
-from scipy.sparse import csr_array
 
 from ..engine.settings import CourseError
 
@@ -84,6 +80,7 @@ def _spaced_tokens(texts):
     return [_one_line(t.replace(".", " .")) for t in texts]
 
 def _13a_tokens(texts):
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
     split = Tokenizer13a()
     return [split(_one_line(t)) for t in texts]
 
@@ -166,6 +163,7 @@ def _rouge_table(hypotheses, references): # (n, 1)
     return np.array([[rouge.calc_score([h], group)] for h, group in zip(hypotheses, references)])
 
 def _rouge_score_table(hypotheses, references, stem=False): # (n, 1); on raw texts
+    from rouge_score.rouge_scorer import RougeScorer # takes two seconds to import
     scorer = RougeScorer(["rougeL"], use_stemmer=stem)
     return np.array(
         [[scorer.score_multi(group, h)["rougeL"].fmeasure] for h, group in zip(hypotheses, references)])
@@ -249,6 +247,7 @@ def _meteor_formula(sums): # (..., 23) -> score (...)
 class _Cider:
     "Sparse counts of the n-grams of every pair of hypothesis and reference."
     def __init__(self, hypotheses, references):
+        from scipy.sparse import csr_array
         ids, self.n = {}, len(hypotheses)
         names = ("overlap", "hyp", "ref", "present")
         cells = {k: ([], [], []) for k in names} # values, rows (4 · pair + order − 1), columns
@@ -286,6 +285,7 @@ class _Cider:
 
 # %% ../../nbs/05a_text.ipynb #a7a8c0bb
 def _sacrebleu_table(hypotheses, references): # (n, 10): lengths, matches, n-grams; on raw texts
+    from sacrebleu.metrics import BLEU
     bleu = BLEU(smooth_method="none")
     rows = [
         bleu.corpus_score([_one_line(h)], [[_one_line(r)] for r in group])
@@ -294,6 +294,7 @@ def _sacrebleu_table(hypotheses, references): # (n, 10): lengths, matches, n-gra
     return np.array([[r.sys_len, r.ref_len, *r.counts, *r.totals] for r in rows], float)
 
 def _sacrebleu_formula(sums): # (10,) -> scores, 0 to 100
+    from sacrebleu.metrics import BLEU
     length, reference, *counts = sums.tolist()
 
     def score(n):
