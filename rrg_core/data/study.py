@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OBSERVATIONS', 'FIVE', 'REGIONS', 'SPLITS', 'VIEWS', 'SECTIONS', 'DataError', 'first_record',
-           'Box', 'to_uint8', 'read_image', 'Image', 'Report', 'Sentence', 'Study',
-           'check_splits']
+           'without_text', 'Box', 'to_uint8', 'read_image', 'Image', 'Report', 'Sentence',
+           'Study', 'check_splits']
 
 # %% ../../nbs/01a_study.ipynb #1f5d784c
 import json, math
@@ -56,11 +56,13 @@ def first_record(
     "The first wrong record of a table, as errors name it: 1 is the first one below the header."
     return f"{table} record {np.flatnonzero(wrong)[0] + 1}"
 
+def without_text(value) -> str: # "None", "nan" or the name of a type
+    "A value that should have been another one, as an error may show it: the text of a report is not in it."
+    missing = value is None or (isinstance(value, Real) and value != value)
+    return repr(value) if missing else f"a value of type {type(value).__name__}"
+
 def _text(record, field, value):
-    if not isinstance(value, str):
-        raise DataError(
-            record, field, f"must be text, got {value!r}"
-            if value is None or value != value else f"must be text, got {type(value).__name__}")
+    if not isinstance(value, str): raise DataError(record, field, f"must be text, got {without_text(value)}")
     return value
 
 def _among(record, field, value, known):

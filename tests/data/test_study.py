@@ -110,6 +110,14 @@ def test_study_refuses_each_bad_input():
 
 
 def test_text_never_shows_itself():
+    for value, expected in ((None, "None"), (float("nan"), "nan"), (np.nan, "nan"), (b"secret", "bytes"), ([
+            "secret"
+    ], "list"), ({"secret": 1}, "dict"), (7, "int"), ("secret", "str"), (np.array(
+        ["secret"] * 2), "ndarray"), (("secret", ), "tuple")):
+        assert without_text(value).endswith(expected) and "secret" not in without_text(value)
+        if not isinstance(value, str):
+            with pytest.raises(DataError, match=f"findings must be text, got .*{expected}$"):
+                Report(findings=value)
     secret = "invented secret words"
     study = Study("s1",
                   "p1",
