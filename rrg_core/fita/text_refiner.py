@@ -80,8 +80,9 @@ class TextRefiner(nn.Module):
     "A causal BERT with the head f and a classifier, for the first phase (FITA §3.2 TFR, §3.3)."
     def __init__(self, words: WordFeatures, pad: int = 0, margin: float = .3, sign: int = -1):
         super().__init__()
-        self.words, self.refine, self.pad, self.margin, self.sign = words, nn.Linear(
-            words.width, words.width), pad, margin, sign
+        self.words = words
+        self.refine = nn.Linear(words.width, words.width)
+        self.pad, self.margin, self.sign = pad, margin, sign
         self.head = nn.Linear(words.width, len(OBSERVATIONS) * len(CATEGORIES))
 
     def features(self, ids: Tensor) -> Tensor: # (b, t) → (b, t, e) in 0–1

@@ -22,12 +22,10 @@ from transformers import (AutoConfig, AutoModel, BertConfig, BertForMaskedLM, Be
                           LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .. import phantom
 from . import shape_scenes
 from ..nets.attention import CourseConfig
 from ..nets.encoders import (ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidConfig, XrvConfig,
                                     XrvDenseNet)
-from ..phantom.probes import box_maps
 from ..engine.settings import CourseError
 from ..nets.saving import half_saved, load_half
 from ..data.study import OBSERVATIONS
@@ -45,6 +43,7 @@ class World:
     classes: tuple[str, ...]
 
 def _phantoms(split, n, size):
+    from rrg_core import phantom # seconds to import, for who makes phantoms alone
     studies = phantom.load(split, site="hospital", n=n, size=size)
     images = np.empty((len(studies), size, size), np.uint8)
     labels = np.zeros((len(studies), len(OBSERVATIONS)), np.float32)
@@ -281,6 +280,7 @@ _PLACE = 8 # Pixels of a place's side
 
 def label_task(w: World, recipe: dict) -> Task:
     "Name what is in a picture, and where."
+    from rrg_core.phantom.probes import box_maps
     maps = torch.from_numpy(box_maps(w.boxes, len(w.classes), w.images.shape[1] // _PLACE)).half()
     boxed = maps.amax((0, 2, 3)) > 0
 

@@ -190,8 +190,8 @@ def causal_surprise(model,
     for i in range(0, len(texts), batch):
         b = encode(tokenizer, texts[i:i + batch], max_tokens)
         log = model(**b).logits[:, :-1].float().log_softmax(-1) # (b, t - 1, words)
-        told = log.gather(-1, b["input_ids"][:, 1:, None])[..., 0]
-        out.append(-(told * b["attention_mask"][:, 1:]).sum(1))
+        found = log.gather(-1, b["input_ids"][:, 1:, None])[..., 0]
+        out.append(-(found * b["attention_mask"][:, 1:]).sum(1))
     return torch.cat(out).numpy()
 
 @torch.inference_mode()

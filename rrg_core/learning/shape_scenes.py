@@ -186,10 +186,10 @@ def render(
         size: int = 160 # Pixels a side
 ) -> Scene:
     "The scene of a number; things and caption do not depend on the size."
-    things, told = _told(seed)
-    return Scene(draw(things, size, np.random.default_rng([seed, 1])), things, told)
+    things, text = _content(seed)
+    return Scene(draw(things, size, np.random.default_rng([seed, 1])), things, text)
 
-def _told(seed): # the things and the caption, without the picture
+def _content(seed): # the things and the caption, without the picture
     things = tuple(sample_things(np.random.default_rng([seed, 0])))
     return things, caption(things, np.random.default_rng([seed, 2]))
 
@@ -211,15 +211,16 @@ def load(
         size: int = 160 # Pixels a side
 ) -> Shapes:
     "The first `n` scenes of a split. `ValueError` for an unknown split or n outside 1–1,000,000."
-    seeds, told, boxes = _seeds(split, n), [], []
+    seeds = _seeds(split, n)
+    texts, boxes = [], []
     images = np.empty((n, size, size), np.uint8)
     labels = np.empty((n, len(CLASSES)), np.float32)
     for i, seed in enumerate(seeds):
         scene = render(seed, size)
         images[i], labels[i] = scene.image, scene.labels
-        told.append(scene.caption)
+        texts.append(scene.caption)
         boxes.append(scene.boxes)
-    return Shapes(images, labels, told, boxes)
+    return Shapes(images, labels, texts, boxes)
 
 def _seeds(split, n):
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -228,7 +229,7 @@ def _seeds(split, n):
 
 def captions(split: str, n: int = 4000) -> list[str]:
     "The captions of the first `n` scenes of a split, without their pictures."
-    return [_told(seed)[1] for seed in _seeds(split, n)]
+    return [_content(seed)[1] for seed in _seeds(split, n)]
 
 # %% ../../nbs/07a_shape_scenes.ipynb #a823c3a3
 def contact_sheet(scenes: list[Scene], columns: int = 4): # A matplotlib figure
