@@ -126,6 +126,43 @@ def test_kiut_writes_like_every_writer_of_the_course():
                  for r in cached.tolist()}) > 1
 
 
+def test_every_image_input_is_read_and_no_other():
+    class Aged(Kiut):
+        image_inputs = (*Kiut.image_inputs, "age")
+
+        def symptoms(self, cells, image):
+            return super().symptoms(cells, image) + image.get("age", torch.zeros(len(cells)))[:, None, None]
+
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=23,
+                 width=16,
+                 feature_width=12,
+                 layers=1,
+                 encoder_layers=1,
+                 heads=2,
+                 graph_heads=2,
+                 name_width=8,
+                 max_tokens=6)
+    aged, plain = (kind(KiutConfig(**sizes)).eval() for kind in (Aged, Kiut))
+    image = dict(features=torch.randn(2, 4, 12), probabilities=torch.rand(2, 14))
+    age = torch.tensor([.5, 90.])
+    ids = torch.randint(1, 23, (2, 5))
+    logits = lambda model, **more: model(**image, **more, decoder_input_ids=ids).logits
+    assert not torch.allclose(logits(aged, age=age), logits(aged))
+    seen, symptoms = [], aged.symptoms
+    aged.symptoms = lambda cells, known: seen.append(sorted(known)) or symptoms(cells, known)
+    for more in ({}, dict(age=age), dict(age=None), dict(saliency=torch.rand(2, 14, 4), age=age)):
+        for beams in (1, 3):
+            assert len(aged.generate(**image, **more, num_beams=beams)) == 2
+            assert seen.pop() == sorted({"probabilities"} | {k for k, v in more.items() if v is not None})
+    for name in ("age", "Saliency", "observation", "probs", "heights"): # nobody's, or another model's
+        for model in (plain, aged)[:1 if name == "age" else 2]:
+            with pytest.raises(ValueError, match=f"{type(model).__name__} has no input {name}; .* saliency"):
+                logits(model, **{name: age})
+            with pytest.raises(ValueError, match=name): # transformers names it
+                model.generate(**image, **{name: age})
+
+
 def test_the_answer_is_not_among_the_keys():
     # without the mask on W, the last step would see the word that it has to predict: `leaks` finds it
     torch.manual_seed(0)
