@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..engine.code import Registry
 from ..engine.settings import CourseError, data_root
 from .storage import Studies
 from .study import (FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence,
@@ -86,7 +87,7 @@ class Source:
 _PHYSIONET = "PhysioNet Credentialed Health Data License 1.5.0"
 
 # %% ../../nbs/01_data.ipynb #2b07bb77
-SOURCES = {
+SOURCES:Registry = {
     "phantom": Source(
         "Phantom radiographs", "Apache-2.0", "rendered here", "none", "02_phantom",
         "rrg_core.phantom"), "openi": Source(

@@ -28,6 +28,7 @@ from ..nets.attention import CourseConfig
 from ..nets.encoders import (ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidConfig, XrvConfig,
                                     XrvDenseNet)
 from ..phantom.probes import box_maps
+from ..engine.code import Registry
 from ..engine.settings import CourseError
 from ..nets.saving import half_saved, load_half
 from ..data.study import OBSERVATIONS
@@ -334,7 +335,7 @@ def causal_task(w: World, recipe: dict) -> Task:
     return Task(causal_model(t, recipe["width"], recipe["layers"]), len(w.prose), collate, t,
                 _lengths(t, w.prose))
 
-TASKS = {"labels": label_task, "contrast": contrast_task, "masked": masked_task, "causal": causal_task}
+TASKS:Registry = {"labels": label_task, "contrast": contrast_task, "masked": masked_task, "causal": causal_task}
 
 # %% ../../nbs/07b_pretraining.ipynb #9c532544
 CLASSES = {**ENCODERS, "rrg_towers": Towers, "bert": BertForMaskedLM,

@@ -15,6 +15,7 @@ from rrg_core.learning import shape_scenes
 from rrg_core.nets.attention import CourseConfig
 from rrg_core.nets.encoders import ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidConfig, XrvConfig, XrvDenseNet
 from rrg_core.phantom.probes import box_maps
+from rrg_core.engine.code import Registry
 from rrg_core.engine.settings import CourseError
 from rrg_core.nets.saving import half_saved, load_half
 from rrg_core.data.study import OBSERVATIONS
