@@ -335,7 +335,8 @@ def causal_task(w: World, recipe: dict) -> Task:
     return Task(causal_model(t, recipe["width"], recipe["layers"]), len(w.prose), collate, t,
                 _lengths(t, w.prose))
 
-TASKS:Registry = {"labels": label_task, "contrast": contrast_task, "masked": masked_task, "causal": causal_task}
+TASKS:Registry = {"labels": label_task, "contrast": contrast_task, "masked": masked_task,
+                  "causal": causal_task}
 
 # %% ../../nbs/07b_pretraining.ipynb #9c532544
 CLASSES = {**ENCODERS, "rrg_towers": Towers, "bert": BertForMaskedLM,

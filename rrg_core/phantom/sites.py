@@ -49,7 +49,7 @@ _PANEL = {
     "Other disease": ("Lung Opacity", ("Lung Lesion", "calcification"), "Atelectasis", "Pneumothorax",
                       "Pleural Other", "Fracture"), "Normal": ()
 }
-CLASS_LISTS = {
+CLASS_LISTS:Registry = {
     "registry": {o: (o, ) if o != "No Finding" else ()
                  for o in OBSERVATIONS},
     "archive": {name: (o, ) if o != "No Finding" else ()
@@ -64,7 +64,7 @@ _NOTES = {
     "Pneumothorax": .08, "Pleural Effusion": .4, "Consolidation": .2, "Lung Opacity": .2, "Edema": .03,
     "Fracture": .03
 }
-STYLES = {
+STYLES:Registry = {
     "hospital": Style(
         normal={"heart": .8, "mediastinum": .6, "lungs": .6, "one lung": .25, "vessels": .15, "bones": .2},
         negatives={
@@ -105,7 +105,7 @@ STYLES = {
 }
 
 # %% ../../nbs/02j_sites.ipynb #e0171fa8
-_LOOKS = {
+_LOOKS:Registry = {
     "hospital": {}, "clinic": dict(dose=(.002, .004), edge=(.3, .9), compress=(.1, .4), leads=0,
                                    words=""), "levante": dict(gamma=(.75, .95),
                                                               compress=(.35, .7),
