@@ -27,7 +27,7 @@ from ..nets.encoders import ResNetConfig, XrvConfig, build_encoder
 from .image_refiner import ImageRefiner, saliency
 from .kiut import Kiut, KiutConfig, Knowledge, WordFeatures, cooccurrence
 from ..labels import label_many
-from ..learning import DEFAULTS as R2GEN, SYSTEMS as LEARNING
+from ..learning import DEFAULTS as R2GEN, decode_r2gen, train_r2gen
 from ..learning.writers import (Pairs, decode_writer, features_of, micro_f1, paired, pixels_of,
                                        read_writer, split_of, spoken, train_writer, words_of, write_reports)
 from ..nets.decoder import report_batch
@@ -442,14 +442,10 @@ def _r2gen_settings(settings, p): # Learning's, for as long as the others here
     return R2GEN(p) | alike | {"epochs": settings["epochs"]*settings["times_steps"]}
 
 def _train_r2gen(folder, settings, seed, p):
-    LEARNING["r2gen"].train(folder, settings=_r2gen_settings(settings, p), seed=seed, p=widened(settings, p))
+    train_r2gen(folder, settings=_r2gen_settings(settings, p), seed=seed, p=widened(settings, p))
 
 def _decode_r2gen(folder, settings, seed, p, first=None):
-    found = LEARNING["r2gen"].decode(folder,
-                                     _r2gen_settings(settings, p),
-                                     seed,
-                                     widened(settings, p),
-                                     first=first)
+    found = decode_r2gen(folder, _r2gen_settings(settings, p), seed, widened(settings, p), first=first)
     return found[["study_id", "hypothesis", "reference"]]
 
 def _alike(settings): return standins_among(settings["encoder"])

@@ -22,6 +22,7 @@ from transformers import (AutoConfig, AutoModel, BertConfig, BertForMaskedLM, Be
                           LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from ..engine.code import Registry
 from . import shape_scenes
 from ..nets.attention import CourseConfig
 from ..nets.encoders import (ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidConfig, XrvConfig,
@@ -335,7 +336,8 @@ def causal_task(w: World, recipe: dict) -> Task:
     return Task(causal_model(t, recipe["width"], recipe["layers"]), len(w.prose), collate, t,
                 _lengths(t, w.prose))
 
-TASKS = {"labels": label_task, "contrast": contrast_task, "masked": masked_task, "causal": causal_task}
+TASKS:Registry = {"labels": label_task, "contrast": contrast_task, "masked": masked_task,
+                  "causal": causal_task}
 
 # %% ../../nbs/07b_pretraining.ipynb #9c532544
 CLASSES = {**ENCODERS, "rrg_towers": Towers, "bert": BertForMaskedLM,
