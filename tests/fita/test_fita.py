@@ -29,7 +29,7 @@ from rrg_core.nets.training import fit
 import pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 import rrg_core.fita as fita_module
 from rrg_core.engine.desk import Chapter
-from rrg_core.results.claims import Claim, claims, judge, ledger
+from rrg_core.results.claims import Claim, claims, decide, ledger
 from rrg_core.nets.encoders import SmallPyramidConfig, XrvConfig, XrvDenseNet
 from rrg_core.fita.kiut import WordFeatures
 from rrg_core.fita.image_refiner import saliency
