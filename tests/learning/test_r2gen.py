@@ -2,6 +2,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from rrg_core.nets.attention import ReportCache
 from rrg_core.nets.decoder import DecoderConfig, ReportDecoder
 import tempfile, warnings
@@ -38,6 +39,47 @@ def test_memory_step_by_hand():
         1, 3, 2) # more slots than width: the rest is zero
     with pytest.raises(ValueError, match="memory width 12 .* 5 heads"):
         RelationalMemory(12, heads=5)
+
+
+def test_the_walk_equals_the_formula():
+    def formula(m, words, memory): # R2Gen §3.2, a word at a time
+        b, d, h, out = len(words), words.shape[-1], m.heads, []
+        heads = lambda x: x.view(b, -1, h, d // h).transpose(1, 2) # (b, h, n, d/h)
+        for y in words.split(1, 1):
+            both = torch.cat([memory, y], 1)
+            q, k, v = heads(m.query(memory)), heads(m.key(both)), heads(m.value(both))
+            z = (q @ k.transpose(-1, -2) / (d / h)**.5).softmax(-1) @ v
+            new = memory + m.out(z.transpose(1, 2).flatten(2))
+            new = new + m.think(new)
+            i, f = (m.word_gates(y) + m.slot_gates(memory.tanh())).sigmoid().chunk(2, -1)
+            memory = i * new.tanh() + f*memory
+            out.append(memory)
+        return torch.stack(out, 1)
+
+    def found(walk, m, words, memory, weight):
+        words, memory = (x.detach().clone().requires_grad_() for x in (words, memory))
+        m.zero_grad()
+        out = walk(words, memory)
+        (out * weight).sum().backward()
+        return dict(out=out, words=words.grad, memory=memory.grad) | {n: p.grad for n, p in m.named_parameters()}
+
+    cases = [(1, 1, 1, 4, 1), (2, 5, 3, 12, 3), (3, 7, 1, 8, 2), (1, 4, 5, 6, 1), (4, 2, 2, 10, 5),
+             (2, 1, 3, 16, 8), (5, 3, 4, 3, 3), (2, 40, 3, 8, 1), (1, 9, 2, 2, 2), (3, 6, 6, 4, 4)]
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
+        for b, t, slots, width, heads in cases:
+            torch.manual_seed(width)
+            m = RelationalMemory(width, slots, heads).to(dtype)
+            words, memory = (torch.randn(b, n, width, dtype=dtype) for n in (t, slots))
+            weight = torch.randn(b, t, slots, width, dtype=dtype)
+            ours = found(m, m, words, memory, weight)
+            theirs = found(lambda *x: formula(m, *x), m, words, memory, weight)
+            size = max(x.abs().max() for x in theirs.values()).item()
+            for name in theirs:
+                torch.testing.assert_close(ours[name],
+                                           theirs[name],
+                                           rtol=0,
+                                           atol=tolerance * max(size, 1),
+                                           msg=lambda text: f"{name} {b, t, slots, width, heads}: {text}")
 
 
 def test_slots_that_start_equal_stay_equal():
