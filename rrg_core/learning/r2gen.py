@@ -133,7 +133,8 @@ class RelationalMemory(nn.Module):
         if width % heads: raise ValueError(f"memory width {width} cannot be split into {heads} heads")
         self.slots, self.heads = slots, heads
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.think = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.feed_forward = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width),
+                                          nn.ReLU())
         self.word_gates = nn.Linear(width, 2 * width)
         self.slot_gates = nn.Linear(width, 2 * width) # input and forget
 
@@ -158,7 +159,7 @@ class RelationalMemory(nn.Module):
         gates = F.linear(words, self.word_gates.weight, self.word_gates.bias + self.slot_gates.bias)
         width = words.shape[-1]
         pairs = F.linear(words, weight[width:], bias[width:]) # (t, b, 2d) keys and values
-        first, second = self.think[0], self.think[2]
+        first, second = self.feed_forward[0], self.feed_forward[2]
         inputs = (x.to(weight.dtype) for x in (memory, pairs, gates)) # the walk stays in float32
         with torch.autocast(words.device.type, enabled=False):
             memories = _Walk.apply(*inputs, self.heads, weight, bias, self.out.weight, self.out.bias,
@@ -265,9 +266,10 @@ class R2Gen(ReportDecoder):
         super().__init__(config)
         if not config.memory: return
         c = config
-        self.enter = nn.Identity() if c.memory_width == c.width else nn.Linear(c.width, c.memory_width)
+        self.memory_projection = nn.Identity() if c.memory_width == c.width else nn.Linear(
+            c.width, c.memory_width)
         self.memory = RelationalMemory(c.memory_width, c.slots, c.memory_heads)
-        self.moves = MemoryShifts(c.slots * c.memory_width, c.shift_width, 3 * c.layers, c.width)
+        self.memory_shifts = MemoryShifts(c.slots * c.memory_width, c.shift_width, 3 * c.layers, c.width)
         self.post_init()
 
     def _init_weights(self, module):
@@ -278,7 +280,8 @@ class R2Gen(ReportDecoder):
         """Walk the memory over the words and move the normalisations; the cache carries the memory on, beam
         by beam."""
         if not self.config.memory: return super().shifts(words, cache)
-        memories = self.memory(self.enter(words), None if cache is None else cache.states.get("memory"))
+        memories = self.memory(self.memory_projection(words),
+                               None if cache is None else cache.states.get("memory"))
         if cache is not None: cache.states["memory"] = memories[:, -1]
-        pairs = self.moves(memories)
+        pairs = self.memory_shifts(memories)
         return [pairs[i:i + 3] for i in range(0, len(pairs), 3)]

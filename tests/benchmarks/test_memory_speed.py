@@ -33,7 +33,7 @@ def by_formula(self, words, memory=None):
         k, v = torch.cat([k, key], 2), torch.cat([v, value], 2)
         seen = (q @ k.transpose(-1, -2) * q.shape[-1]**-.5).softmax(-1) @ v
         new = memory + self.out(seen.transpose(1, 2).flatten(2))
-        new = new + self.think(new)
+        new = new + self.feed_forward(new)
         admit, keep = (gate + self.slot_gates(memory.tanh())).sigmoid().chunk(2, -1)
         memory = torch.addcmul(keep * memory, admit, new.tanh())
         history.append(memory)

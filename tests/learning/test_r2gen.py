@@ -27,7 +27,7 @@ def test_memory_step_by_hand():
         y = words[:, t:t + 1]
         both = torch.cat([m, y], 1)
         new = m + theirs(m, both, both)[0]
-        new = new + memory.think(new)
+        new = new + memory.feed_forward(new)
         i, f = (memory.word_gates(y) + memory.slot_gates(torch.tanh(m))).split(12, -1)
         m = torch.sigmoid(i) * torch.tanh(new) + torch.sigmoid(f) * m
         expected.append(m)
@@ -50,7 +50,7 @@ def test_the_walk_equals_the_formula():
             q, k, v = heads(m.query(memory)), heads(m.key(both)), heads(m.value(both))
             z = (q @ k.transpose(-1, -2) / (d / h)**.5).softmax(-1) @ v
             new = memory + m.out(z.transpose(1, 2).flatten(2))
-            new = new + m.think(new)
+            new = new + m.feed_forward(new)
             i, f = (m.word_gates(y) + m.slot_gates(memory.tanh())).sigmoid().chunk(2, -1)
             memory = i * new.tanh() + f*memory
             out.append(memory)
@@ -146,7 +146,7 @@ def test_without_memory_it_is_the_plain_decoder():
     assert torch.equal(base(features, decoder_input_ids=ids).logits, expected) and torch.equal(
         base.generate(features), plain.generate(features))
     assert not torch.allclose(full(features, decoder_input_ids=ids).logits, expected)
-    for p in full.moves.parameters():
+    for p in full.memory_shifts.parameters():
         nn.init.zeros_(p) # a memory that moves nothing
     torch.testing.assert_close(full(features, decoder_input_ids=ids).logits, expected)
 
@@ -160,7 +160,7 @@ def test_gradients_and_the_future():
     out.loss.backward()
     assert out.logits.shape == (4, 9, 20) and all(p.grad is not None and p.grad.isfinite().all()
                                                   for p in model.parameters())
-    for part in (model.memory, model.moves, model.enter, model.context):
+    for part in (model.memory, model.memory_shifts, model.memory_projection, model.context):
         assert all(
             p.grad.abs().sum() > 0 for n, p in part.named_parameters()
             if n != "key.bias" and not n.endswith("attention.key.bias")) # a key's bias moves all scores alike
