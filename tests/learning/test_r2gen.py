@@ -140,7 +140,7 @@ def test_without_memory_it_is_the_plain_decoder():
     full = R2Gen(R2GenConfig(**sizes)).double().eval()
     base.load_state_dict(plain.state_dict()) # the same parameters, not one more
     left, more = full.load_state_dict(plain.state_dict(), strict=False)
-    assert not more and {name.split(".")[0] for name in left} == {"memory", "moves"}
+    assert not more and {name.split(".")[0] for name in left} == {"memory", "memory_shifts"}
     features, ids = torch.randn(3, 5, 6).double(), torch.randint(1, 20, (3, 7))
     expected = plain(features, decoder_input_ids=ids).logits
     assert torch.equal(base(features, decoder_input_ids=ids).logits, expected) and torch.equal(
