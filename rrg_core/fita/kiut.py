@@ -69,12 +69,12 @@ class GraphAttention(nn.Module):
         super().__init__()
         if width % heads: raise ValueError(f"width {width} cannot be split into {heads} heads")
         self.heads, self.slope = heads, slope
-        self.map = nn.Linear(width, width, bias=False)
+        self.projection = nn.Linear(width, width, bias=False)
         self.norm = nn.LayerNorm(width)
         self.drop = Dropout(dropout)
-        self.own, self.other = (nn.Parameter(torch.randn(heads, width // heads) * (heads / width)**.5)
-                                for _ in range(2))
-        self.trust = nn.Parameter(torch.ones(()))
+        self.source, self.target = (nn.Parameter(torch.randn(heads, width // heads) * (heads / width)**.5)
+                                    for _ in range(2))
+        self.prior_weight = nn.Parameter(torch.ones(()))
 
     def weights(
         self,
@@ -83,8 +83,9 @@ class GraphAttention(nn.Module):
         prior: Tensor # (k, k) log of a share
     ) -> Tensor: # (b, heads, k, k), rows sum to 1
         "Who looks at whom."
-        ends = [torch.einsum("bhkd,hd->bhk", h, a) for a in (self.own, self.other)]
-        scores = F.leaky_relu(ends[0][..., None] + ends[1][..., None, :], self.slope) + self.trust * prior
+        ends = [torch.einsum("bhkd,hd->bhk", h, a) for a in (self.source, self.target)]
+        scores = F.leaky_relu(ends[0][..., None] + ends[1][..., None, :],
+                              self.slope) + self.prior_weight * prior
         return scores.masked_fill(~edges, float("-inf")).softmax(-1)
 
     def forward(
@@ -93,14 +94,14 @@ class GraphAttention(nn.Module):
             edges: Tensor,
             prior: Tensor) -> Tensor: # (b, k, d)
         "One layer."
-        h = self.map(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        h = self.projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         mixed = (self.weights(h, edges, prior) @ h).transpose(1, 2).flatten(2)
         return self.norm(x + self.drop(F.elu(mixed)))
 
 # %% ../../nbs/11a_kiut.ipynb #f8fe6d28
 class SymptomGraph(nn.Module):
     """Observations of an image: names, probabilities and what belongs together. Names, edges and prior are
-    buffers; `tell` fills them."""
+    buffers; `set_buffers` fills them."""
     def __init__(self, width: int, name_width: int, layers: int = 2, heads: int = 4, dropout: float = .1):
         super().__init__()
         k = len(OBSERVATIONS)
@@ -111,7 +112,7 @@ class SymptomGraph(nn.Module):
         self.probability = nn.Linear(1, width, bias=False)
         self.layers = nn.ModuleList([GraphAttention(width, heads, dropout) for _ in range(layers)])
 
-    def tell(
+    def set_buffers(
         self,
         names: Tensor, # (14, name_width)
         together: Tensor, # (14, 14) as `cooccurrence` makes it
@@ -166,7 +167,7 @@ class WordFeatures(nn.Module):
     def width(self) -> int:
         return self.bert.config.hidden_size
 
-    def spell(
+    def set_pieces(
         self,
         words: list[str], # In the order of their ids
         tokenizer, # BERT's
@@ -242,10 +243,10 @@ class Kiut(ReportDecoder):
         self.graph = SymptomGraph(c.width, c.name_width, c.graph_layers, c.graph_heads, c.dropout)
         if c.bert:
             self.text = WordFeatures(c.bert, c.vocab_size, c.pieces)
-            self.enter = nn.Linear(self.text.width, c.width)
+            self.word_projection = nn.Linear(self.text.width, c.width)
             self.text.requires_grad_(False)
-        self.inject = Attention(c.width, c.heads, c.attention_dropout)
-        self.injected = nn.LayerNorm(c.width)
+        self.injection = Attention(c.width, c.heads, c.attention_dropout)
+        self.injection_norm = nn.LayerNorm(c.width)
         self.post_init()
 
     def train(self, mode: bool = True): # BERT is frozen: no dropout in it either
@@ -303,14 +304,14 @@ def know(self: Kiut, features: Tensor = None, pixels: Tensor = None, **image) ->
 def inject_into(self: Kiut, h, known, words, cache): # h_{1:t} looks at [V; C; W_{1:t}]
     seen = torch.cat([known.last_hidden_state, known.symptoms], 1)
     last = len(self.layers)
-    keys, values = self.inject.keys(seen) if cache is None else cache.image(last,
-                                                                            lambda: self.inject.keys(seen))
-    if words is None: return self.injected(h + self.drop(self.inject.attend(h, keys, values)))
-    own = self.inject.keys(self.enter(words))
+    made = lambda: self.injection.keys(seen)
+    keys, values = made() if cache is None else cache.image(last, made)
+    if words is None: return self.injection_norm(h + self.drop(self.injection.attend(h, keys, values)))
+    own = self.injection.keys(self.word_projection(words))
     own = own if cache is None else cache.words(last, *own)
     mask = causal_mask(h.shape[1], keys.shape[2] + own[0].shape[2] - h.shape[1], h.device)
     keys, values = (torch.cat([a, b], 2) for a, b in zip((keys, values), own))
-    return self.injected(h + self.drop(self.inject.attend(h, keys, values, mask)))
+    return self.injection_norm(h + self.drop(self.injection.attend(h, keys, values, mask)))
 
 @patch
 def decode(self: Kiut,

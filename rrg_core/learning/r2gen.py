@@ -9,11 +9,118 @@ __all__ = ['Config', 'RelationalMemory', 'MemoryShifts', 'R2GenConfig', 'R2Gen']
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..nets.attention import ReportCache
 from ..nets.decoder import DecoderConfig, ReportDecoder
 
 # %% ../../nbs/07g_r2gen.ipynb #5107e6a3
+def _by_head(x, heads, parts): # (t, b, n, parts·d) → parts of (t, b, h, n, d/h), of (t, b, n, d) for one head
+    x = x.unflatten(-1, (parts, heads, -1)).permute(3, 0, 1, 4, 2, 5)
+    return (x[:, :, :, 0] if heads == 1 else x).unbind(0)
+
+def _walk(memory, words, gates, heads, weights):
+    "All memories (t + 1, b·s, d), the first before any word; and what the way back needs."
+    w_in, b_in, w_out, b_out, w_1, b_1, w_2, b_2, w_gates = weights
+    t, b = words.shape[:2]
+    s, d = memory.shape[1:]
+    memories = memory.new_empty(t + 1, b * s, d)
+    mixed, added, hidden, moved, squashed, new = memory.new_empty(6, t, b * s, d)
+    memories[0] = memory.flatten(0, 1)
+    entries = memory.new_empty(t, b, s + 1, 3 * d) # queries, keys, values of the slots and of the word
+    entries[:, :, s, d:] = words # the word asks nothing
+    slots = entries[:, :, :s].unbind(0)
+    projected = memory.new_empty(b * s, 3 * d)
+    q, k, v = _by_head(entries, heads, 3)
+    shares = memory.new_empty(*q.shape[:-2], s, s + 1) # attention weights
+    z = _by_head(mixed.unflatten(1, (b, s)), heads, 1)[0]
+    gates = gates.repeat_interleave(s, 1) # (t, b·s, 2d), a copy
+    admit, keep = gates.split(d, -1)
+    rows = [x.unbind(0) for x in (memories, mixed, added, hidden, moved, squashed, new, gates, admit, keep)]
+    heads_of = [x.unbind(0) for x in (q[..., :s, :], k.transpose(-1, -2), v, shares, z)]
+    for i, (m, x, a, h, o, u, c, g, admitted, kept) in enumerate(zip(*rows)):
+        asked, keys, values, share, read = (x[i] for x in heads_of)
+        torch.addmm(b_in, m, w_in.T, out=projected)
+        slots[i].copy_(projected.view(b, s, -1))
+        torch.softmax(asked @ keys, -1, out=share)
+        read.copy_(share @ values)
+        torch.addmm(b_out, x, w_out.T, out=a).add_(m)
+        torch.addmm(b_1, a, w_1.T, out=h).relu_()
+        torch.addmm(b_2, h, w_2.T, out=o).relu_()
+        torch.add(a, o, out=c).tanh_()
+        torch.addmm(g, torch.tanh(m, out=u), w_gates.T, out=g).sigmoid_()
+        torch.mul(kept, m, out=rows[0][i + 1]).addcmul_(admitted, c)
+    return memories, entries, shares, mixed, added, hidden, moved, squashed, new, gates
+
+# %% ../../nbs/07g_r2gen.ipynb #91d50685
+def _walk_back(gradient, heads, saved, weights):
+    "Gradients of memory (b, s, d), words (t, b, 2d), gates (t, b, 2d) and of the nine weights."
+    memories, entries, shares, mixed, added, hidden, moved, squashed, new, gates = saved
+    w_in, w_out, w_1, w_2, w_gates = weights
+    t, b = entries.shape[:2]
+    s, d = shares.shape[-2], memories.shape[-1]
+    admit, keep = gates.split(d, -1)
+    slope = gates * (1-gates) # slopes of all words at once: they need no later gradient
+    admit_slope = slope[..., :d] * new
+    keep_slope = slope[..., d:] * memories[:-1]
+    new_slope = (1 - new*new) * admit
+    squashed_slope = 1 - squashed*squashed
+    hidden_slope, moved_slope = ((x > 0).to(x.dtype) for x in (hidden, moved))
+    d_added, d_hidden, d_moved, d_mixed = memories.new_empty(4, t, b * s, d)
+    d_gates, d_entries = torch.empty_like(gates), torch.zeros_like(entries)
+    q, k, v = _by_head(entries, heads, 3)
+    d_q, d_k, d_v = _by_head(d_entries, heads, 3)
+    d_z = _by_head(d_mixed.unflatten(1, (b, s)), heads, 1)[0]
+    rows = [
+        x.unbind(0) for x in (gradient.flatten(1, 2), admit_slope, keep_slope, new_slope, squashed_slope,
+                              hidden_slope, moved_slope, keep, d_added, d_hidden, d_moved, d_mixed, d_gates,
+                              *d_gates.split(d, -1), d_entries[:, :, :s])
+    ]
+    heads_of = [
+        x.unbind(0) for x in (q[..., :s, :], k, v.transpose(-1, -2), shares, shares.transpose(-1, -2), d_z,
+                              d_q[..., :s, :], d_k, d_v)
+    ]
+    d_memory = torch.zeros_like(memories[0])
+    for i in reversed(range(t)):
+        given, ia, ik, ic, iu, ih, io, kept, da, dh, do, dx, dg, dga, dgk, slots = (x[i] for x in rows)
+        asked, keys, values, share, share_back, read, dq, dk, dv = (x[i] for x in heads_of)
+        d_after = d_memory.add_(given) # of the memory after this word
+        torch.mul(d_after, ia, out=dga)
+        torch.mul(d_after, ik, out=dgk)
+        d_new = d_after * ic
+        torch.mm(torch.mul(d_new, io, out=do), w_2, out=dh).mul_(ih)
+        torch.mm(torch.addmm(d_new, dh, w_1, out=da), w_out, out=dx)
+        scores = torch._softmax_backward_data(read @ values, share, -1, share.dtype)
+        dv.copy_(share_back @ read)
+        dk.copy_(scores.transpose(-1, -2) @ asked)
+        dq.copy_(scores @ keys)
+        d_memory = torch.addmm(da, slots.flatten(0, 1), w_in).addcmul_(d_after, kept)
+        d_memory.addcmul_(torch.mm(dg, w_gates), iu)
+    pairs = ((d_entries[:, :, :s], memories[:-1]), (d_added, mixed), (d_hidden, added), (d_moved, hidden),
+             (d_gates, squashed))
+    out = []
+    for d_y, x in pairs: # one product each for all words
+        d_y = d_y.reshape(t * b * s, -1)
+        out += [d_y.T @ x.reshape(t * b * s, -1), d_y.sum(0)]
+    d_words = d_entries[:, :, s, d:]
+    return d_memory.view(b, s, -1), d_words, d_gates.unflatten(1, (b, s)).sum(2), out[:-1]
+
+class _Walk(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, memory, words, gates, heads, *weights):
+        saved = _walk(memory, words, gates, heads, weights)
+        ctx.heads = heads
+        ctx.save_for_backward(*saved, *weights[::2])
+        return saved[0][1:].unflatten(1, memory.shape[:2]) # (t, b, s, d)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        saved = ctx.saved_tensors
+        memory, words, gates, weights = _walk_back(gradient, ctx.heads, saved[:10], saved[10:])
+        return memory, words, gates, None, *weights
+
+# %% ../../nbs/07g_r2gen.ipynb #38059b3e
 class RelationalMemory(nn.Module):
     "Slots that every word rewrites through gates (R2Gen §3.2)."
     def __init__(
@@ -26,7 +133,8 @@ class RelationalMemory(nn.Module):
         if width % heads: raise ValueError(f"memory width {width} cannot be split into {heads} heads")
         self.slots, self.heads = slots, heads
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.think = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.feed_forward = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width),
+                                          nn.ReLU())
         self.word_gates = nn.Linear(width, 2 * width)
         self.slot_gates = nn.Linear(width, 2 * width) # input and forget
 
@@ -43,27 +151,21 @@ class RelationalMemory(nn.Module):
     ) -> Tensor: # (b, t, s, d) after each word
         "The memory's history."
         memory = self.start(len(words)) if memory is None else memory
-        keys, values = (
-            p(words).unflatten(-1, (self.heads, 1, -1)) for p in (self.key, self.value)) # (b, t, h, 1, d/h)
-        of_words = zip(keys.unbind(1), values.unbind(1), self.word_gates(words).unsqueeze(2).unbind(1))
-        weight, bias = (torch.cat([getattr(p, kind) for p in (self.query, self.key, self.value)])
-                        for kind in ("weight", "bias"))
-        history = []
-        for key, value, gates in of_words:
-            memory = self.step(memory, key, value, gates, weight, bias)
-            history.append(memory)
-        return torch.stack(history, 1)
-
-    def step(self, memory, key, value, gates, weight,
-             bias): # one word: key, value (b, h, 1, d/h), gates (b, 1, 2d)
-        q, k, v = F.linear(memory, weight, bias).unflatten(-1, (3, self.heads, -1)).permute(
-            2, 0, 3, 1, 4) # (b, h, s, d/h) each
-        k, v = torch.cat([k, key], 2), torch.cat([v, value], 2) # (b, h, s + 1, d/h)
-        seen = (q @ k.transpose(-1, -2) * q.shape[-1]**-.5).softmax(-1) @ v # (b, h, s, d/h)
-        new = memory + self.out(seen.transpose(1, 2).flatten(2)) # (b, s, d)
-        new = new + self.think(new)
-        admit, keep = (gates + self.slot_gates(memory.tanh())).sigmoid().chunk(2, -1)
-        return torch.addcmul(keep * memory, admit, new.tanh())
+        scale = (words.shape[-1] // self.heads)**-.5
+        joined = lambda kind, factor, *layers: torch.cat(
+            [factor * getattr(self.query, kind), *(getattr(p, kind) for p in layers)])
+        weight, bias = (joined(kind, scale, self.key, self.value) for kind in ("weight", "bias"))
+        words = words.transpose(0, 1) # (t, b, d)
+        gates = F.linear(words, self.word_gates.weight, self.word_gates.bias + self.slot_gates.bias)
+        width = words.shape[-1]
+        pairs = F.linear(words, weight[width:], bias[width:]) # (t, b, 2d) keys and values
+        first, second = self.feed_forward[0], self.feed_forward[2]
+        inputs = (x.to(weight.dtype) for x in (memory, pairs, gates)) # the walk stays in float32
+        with torch.autocast(words.device.type, enabled=False):
+            memories = _Walk.apply(*inputs, self.heads, weight, bias, self.out.weight, self.out.bias,
+                                   first.weight, first.bias, second.weight, second.bias,
+                                   self.slot_gates.weight)
+        return memories.transpose(0, 1)
 
 # %% ../../nbs/07g_r2gen.ipynb #cb5a7f35
 class MemoryShifts(nn.Module):
@@ -164,9 +266,10 @@ class R2Gen(ReportDecoder):
         super().__init__(config)
         if not config.memory: return
         c = config
-        self.enter = nn.Identity() if c.memory_width == c.width else nn.Linear(c.width, c.memory_width)
+        self.memory_projection = nn.Identity() if c.memory_width == c.width else nn.Linear(
+            c.width, c.memory_width)
         self.memory = RelationalMemory(c.memory_width, c.slots, c.memory_heads)
-        self.moves = MemoryShifts(c.slots * c.memory_width, c.shift_width, 3 * c.layers, c.width)
+        self.memory_shifts = MemoryShifts(c.slots * c.memory_width, c.shift_width, 3 * c.layers, c.width)
         self.post_init()
 
     def _init_weights(self, module):
@@ -177,7 +280,8 @@ class R2Gen(ReportDecoder):
         """Walk the memory over the words and move the normalisations; the cache carries the memory on, beam
         by beam."""
         if not self.config.memory: return super().shifts(words, cache)
-        memories = self.memory(self.enter(words), None if cache is None else cache.states.get("memory"))
+        memories = self.memory(self.memory_projection(words),
+                               None if cache is None else cache.states.get("memory"))
         if cache is not None: cache.states["memory"] = memories[:, -1]
-        pairs = self.moves(memories)
+        pairs = self.memory_shifts(memories)
         return [pairs[i:i + 3] for i in range(0, len(pairs), 3)]

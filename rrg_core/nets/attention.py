@@ -120,7 +120,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float = 0.):
         super().__init__()
         self.attention = Attention(width, heads, attention_dropout)
-        self.think = feed_forward(width, hidden, dropout)
+        self.feed_forward = feed_forward(width, hidden, dropout)
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
         self.drop = Dropout(dropout)
 
@@ -131,7 +131,7 @@ class EncoderLayer(nn.Module):
     ) -> Tensor: # (b, n, d)
         "One layer."
         x = x + self.drop(self.attention(self.norms[0](x), mask=mask))
-        return x + self.drop(self.think(self.norms[1](x)))
+        return x + self.drop(self.feed_forward(self.norms[1](x)))
 
 # %% ../../nbs/06a_attention.ipynb #bf78e490
 def shifted_norm(
@@ -177,8 +177,9 @@ class DecoderLayer(nn.Module):
     "Pre-norm causal self-attention, attention to the image, feed-forward net."
     def __init__(self, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float = 0.):
         super().__init__()
-        self.own, self.look = (Attention(width, heads, attention_dropout) for _ in range(2))
-        self.think = feed_forward(width, hidden, dropout)
+        self.self_attention = Attention(width, heads, attention_dropout)
+        self.cross_attention = Attention(width, heads, attention_dropout)
+        self.feed_forward = feed_forward(width, hidden, dropout)
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
         self.drop = Dropout(dropout)
 
@@ -193,16 +194,17 @@ class DecoderLayer(nn.Module):
     ) -> Tensor: # (b, t, d)
         "One layer."
         y = shifted_norm(self.norms[0], x, shifts[0])
-        x = x + self.drop(self.own(y, causal=True) if cache is None else self.next(y, cache, layer))
+        y = self.self_attention(y, causal=True) if cache is None else self.next(y, cache, layer)
+        x = x + self.drop(y)
         y = shifted_norm(self.norms[1], x, shifts[1])
-        keys = self.look.keys(context) if cache is None else cache.image(layer,
-                                                                         lambda: self.look.keys(context))
-        x = x + self.drop(self.look.attend(y, *keys, mask))
-        return x + self.drop(self.think(shifted_norm(self.norms[2], x, shifts[2])))
+        made = lambda: self.cross_attention.keys(context)
+        keys = made() if cache is None else cache.image(layer, made)
+        x = x + self.drop(self.cross_attention.attend(y, *keys, mask))
+        return x + self.drop(self.feed_forward(shifted_norm(self.norms[2], x, shifts[2])))
 
     def next(self, y, cache, layer):
-        keys, values = cache.words(layer, *self.own.keys(y))
-        return self.own.attend(
+        keys, values = cache.words(layer, *self.self_attention.keys(y))
+        return self.self_attention.attend(
             y, keys, values,
             None if y.shape[1] == 1 else causal_mask(y.shape[1], keys.shape[2] - y.shape[1], y.device))
 

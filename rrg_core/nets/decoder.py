@@ -337,11 +337,12 @@ def cross_attention(
 ) -> Tensor: # (b, layers, h, t, n); over n they sum to 1
     "Where each word looks while the next one is written. Dropout is off."
     was_training, found = model.training, []
-    originals = [(layer.look, layer.look.attend) for layer in model.layers]
+    originals = [(layer.cross_attention, layer.cross_attention.attend) for layer in model.layers]
 
-    def watching(look, attend):
+    def watching(attention, attend):
         def watched(y, keys, values, mask=None, causal=False):
-            scores = look.split(look.query(y)) @ keys.transpose(-1, -2) * keys.shape[-1]**-.5 # (b, h, t, n)
+            scores = attention.split(attention.query(y)) @ keys.transpose(
+                -1, -2) * keys.shape[-1]**-.5 # (b, h, t, n)
             found.append((scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(-1))
             return attend(y, keys, values, mask, causal)
 
@@ -349,12 +350,12 @@ def cross_attention(
 
     try:
         model.eval()
-        for look, attend in originals:
-            look.attend = watching(look, attend)
+        for attention, attend in originals:
+            attention.attend = watching(attention, attend)
         with torch.no_grad():
             model(decoder_input_ids=ids, **image)
     finally:
-        for look, _ in originals:
-            del look.attend
+        for attention, _ in originals:
+            del attention.attend
         model.train(was_training)
     return torch.stack(found, 1)

@@ -42,10 +42,10 @@ def test_graph_attention_looks_at_neighbours_only():
     moved = (layer(other, edges, prior) - out).abs().sum((0, 2)) > 1e-5
     assert not moved[k] and moved[far] and (moved == edges[far]).all()
     # a few-line reference for one node and one head
-    h = layer.map(x[0]).view(14, 4, 4)[:, 1]
+    h = layer.projection(x[0]).view(14, 4, 4)[:, 1]
     js = edges[k].nonzero()[:, 0]
-    s = F.leaky_relu((h[k] * layer.own[1]).sum() + (h[js] * layer.other[1]).sum(-1), .2) + prior[k, js]
-    own = layer.map(x).unflatten(-1, (4, -1)).transpose(1, 2)
+    s = F.leaky_relu((h[k] * layer.source[1]).sum() + (h[js] * layer.target[1]).sum(-1), .2) + prior[k, js]
+    own = layer.projection(x).unflatten(-1, (4, -1)).transpose(1, 2)
     torch.testing.assert_close(layer.weights(own, edges, prior)[0, 1, k, js], s.softmax(0))
     assert all(
         p.grad is not None for p in [layer(x, edges, prior).sum().backward() or p for p in layer.parameters()])
@@ -101,7 +101,7 @@ def test_kiut_writes_like_every_writer_of_the_course():
                        name_width=8,
                        max_tokens=11,
                        **settings))
-        model.graph.tell(torch.randn(14, 8), cooccurrence(np.zeros((3, 14))))
+        model.graph.set_buffers(torch.randn(14, 8), cooccurrence(np.zeros((3, 14))))
         if model.config.bert: model.text.pieces[:, 0] = torch.arange(23)
         image = dict(features=torch.randn(3, 6, 12), probabilities=torch.rand(3, 14))
         batch = image | dict(decoder_input_ids=torch.randint(1, 23, (3, 7)))
@@ -186,8 +186,8 @@ def test_the_answer_is_not_among_the_keys():
                  probabilities=torch.rand(2, 14),
                  decoder_input_ids=torch.randint(1, 23, (2, 6)))
     assert leaks(model, batch) == []
-    attend = model.inject.attend
-    model.inject.attend = lambda h, k, v, mask=None, causal=False: attend(h, k, v, None)
+    attend = model.injection.attend
+    model.injection.attend = lambda h, k, v, mask=None, causal=False: attend(h, k, v, None)
     assert leaks(model, batch) == list(range(5))
     with pytest.raises(ValueError, match="u, last, same"):
         KiutConfig(connection="v")
