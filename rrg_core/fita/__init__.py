@@ -437,6 +437,13 @@ def _fresh(settings, seed, p, data, words, table):
 
 IMAGE = ("features", "saliency", "probabilities") # What `generate` takes of a batch
 
+def _train(folder, settings, seed, p):
+    train_writer(folder, settings, seed, p, data=_data, fresh=_fresh, collate=collate, title="FITA")
+
+def _decode(folder, settings, seed, p, first=None):
+    return decode_writer(folder, settings, seed, p, first, model=Fita, data=_data, collate=collate,
+                         inputs=IMAGE)
+
 def _r2gen_settings(settings, p): # Learning's, for as long as the others here
     alike = {k: settings[k] for k in ("times_data", "times_steps", "beams") if k in settings}
     return R2GEN(p) | alike | {"epochs": settings["epochs"]*settings["times_steps"]}
@@ -451,10 +458,8 @@ def _decode_r2gen(folder, settings, seed, p, first=None):
 def _alike(settings): return standins_among(settings["encoder"])
 
 SYSTEMS: Registry = {
-    "fita": System(partial(decode_writer, model=Fita, data=_data, collate=collate, inputs=IMAGE),
-                   partial(train_writer, data=_data, fresh=_fresh, collate=collate, title="FITA"),
-                   _needed,
-                   score=micro_f1), "r2gen": System(_decode_r2gen, _train_r2gen, _alike, score=micro_f1),
+    "fita": System(_decode, _train, _needed, score=micro_f1),
+    "r2gen": System(_decode_r2gen, _train_r2gen, _alike, score=micro_f1),
 }
 
 # %% ../../nbs/11_fita.ipynb #9e53d89f

@@ -34,7 +34,7 @@ from ..nets.training import fit
 
 # %% ../../nbs/07c_standins.ipynb #b7b6cb65
 _IMAGE = dict(widths=(16, 32, 64, 128, 160), neck=64)
-_RECIPES: Registry = {
+_RECIPES = {
     "resnet": dict(task="labels", trunk="pyramid", **_IMAGE, epochs=8, batch=32, rate=3e-3), "densenet": dict(
         task="labels",
         trunk="densenet",
@@ -180,7 +180,8 @@ def _train(name, recipe, seed, p, say):
 
 def _build(folder, name, recipe, seed, p, say):
     if (start := start_of(name)) and not (standin_folder(start, p)/"config.json").is_file():
-        raise CourseError(f"{name} begins with {start}, which was never trained: `rrg train learning {start}`")
+        raise CourseError(f"{name} begins with {start}, which was never trained: `rrg train learning "
+                          f"{start}`")
     with _one_thread():
         task = _train(name, recipe, seed, p, say)
         half_saved(task.model, folder, beside=(task.tokenizer, ) if task.tokenizer else ())
@@ -403,14 +404,14 @@ def weights_table(
              used=_state(e, root, profile)[0],
              standin=e.standin,
              licence=e.licence,
-             source=e.source) for e in WEIGHTS.values()
+             source=e.source) for e in _ALL # what lists all entries counts them all, see rrg_core.engine.code
     ])
 
 def check_weights(root: Path = None, profile: Profile | str = None) -> list[Check]:
     "A finding of `rrg doctor` for each published name."
     level = {"published": "ok", "stand-in": "optional", "missing": "optional", "broken": "broken"}
     out = []
-    for e in WEIGHTS.values():
+    for e in _ALL:
         used, where = _state(e, root, profile)
         cure = {"stand-in": f"{', '.join(e.files)} from {e.source} into RRG_ROOT_WEIGHTS/{e.name}"}.get(
             used, where)

@@ -1,5 +1,6 @@
 """Exported from nbs/07_learning.ipynb: edit it there, then run `nbdev-export`."""
 from functools import partial
+from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
