@@ -142,8 +142,9 @@ class Fita(Kiut):
             loss = loss + c.weight_cls * category_loss(self.refiner.classify(known.symptoms),
                                                        image["observations"])
         if c.ca:
-            loss = loss + c.weight_itc * contrast(*self.joint(known, words, labels != -100),
-                                                  self.tau.clamp(.001, .5))
+            if self.training: # in place, as BLIP does: inside the graph a border would end its gradient
+                with torch.no_grad(): self.tau.clamp_(.001, .5)
+            loss = loss + c.weight_itc * contrast(*self.joint(known, words, labels != -100), self.tau)
         return loss
 
 # %% ../../nbs/11_fita.ipynb #e0af91b2
@@ -239,7 +240,7 @@ def spelled(
     model, tokenizer = load_bert(choice, p)
     text = WordFeatures(sizes_of(model.config), len(words))
     text.bert.load_state_dict(model.state_dict())
-    text.spell(words.convert_ids_to_tokens(range(len(words))), tokenizer,
+    text.set_pieces(words.convert_ids_to_tokens(range(len(words))), tokenizer,
                {words.bos_token_id: start_token(tokenizer), words.unk_token_id: tokenizer.unk_token_id})
     with torch.no_grad():
         names = torch.stack([
@@ -256,14 +257,15 @@ def told_sentences(reports: list[str], words,
            for s in said] # start and words: what the decoder reads of a text
     return ids, label_many(said)
 
-def refiner_batch(step: int,
+def refiner_batch(seed: int,
+                  step: int,
                   found: np.ndarray,
                   ids: list,
                   reports: list,
                   target: Tensor,
                   size: int = 32) -> dict:
-    "The triplets and reports of one step; the same number gives the same batch."
-    rng = np.random.default_rng(step)
+    "The triplets and reports of one step; the same seed and step give the same batch."
+    rng = np.random.default_rng([seed, step])
     rows = found[rng.choice(len(found), min(size, len(found)), replace=False)] if len(found) else found
     some = rng.choice(len(reports), min(size, len(reports)), replace=False)
     three, lengths = padded([ids[i] for column in rows[:, :3].T for i in column])
@@ -303,7 +305,7 @@ def _tune_words(folder, settings, seed, p):
     refiner.train()
     fit(refiner,
         range(settings["text_steps"]),
-        lambda steps: refiner_batch(steps[0] + 1000*seed, found, ids, reports, data.target),
+        lambda steps: refiner_batch(seed, steps[0], found, ids, reports, data.target),
         steps=settings["text_steps"],
         batch=1,
         rate=settings["text_rate"],
@@ -408,7 +410,7 @@ def make_model(settings: dict,
                                  dropout=.02,
                                  feature_dropout=.02))
     model.text.load_state_dict(text.state_dict())
-    model.graph.tell(names, together)
+    model.graph.set_buffers(names, together)
     if refiner:
         state = load_file(refiner / "refiner.safetensors")
         part = lambda name: {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}

@@ -75,6 +75,25 @@ def test_contrast_is_equation_5():
     assert slope.item() == pytest.approx(u32.grad[2, 1].item(), abs=1e-3)
 
 
+def test_tau_leaves_its_border_again():
+    from rrg_core.fita import Fita, FitaConfig
+
+    sizes = dict(vocab_size=12, width=16, heads=2, layers=1, encoder_layers=1, feature_width=8, max_tokens=10, name_width=16,
+                 bert=dict(vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+                           max_position_embeddings=64))
+    u = torch.eye(4)
+    for start, text, grows in ((.9, u, False), (.5, u, False), (.001, u.flip(0), True), (-1., u.flip(0), True)):
+        model = Fita(FitaConfig(**sizes, ifr=False, tfr=False)).train()
+        model.joint = lambda *_: (u, text)
+        model.tau.data.fill_(start)
+        loss = model.other_losses(None, None, torch.ones(4, 1), {})
+        border = model.tau.item()
+        assert .00099 < border < .50001
+        loss.backward()
+        torch.optim.SGD([model.tau], 1e-4).step()
+        assert model.tau != border and (model.tau > border) == grows
+
+
 def test_fita_has_three_switches():
     torch.manual_seed(0)
     bert = dict(vocab_size=40,
