@@ -153,7 +153,7 @@ def load(
                                                                                                 "skip"))):
         if value not in known: raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     counts = Counter()
-    if entry := prepared(root, "openi", split, _asked(need, views, split_by, archive)):
+    if entry := prepared(root, "openi", split, _selection(need, views, split_by, archive)):
         studies, counts = read_prepared(entry, stream), entry["counts"]
     else:
         studies = _chosen(split, root, need, views, split_by, damaged, archive, counts)
@@ -164,7 +164,7 @@ def load(
     studies.counts = dict(counts)
     return studies
 
-def _asked(need=(), views="all", split_by="text", archive=None):
+def _selection(need=(), views="all", split_by="text", archive=None):
     "The options that decide which studies there are."
     return {"need": need, "views": views, "split_by": split_by, "archive": archive and file_hash(archive)}
 
@@ -253,7 +253,7 @@ def prepare(
         studies = load(split, root, damaged=damaged, **options)
         return studies, studies.counts
 
-    return write_prepared(out, "openi", _asked(**options), of_split)
+    return write_prepared(out, "openi", _selection(**options), of_split)
 
 def verify(
     root: Path, # Folder of the images
