@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PUBLIC', 'CourseError', 'Check', 'package_root', 'repo_root', 'read_settings', 'Profile',
-           'profile_names', 'profile', 'chapters', 'data_root', 'figures_root', 'figures_at',
-           'cache_root']
+           'profile_names', 'profile', 'chapters', 'data_root', 'figures_root', 'environment',
+           'figures_at', 'cache_root']
 
 # %% ../../nbs/90a_settings.ipynb #ea3d5614
 import configparser, os
@@ -144,19 +144,22 @@ def data_root(source:str, # A key of `rrg_core.data.SOURCES`
 PUBLIC = {"phantom"} # Sources whose data may be handed on; `rrg_core.data` adds its own
 
 def figures_root(p:Profile)->Path:
-    """Above the chapters' folders: `RRG_FIGURES`, else `figures/` for phantom, else
-    `build/<profile>/figures/`."""
+    "Above the chapters' folders: `RRG_FIGURES`, else `figures/` for phantom, `build/<profile>/figures/`."
     if "RRG_FIGURES" in os.environ: return Path(os.environ["RRG_FIGURES"])
     return repo_root()/("figures" if p.name == "phantom" else f"build/{p.name}/figures")
 
 @contextmanager
-def figures_at(root:Path):
-    "Within, `figures_root` is this folder."
-    before = os.environ.get("RRG_FIGURES")
-    os.environ["RRG_FIGURES"] = str(root)
+def environment(variables:dict[str, str]):
+    "Within, these environment variables are set."
+    before = {k: os.environ.get(k) for k in variables}
+    os.environ.update(variables)
     try: yield
     finally:
-        os.environ.pop("RRG_FIGURES") if before is None else os.environ.__setitem__("RRG_FIGURES", before)
+        for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.update({k: v})
+
+def figures_at(root:Path):
+    "Within, `figures_root` is this folder."
+    return environment({"RRG_FIGURES": str(root)})
 
 def cache_root()->Path:
     "What is large and can be made again: `RRG_CACHE`, else `build/cache/` of the clone."

@@ -1,5 +1,5 @@
 """Exported from nbs/90f_run.ipynb: edit it there, then run `nbdev-export`."""
-import ast, copy, json, os, platform, re, sys, threading, time, traceback
+import ast, json, os, platform, re, sys, threading, time, traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 from rrg_core.engine.code import code_of_cells, data_parts, digest
 from rrg_core.engine.desk import Desk, atomic, file_hash, sweep
-from rrg_core.engine.settings import CourseError, Profile, chapters, figures_at, profile, repo_root
+from rrg_core.engine.experiments import artifacts, chapter_module, experiments
+from rrg_core.engine.settings import CourseError, Profile, chapters, environment, profile, repo_root
 from rrg_core.engine.store import RECORDS
 from rrg_core.engine.run import *
 
