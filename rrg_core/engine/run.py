@@ -215,9 +215,9 @@ def _failure(notebook, page, error): # names notebook, cell and error
     import nbformat
     cells = nbformat.read(page, as_version=4).cells if page.is_file() else []
     where, numbered = "", enumerate([c for c in cells if not _is_runners(c)], 1)
-    begun = [(i, c.source) for i, c in numbered if "start_time" in c.metadata.get("papermill", {})]
-    for i, source in begun[-1:]:
-        lines = [l.strip() for l in source.splitlines() if l.strip() and not l.startswith("#|")] or [""]
+    begun = [(i, c) for i, c in numbered if c.metadata.get("papermill", {}).get("start_time")]
+    for i, c in begun[-1:]:
+        lines = [l.strip() for l in c.source.splitlines() if l.strip() and not l.startswith("#|")] or [""]
         where = f" cell {i} (`{lines[0][:80]}`)"
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", None) or str(error)
     return CourseError(f"{notebook.name}{where}: {name}: {' '.join(text.split())[:600]}")

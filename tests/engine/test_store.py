@@ -6,8 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-import filelock
-import psutil
+import filelock, psutil
 from rrg_core.engine.code import canonical, digest
 from rrg_core.engine.desk import WRITTEN, atomic, file_hash
 from rrg_core.engine.settings import PUBLIC, CourseError, Profile, cache_root, repo_root
