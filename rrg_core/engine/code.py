@@ -33,17 +33,14 @@ def canonical(value)->str: # JSON with sorted keys
     "Settings as a text that can be hashed. `CourseError` for what JSON cannot hold."
     try: return json.dumps(value, sort_keys=True)
     except TypeError as e: raise CourseError(f"settings must be what JSON can hold ({e}): {value}") from None
-
 _FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 _SKIPPED = {"ctx", "annotation", "returns", "type_comment"}
 
 def _is_text(node): return isinstance(node, ast.Constant) and isinstance(node.value, str)
 def _is_import(node): return isinstance(node, (ast.Import, ast.ImportFrom))
 def _is_definition(node): return isinstance(node, (*_FUNCTIONS, ast.ClassDef))
-
 def _without_docstring(body):
     return body[1:] if body and isinstance(body[0], ast.Expr) and _is_text(body[0].value) else body
-
 def _written(node, out, words=True): # append what counts of a tree to `out`; without `words`, no text does
     if isinstance(node, list):
         for n in node: _written(n, out, words)
@@ -77,7 +74,6 @@ class Module:
         self.definitions, self.imports, self.loose, self.patches = {}, {}, [], {}
         self.registries, self.for_readers, self._uses = set(), set(), {}
         for node in _without_docstring(ast.parse(source).body): self._take(node)
-
     def _take(self, node):
         if _is_import(node): self.imports |= self.imported(node)
         elif _is_definition(node):
@@ -93,7 +89,6 @@ class Module:
             if isinstance(node, ast.AnnAssign) and "Registry" in ast.unparse(node.annotation):
                 self.registries |= set(names)
         elif not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)): self.loose.append(node)
-
     def imported(self, node): # alias → (module, name or None)
         if isinstance(node, ast.Import):
             top = lambda a: a.name if a.asname else a.name.split(".")[0]
@@ -101,12 +96,10 @@ class Module:
         parts = self.inside.split(".")
         base = ".".join([*parts[:len(parts) + 1 - node.level]*bool(node.level), *filter(None, [node.module])])
         return {a.asname or a.name: (base, a.name) for a in node.names}
-
     def uses(self, key, nodes)->tuple:
         "Hash of some nodes and what they name (as `read`), remembered under `key`."
         if key not in self._uses: self._uses[key] = plain(*nodes), *self.read(nodes)
         return self._uses[key]
-
     def read(self, nodes)->tuple: # names, (alias, attribute) pairs, texts, and what is imported within
         "What some nodes name, without docstrings, annotations and the words of errors."
         names, pairs, texts, local, inner, todo = set(), set(), set(), {}, set(), list(nodes)
@@ -140,13 +133,11 @@ class Reach:
     def key(self)->str: # Module names do not count
         "Hash of all of them."
         return digest(*sorted(f"{name.rpartition('.')[2]} {h}" for name, h in self.hashes.items()))
-
     def modules(self)->dict[str, str]: # "code rrg_core.fita" → hash
         "What is reached of each module."
         out = {}
         for name, h in self.hashes.items(): out.setdefault(f"code {name.rpartition('.')[0]}", []).append(h)
         return {m: digest(*sorted(hs)) for m, hs in sorted(out.items())}
-
 def _entries_of(nodes): # key → node, of a dictionary that is written out; else nothing
     tables = [n.value for n in nodes if isinstance(getattr(n, "value", None), ast.Dict)]
     return {k.value: v for t in tables for k, v in zip(t.keys, t.values) if k is not None and _is_text(k)}
@@ -165,22 +156,18 @@ class Code:
             if "@patch" not in file.read_text(): continue
             parts = file.relative_to(self.folder).with_suffix("").parts
             self.module(".".join(["rrg_core", *parts]).removesuffix(".__init__"))
-
     def module(self, name:str)->Module|None: # None for what is no module of the package
         "A module by its dotted name."
         if name not in self.modules: self.modules[name] = self._load(name)
         return self.modules[name]
-
     def _load(self, name):
         if not _under(name, ["rrg_core"]): return None
         path = self.folder.joinpath(*name.split(".")[1:])
         for file, inside in ((path/"__init__.py", name), (path.with_suffix(".py"), name.rpartition(".")[0])):
             if file.is_file(): return Module(name, file.read_text(), inside)
-
     def counts(self, name:str)->bool:
         "Whether a module counts."
         return _under(name, self.inside) or not _under(name, self.outside)
-
     def resolve(self, module:str, name:str|None)->tuple: # (module, name); name None: a whole module
         "Where a name that may only be handed on is defined."
         while name and (m := self.module(module)) and name not in m.definitions:
@@ -188,7 +175,6 @@ class Code:
             if name not in m.imports: break
             module, name = m.imports[name]
         return module, name
-
     def data_files(self, m:Module, text:str)->dict[str, str]: # File → hash of its bytes
         "The data files that a text names, beside the module or below the package; of a folder all."
         if not text or not set(text) <= _NAMES or text[0] in "./": return {}
@@ -199,7 +185,6 @@ class Code:
                 if f not in self._files: self._files[f] = file_hash(f)[:16]
                 out[f.relative_to(self.folder).as_posix()] = self._files[f]
         return out
-
     def reach(self, starts, # (module, name) each; name None: the whole module
               texts=(), # Texts of the settings: the keys of registries' entries
               whole=() # Registries, as (module, name), that count with all their entries
@@ -215,13 +200,11 @@ class _Walk:
     def __init__(self, code, texts, whole):
         self.code, self.texts, self.whole = code, set(texts), set(whole)
         self.seen, self.todo, self.entered, self.registries = {}, [], set(), {}
-
     def run(self, starts):
         self.todo += starts
         while self.todo or self._entries():
             if self.todo: self._visit(*self.code.resolve(*self.todo.pop()))
         return Reach({f"{m}.{n}": h for (m, n), h in self.seen.items() if h})
-
     def _visit(self, module, name):
         m = self.code.module(module)
         if not m or (module, name) in self.seen or not self.code.counts(module): return
@@ -232,12 +215,10 @@ class _Walk:
         elif name in m.registries and (module, name) not in self.whole:
             self.seen[module, name], self.registries[module, name] = "", _entries_of(m.definitions[name])
         elif name in m.definitions: self._take(m, name, m.definitions[name] + self._patches(m, name))
-
     def _patches(self, m, name): # by the class's own module, and by others that import it
         theirs = [o.patches.get(name, []) for o in self.code.modules.values()
                   if o and o is not m and o.imports.get(name, [""])[0] == m.name]
         return sum(theirs, m.patches.get(name, []))
-
     def _take(self, m, name, nodes):
         self.seen[m.name, name], names, pairs, texts, local = m.uses((name, len(nodes)), nodes)
         known = m.imports | local
@@ -249,11 +230,9 @@ class _Walk:
             elif n in known: self._name(known[n])
         self.texts |= texts
         for text in texts: self._text(m, text)
-
     def _name(self, place, attribute=None):
         module, name = self.code.resolve(*place)
         if name is not None or self.code.module(module): self.todo.append((module, name or attribute))
-
     def _text(self, m, text): # a module or a name that is imported when asked for, or a data file
         if text.startswith("rrg_core.") and text.replace(".", "").replace("_", "").isalnum():
             module, name = self.code.resolve(*text.rpartition(".")[::2])
@@ -261,7 +240,6 @@ class _Walk:
                 name = "load" if "load" in found.definitions else None
             self.todo.append((module, name))
         for file, h in self.code.data_files(m, text).items(): self.seen["data", file] = h
-
     def _entries(self): # add the entries of registries whose keys have come up; whether there were any
         found = [(place, k) for place, entries in self.registries.items() for k in entries if k in self.texts]
         for place, k in found:
@@ -282,11 +260,9 @@ def texts_of(value)->set[str]:
     if isinstance(value, str): return {value}
     if isinstance(value, dict): value = [*value.keys(), *value.values()]
     return set().union(*map(texts_of, value)) if isinstance(value, (list, tuple, set, frozenset)) else set()
-
 def _tree(f): # None where Python does not find its text: a lambda in a line, or a class of a page
     try: return ast.parse(textwrap.dedent(inspect.getsource(f)))
     except (OSError, TypeError, SyntaxError): return None
-
 def _home(f, code): # (module, name) of a library function, or of the exported twin of a page's
     name = f.__qualname__.partition(".")[0]
     if f.__module__.startswith("rrg_core."): return f.__module__, name
@@ -294,7 +270,6 @@ def _home(f, code): # (module, name) of a library function, or of the exported t
     for module in [m for m in sys.modules if m.startswith("rrg_core.") and name in vars(sys.modules[m])]:
         twin = getattr(code.module(module), "definitions", {}).get(name)
         if twin and plain(*twin) == plain(*tree.body): return module, name
-
 def _free(f, code, seen, starts): # a function outside of the package: its text, and the globals that it names
     if f in seen: return
     if not (tree := _tree(f)):
@@ -311,7 +286,6 @@ def _free(f, code, seen, starts): # a function outside of the package: its text,
             elif inner: _free(value, code, seen, starts)
         elif isinstance(value, (str, int, float, bool, tuple, list, dict)):
             seen[f"{f.__qualname__}.{name}"] = digest(repr(value))
-
 def _callables(f): # a function or a class; of a `partial`, also those that it was given
     if not isinstance(f, partial): return [f]*(inspect.isfunction(f) or inspect.isclass(f))
     return [g for x in (f.func, *f.args, *f.keywords.values()) for g in _callables(x)]

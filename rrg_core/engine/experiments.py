@@ -118,15 +118,12 @@ class Experiment:
     @property
     def system(self)->System:
         return self.module.SYSTEMS[self.settings.get("system", next(iter(self.module.SYSTEMS)))]
-
     @property
     def learned(self)->dict: # What training depends on
         return {k: v for k, v in self.settings.items() if k not in self.system.decoding}
-
     def _parts(self, build, settings, test=False):
         needs = self.system.needs(self.settings)
         return parts_of(build, settings, self.profile, self.seed, needs, self.folder.parent, test)
-
     @cached_property
     def model(self)->Artifact|None: # None where nothing is learned
         "The trained model: under figures/ for the chapter's main one, else in the cache."
@@ -136,7 +133,6 @@ class Experiment:
             folder, name = cache_root()/self.chapter, f"{self.name}-{key_of(parts)}"
         build = partial(train, settings=self.learned, seed=self.seed, p=self.profile)
         return Artifact(folder, name, parts, build, f"{self.chapter} {self.name} model")
-
     @cached_property
     def predictions(self)->Artifact:
         "What it writes about the test studies."
@@ -146,7 +142,6 @@ class Experiment:
         what = f"{self.chapter} {self.name}"
         return Artifact(self.folder, f"predictions/{self.name}.parquet", parts, partial(_write, self, what),
                         what, partial(_notes, self))
-
     def decode(self, first:int=None): # The first test studies, all by default; a table
         "What the trained model writes."
         folder = self.model.path if self.model else None
@@ -161,7 +156,6 @@ def _write(e, what, path): # train where it has to be, then write
     except Exception as error:
         error.add_note(f"while training {what}")
         raise
-
 def _train(e, what):
     parts = getattr(e.module, "PARTS", {})
     for need in e.system.needs(e.settings):
@@ -171,7 +165,6 @@ def _train(e, what):
                               f"`rrg train learning {need} --profile {e.profile.name}` makes it")
     refuse_credentialed(e.model.path, e.profile)
     e.model.make(lambda words: None, anew=True)
-
 def _notes(e, path): # of the predictions' record: the score, and what the training took
     out = {"score": e.system.score(read_predictions(path))} if e.system.score else {}
     trained = e.model.record() if e.model else {}

@@ -49,11 +49,9 @@ class Plan:
         "An empty plan; `out` is the folder above the chapters, the profile's by default."
         figures = Path(out).resolve() if out else figures_root(p)
         return cls(p, figures, figures/".run" if out else repo_root()/"build"/p.name)
-
     def desk(self, chapter:str, seed:int=None)->Desk:
         "A chapter's desk in this plan."
         return Desk(chapter, self.profile, seed, self.figures)
-
     def train(self, chapter:str, names=None, # Of artifacts; all by default
               retrain:bool=False, seed:int=None, seeds=None)->None:
         "Add what has to be trained of a chapter, with the stand-ins that it waits for."
@@ -96,7 +94,6 @@ def describe(plan:Plan)->str:
                 f"trains {len(mine)}": _few(mine), "runs": _few(plan.pages.get(c, []))}
         lines += [f"{c:>10}  {what}: {words}" for what, words in says.items() if words]
     return "\n".join(lines)
-
 def _few(words): return "; ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 # %% ../../nbs/90g_plan.ipynb #383db6b3
@@ -122,7 +119,6 @@ def write_jobs(plan:Plan, cores:int, parameters:dict=None, asked=(), force:bool=
             "priority": 10_000*sum(job.name in waits for waits in needs.values()) + min(int(took), 9_999)}
     with atomic(plan.run/"plan.json") as tmp: tmp.write_text(json.dumps({"run": str(plan.run), "jobs": jobs}))
     return jobs
-
 def _took(folder, name): # seconds of its last training, as its record says
     records = read_records(folder)
     return max((r.get("seconds", 0) for kind in ("artifacts", "aside") for n, r in records[kind].items()
@@ -134,12 +130,10 @@ class Pool:
         self.plan, self.jobs, self.cores, self.until = plan, jobs, cores, until
         self.running, self.done = {}, {} # job → process; job → whether it ended well
         self.environment = os.environ | environment_of(plan.profile, plan.figures)
-
     def _ready(self, name):
         job, taken = self.jobs[name], sum(self.jobs[n]["threads"] for n in self.running)
         fits = job["threads"] <= self.cores - taken or not self.running
         return fits and all(map(self.done.get, job["needs"])) and time.time() + job["seconds"] <= self.until
-
     def step(self)->bool: # Whether anything is running
         "Note what has ended, begin what can."
         for name in [n for n, process in self.running.items() if process.poll() is not None]:
@@ -176,7 +170,6 @@ def follow(step, plan:Plan, jobs:dict)->dict[str, dict]: # Job → result
                     bar.update(bars[name], completed=at.get("cell", 0), state=at["said"][:60])
             if going: time.sleep(.2)
     return results
-
 def _raise_failures(plan, jobs, results, left): # one error for all jobs that failed or died
     failed = [f"{r['error']}\n  page: {os.path.relpath(r['page'])}" for r in results.values() if "error" in r]
     logs = {n: plan.run/"logs"/f"{n}.log" for n in jobs if n not in results and n not in left}
@@ -187,7 +180,6 @@ def _raise_failures(plan, jobs, results, left): # one error for all jobs that fa
                                                   " without a word (out of memory?)"))
     if waiting: failed.append(f"not begun: {_few(waiting)}")
     if failed: raise CourseError("\n".join(failed))
-
 def _on_cluster(plan, jobs, executor, dry_run):
     if not (workflow := repo_root()/"workflow"/executor).is_dir():
         raise CourseError(f"no executor {executor!r}: there is no workflow/{executor}/")
@@ -226,7 +218,6 @@ def _run(plan, cores, retrain, executor, dry_run, minutes=None, **options):
     if left: _console.print(f"left for the next call: {_few(left)}")
     if not dry_run: _raise_failures(plan, jobs, results, left)
     return results
-
 def _set_aside(plan): # records of the trainings, and of what the pages keep; chapter → its trainings
     every = [*(c for c, _ in plan.training), *plan.pages]
     trained = {c: [n for d, n in plan.training if d == c] for c in every}
@@ -278,7 +269,6 @@ def train(chapter:str, variant:str="all", # One of `EXPERIMENTS`, a part (such a
     with figures_at(plan.figures): every = artifacts(plan.desk(chapter))
     if not any(a.why() for a in every.values()): declare_stale(plan.figures/chapter, "") # nothing is left
     return results
-
 def _chosen(plan, chapter, variant, seeds): # names of artifacts
     module = chapter_module(chapter)
     parts, known = list(getattr(module, "PARTS", {})), list(module.EXPERIMENTS)
@@ -309,13 +299,11 @@ def accept(chapter:str, why:str, profile_name:str=None, out:Path=None)->list[str
     if refused: raise CourseError(f"{chapter}: not accepted: "
                                   f"{_few([f'{n} ({r})' for n, r in refused.items()])}")
     return accepted
-
 def _rekey(a, why):
     with changing_records(a.folder) as records:
         if (r := records["artifacts"].get(a.name)) is None or r["key"] == a.key: return
         note = {"why": why, "on": time.strftime("%Y-%m-%d", time.gmtime()), "from": r["key"]}
         r.update(key=a.key, parts=a.parts, accepted=[*r.get("accepted", []), note])
-
 def _differs(a, e, writes): # empty where the proof holds
     if not (record := a.record()): return a.why()
     for k, v in a.parts.items():
@@ -325,7 +313,6 @@ def _differs(a, e, writes): # empty where the proof holds
         if not record.get("losses"): return "its record holds no losses to compare with"
         if problem := _losses_differ(record, (e.model if e else a).proof()): return problem
     return _writing_differs(e, writes) if e else ""
-
 def _losses_differ(record, build):
     then, now = record["losses"], build.losses
     if len(then) != len(now): return f"{len(now)} trainings, before {len(then)}"
@@ -335,7 +322,6 @@ def _losses_differ(record, build):
         for step, (x, y) in enumerate(zip(xs, ys)):
             if abs(x - y) > (2e-6 if same else 1e-3)*max(1, abs(x)):
                 return f"training {k}, step {step}: loss {y:.7g}, before {x:.7g}"
-
 def _writing_differs(e, writes): # of a model that is here; others write with the same code
     kind = (e.settings.get("system"), e.predictions.parts["code"])
     if e.model is None or e.model.path.exists():

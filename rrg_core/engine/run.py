@@ -38,11 +38,9 @@ class Job:
 
     @property
     def name(self)->str: return f"{self.chapter}.{self.experiment}" if self.experiment else self.chapter
-
     def file(self, kind:str)->Path:
         "Where the job's file in `pages`, `progress` or `results` lies."
         return Path(self.run)/kind/f"{self.name}.{'ipynb' if kind == 'pages' else 'json'}"
-
     def says(self, words:str, **at)->None: # `cell`, `cells`: how far it is
         "What a waiting person sees."
         with atomic(self.file("progress")) as tmp: tmp.write_text(json.dumps({"said": words} | at))
@@ -51,7 +49,6 @@ class Job:
 def watch_token()->str: # "pid:start time" of this process
     "What other processes need to know to watch this one."
     return f"{os.getpid()}:{psutil.Process().create_time():.2f}"
-
 def _alive(token):
     pid, _, born = token.partition(":")
     try:
@@ -101,7 +98,6 @@ def directives(source:str)->dict[str, str]: # `#| name value` lines at the top; 
     "nbdev's directives of a code cell."
     head = re.match(r"(?:#\|.*\n?|\s*\n)*", source)[0]
     return {k.rstrip(":"): v.strip() for k, v in re.findall(r"^#\|[ ]*(\S+)[ ]*(.*)$", head, flags=re.M)}
-
 def _framed(path, record): # the notebook between the runner's two cells
     import nbformat
     nb = nbformat.read(path, as_version=4)
@@ -186,7 +182,6 @@ def stale_reasons(folder:Path, parts:dict[str, str])->list[str]: # `parts`: `pag
         if not (path := Path(folder)/file).is_file(): reasons.append(f"{file} is missing")
         elif file_hash(path) != content: reasons.append(f"{file} was edited")
     return reasons
-
 _VERSIONED = ("numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "torch", "torchvision",
               "torchxrayvision", "transformers", "tokenizers", "datasets", "pycocoevalcap")
 UNHASHED = ("cost.csv", RECORDS) # Time, memory and machines: outside of byte identity
@@ -210,7 +205,6 @@ def environment_of(p:Profile, figures:Path)->dict[str, str]:
             "RRG_STATIC": "1", "PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1",
             "TOKENIZERS_PARALLELISM": "false", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             **dict.fromkeys(threads, str(p.threads))}
-
 def _failure(notebook, page, error): # names notebook, cell and error
     import nbformat
     cells = nbformat.read(page, as_version=4).cells if page.is_file() else []
@@ -221,7 +215,6 @@ def _failure(notebook, page, error): # names notebook, cell and error
         where = f" cell {i} (`{lines[0][:80]}`)"
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", None) or str(error)
     return CourseError(f"{notebook.name}{where}: {name}: {' '.join(text.split())[:600]}")
-
 def _execute(nb, job, parameters):
     import nbformat, papermill
     page = job.file("pages")

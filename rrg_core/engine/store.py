@@ -41,7 +41,6 @@ def changing_records(folder:Path):
         yield (records := read_records(folder))
         kept = {k: v for k, v in records.items() if v or k == "artifacts"}
         with atomic(path) as tmp: tmp.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-
 def _lock_of(path): # in the clone's build/, wherever the target lies
     seat = repo_root()/"build"/"locks"/f"{path.name}-{digest(str(path.resolve()))}.lock"
     seat.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +74,6 @@ def processor()->str: # "Intel(R) Xeon(R) Processor with AVX512"
     torch = sys.modules.get("torch")
     instructions = f" with {torch.backends.cpu.get_cpu_capability()}" if torch else ""
     return (found[1].strip() if found else platform.machine()) + instructions
-
 def _cuda(): # torch.cuda where a GPU is in use, without importing torch for it
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_available() and torch.cuda.is_initialized() else None
@@ -117,12 +115,10 @@ class Build:
     def checkpoint(self)->Path|None: # None in a proof
         "Folder of the next training's checkpoint."
         return None if self.limit else repo_root()/"build"/"checkpoints"/f"{self.key}-{len(self.losses)}"
-
     def note(self, losses:list[float], precision:str)->None:
         "What a training that has ended says of itself."
         self.losses.append([float(f"{x:.9g}") for x in losses[:PROOF_STEPS]])
         self.precision = precision
-
 _build = ContextVar("build", default=None)
 
 def current_build()->Build|None:
@@ -155,15 +151,12 @@ class Artifact:
     def key(self)->str: return key_of(self.parts)
     @property
     def label(self)->str: return self.what or f"{Path(self.folder).name} {self.name}"
-
     def record(self)->dict:
         "Its record, empty where there is none."
         return read_records(self.folder)["artifacts"].get(self.name, {})
-
     def declared(self)->str: # Empty where nobody did
         "Why its chapter was declared stale."
         return read_records(self.folder)["stale"].get("why", "")
-
     def why(self)->str: # Empty where it is there under today's key
         "Why it has to be made."
         record = self.record()
@@ -171,12 +164,10 @@ class Artifact:
         if not record or record["key"] == self.key: return "" if record else "no record"
         changed = [k for k in self.parts if self.parts[k] != record["parts"].get(k) and k != "code"]
         return f"{', '.join(changed[:3])} changed" if changed else "its code changed"
-
     def files(self)->list[str]: # Relative to the chapter's folder
         "What it consists of."
         found = [self.path, *sorted(self.path.rglob("*"))]
         return [f.relative_to(self.folder).as_posix() for f in found if f.is_file()]
-
     def make(self, say=print, anew:bool=False # Also where its chapter was declared stale
             )->str: # "loaded" or "trained in 38 s"
         "Build it unless it is there; its files belong to the page of its chapter."
@@ -184,7 +175,6 @@ class Artifact:
         if not Path(self.folder).is_relative_to(cache_root()):
             WRITTEN.setdefault(Path(self.folder).name, {}).update(dict.fromkeys(self.files()))
         return how
-
     def proof(self)->Build:
         "Its build with twenty steps for each training, into a folder that is thrown away."
         return _apart(self, Build(self.key, PROOF_STEPS))
@@ -193,7 +183,6 @@ class Artifact:
 def _there(a, anew): # how it was loaded, or nothing
     if not anew and a.path.exists() and (why := a.declared()): return f"loaded, declared stale: {why}"
     return "" if a.why() else "loaded"
-
 def _locked(a, say, anew):
     if int(os.environ.get("RANK", 0)): # another process of the same training
         _apart(a, Build(a.key))
@@ -205,7 +194,6 @@ def _locked(a, say, anew):
         lock.acquire()
     try: return _there(a, anew) or _made(a, say)
     finally: lock.release()
-
 def _made(a, say):
     with metered() as cost, building(Build(a.key)) as build, _whole(a.path) as tmp: a.build(tmp)
     record = {"key": a.key, "parts": a.parts, "content": content_hash(a.path), **cost}
@@ -216,14 +204,12 @@ def _made(a, say):
     how = f"trained in {cost['seconds']:.0f} s"
     say(f"{a.label}: {how}")
     return how
-
 def _apart(a, build): # into a folder that is thrown away
     with tempfile.TemporaryDirectory() as d, building(build):
         tmp = Path(d)/Path(a.name).name
         if not a.name.endswith(FILES): tmp.mkdir()
         a.build(tmp)
     return build
-
 @contextmanager
 def _whole(path): # a file or a folder that appears whole; what lies there is replaced
     if path.name.endswith(FILES):
