@@ -315,7 +315,6 @@ def weights_hash(folder:Path)->str: # "missing" where there is none
     files = [f for f in sorted(Path(folder).rglob("*")) if f.is_file() and f.suffix not in (".md", ".csv")]
     return digest(*(f"{f.relative_to(folder).as_posix()} {file_hash(f)}" for f in files))
 
-# %% ../../nbs/90c_code.ipynb #959ba1d9
 _DECLARED = "EXPERIMENTS", "DEFAULTS", "SYSTEMS", "PARTS", "ONE_SEED", "MAIN"
 
 def code_of_cells(cells:list[str], chapter:str, # Of the page: `rrg_core.<chapter>`

@@ -130,8 +130,9 @@ def set_style()->None:
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     mpl.rcParams.update({
         "figure.dpi": 100, "savefig.dpi": 100, "figure.figsize": (7, 4), "svg.hashsalt": "rrg",
-        "svg.fonttype": "path", "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left",
-        "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True})
+        "svg.fonttype": "path", "axes.titlesize": 12, "axes.titleweight": "bold",
+        "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+        "figure.constrained_layout.use": True})
 
 class Chapter(Desk):
     "A page's desk: it also sets the look of the figures."

@@ -8,7 +8,7 @@ __all__ = ['with_needs', 'Plan', 'make_plan', 'describe', 'write_jobs', 'Pool', 
 
 # %% ../../nbs/90g_plan.ipynb #5b457fc1
 import json, os, shutil, subprocess, sys, time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import filelock
@@ -32,23 +32,14 @@ def with_needs(names, graph:dict[str, tuple[str, ...]])->list[str]: # `graph`: `
     for c in reversed(graph): wanted |= set(graph[c]) if c in wanted else set()
     return [c for c in graph if c in wanted]
 
-@dataclass
 class Plan:
     "What one call does: pages to run with the reasons, and trainings before them."
-    profile:Profile
-    figures:Path # Folder above the chapters' artifacts
-    run:Path # Folder of pages, logs and results
-    pages:dict = field(default_factory=dict) # Chapter → why it runs
-    fresh:list = field(default_factory=list)
-    stale:dict = field(default_factory=dict) # Chapter → why it was declared stale
-    accepted:dict = field(default_factory=dict) # Chapter → why its results got new keys
-    training:dict = field(default_factory=dict) # (chapter, "full-s0") → why, and the trainings before it
-
-    @classmethod
-    def at(cls, p:Profile, out:Path=None)->"Plan":
-        "An empty plan; `out` is the folder above the chapters, the profile's by default."
-        figures = Path(out).resolve() if out else figures_root(p)
-        return cls(p, figures, figures/".run" if out else repo_root()/"build"/p.name)
+    def __init__(self, p:Profile, out:Path=None): # `out`: above the chapters, the profile's by default
+        self.profile, self.figures = p, Path(out).resolve() if out else figures_root(p)
+        self.run = self.figures/".run" if out else repo_root()/"build"/p.name # pages, logs and results
+        self.pages, self.fresh = {}, [] # chapter → why it runs; those that need not
+        self.stale, self.accepted = {}, {} # chapter → why it was declared stale; why its results got new keys
+        self.training = {} # (chapter, "full-s0") → why, and the trainings before it
     def desk(self, chapter:str, seed:int=None)->Desk:
         "A chapter's desk in this plan."
         return Desk(chapter, self.profile, seed, self.figures)
@@ -62,12 +53,10 @@ class Plan:
             if why and (names is None or n in names): self.training[chapter, n] = why, waits
 
 # %% ../../nbs/90g_plan.ipynb #f90g0001
-def make_plan(names, p:Profile, out:Path=None, # Chapters asked for
-              parameters:dict=None, # For the parameters cells
-              retrain:bool=False, # What the chapters asked for have trained is made anew
-              force:bool=False)->Plan:
+def make_plan(names, p:Profile, out:Path=None, # Chapters asked for, of which `retrain` makes everything anew
+              parameters:dict=None, retrain:bool=False, force:bool=False)->Plan:
     "Which chapters are out of date, and why."
-    plan, graph, asked = Plan.at(p, out), chapters(), set(names or chapters())
+    plan, graph, asked = Plan(p, out), chapters(), set(names or chapters())
     for c in with_needs(names, graph):
         given = (parameters or {}) if c in asked else {}
         check_parameters(notebook_of(c), given)
@@ -230,15 +219,11 @@ def _set_aside(plan): # records of the trainings, and of what the pages keep; ch
 
 # %% ../../nbs/90g_plan.ipynb #09dec4e4
 def regenerate(names=(), profile_name:str=None, # Chapters; all by default
-               out:Path=None, # Another folder for the tables
-               parameters:dict=None, # For the parameters cells of the chapters named
-               cores:int=None, # All of the machine's by default
-               retrain:bool=False, # Set records aside: everything is trained anew
-               force:bool=False, # Run although nothing changed
-               dry_run:bool=False, # Only say what would run, and why
+               out:Path=None, parameters:dict=None, # Another folder; for the parameters cells of those named
+               cores:int=None, retrain:bool=False, # All by default; set records aside: train everything anew
+               force:bool=False, dry_run:bool=False, # Run although nothing changed; only say what, and why
                executor:str="local", # Or a folder of workflow/, such as "slurm"
-               limit:float=3*3600 # Seconds that one cell may take
-              )->dict[str, dict]: # Job → result: pages, and what they had to train
+               limit:float=3*3600)->dict[str, dict]: # Seconds that one cell may take. Job → result
     "Bring the chapters' artifacts up to date. `CourseError` lists the jobs that failed."
     plan = make_plan(names, profile(profile_name), out, parameters, retrain, force)
     _console.print(describe(plan))
@@ -249,14 +234,11 @@ def regenerate(names=(), profile_name:str=None, # Chapters; all by default
 def train(chapter:str, variant:str="all", # One of `EXPERIMENTS`, a part (such as a stand-in), or all
           seeds=None, # Those of the profile that the chapter asks for by default
           profile_name:str=None, out:Path=None, # Another folder above the chapters
-          jobs:int=None, # At once; as many as there are cores for by default
-          minutes:float=None, # No training begins that would not end by then
-          processes:int=1, # Of one training, under torchrun
-          retrain:bool=False, # Whatever is there
-          dry_run:bool=False, # Only say what would be trained, and why
-          executor:str="local")->dict[str, dict]: # Job → result
+          jobs:int=None, minutes:float=None, # At once, as cores allow; no training begins that would not end
+          processes:int=1, retrain:bool=False, # Of one training, under torchrun; whatever is there
+          dry_run:bool=False, executor:str="local")->dict[str, dict]: # As `regenerate`. Job → result
     "Train what is missing or out of date. `CourseError` for an unknown variant, or lists those that failed."
-    plan = Plan.at(profile(profile_name), out)
+    plan = Plan(profile(profile_name), out)
     with_needs([chapter], chapters())
     names = _chosen(plan, chapter, variant or "all", seeds)
     plan.train(chapter, names, retrain, seeds=seeds)
@@ -283,7 +265,7 @@ def _chosen(plan, chapter, variant, seeds): # names of artifacts
 # %% ../../nbs/90g_plan.ipynb #b0c5b00a
 def accept(chapter:str, why:str, profile_name:str=None, out:Path=None)->list[str]: # What was accepted
     "Give results today's keys where they are proven to be the same. `CourseError` lists what is not."
-    plan, refused, accepted, writes = Plan.at(profile(profile_name), out), {}, [], {}
+    plan, refused, accepted, writes = Plan(profile(profile_name), out), {}, [], {}
     if not why.strip(): raise CourseError("say why the results stay: --why \"…\"")
     with figures_at(plan.figures):
         listed = {e.name: e for e in experiments(plan.desk(chapter))}
@@ -332,4 +314,4 @@ def _writing_differs(e, writes): # of a model that is here; others write with th
 def declare(chapter:str, why:str, profile_name:str=None, out:Path=None)->None:
     "Declare a chapter stale; an empty `why` takes it back. `CourseError` for one that the course lacks."
     with_needs([chapter], chapters())
-    declare_stale(Plan.at(profile(profile_name), out).figures/chapter, why)
+    declare_stale(Plan(profile(profile_name), out).figures/chapter, why)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['UNHASHED', 'Job', 'watch_token', 'die_with', 'notebook_of', 'cells_of', 'parameters_of',
            'check_parameters', 'directives', 'strip_widgets', 'tidy_page', 'stderr_lines',
-           'read_json', 'read_manifest', 'page_parts', 'stale_reasons', 'environment_of',
-           'run_page', 'run_training', 'main']
+           'read_json', 'page_parts', 'stale_reasons', 'environment_of', 'run_page',
+           'run_training', 'main']
 
 # %% ../../nbs/90f_run.ipynb #f0e89bfb
 import ast, json, os, platform, re, sys, threading, time, traceback
@@ -45,21 +45,19 @@ class Job:
         "What a waiting person sees."
         with atomic(self.file("progress")) as tmp: tmp.write_text(json.dumps({"said": words} | at))
 
-# %% ../../nbs/90f_run.ipynb #28784e33
 def watch_token()->str: # "pid:start time" of this process
     "What other processes need to know to watch this one."
     return f"{os.getpid()}:{psutil.Process().create_time():.2f}"
-def _alive(token):
-    pid, _, born = token.partition(":")
-    try:
-        process = psutil.Process(int(pid))
-        return abs(process.create_time() - float(born)) < .1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess: return False
+
 
 def die_with(token:str, every:float=.5)->None: # `watch_token()` of the other; seconds between looks
     "End this process and its children as soon as the other is gone; an empty token means nobody."
     def watch():
-        while _alive(token): time.sleep(every)
+        pid, _, born = token.partition(":")
+        with suppress(psutil.NoSuchProcess):
+            other, dead = psutil.Process(int(pid)), psutil.STATUS_ZOMBIE
+            if abs(other.create_time() - float(born)) < .1:
+                while other.is_running() and other.status() != dead: time.sleep(every)
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess): child.kill()
         os._exit(137)
@@ -153,10 +151,6 @@ def read_json(path:Path)->dict|None:
     try: return json.loads(Path(path).read_text())
     except (OSError, ValueError): return None
 
-def read_manifest(folder:Path)->dict|None:
-    "The record of a chapter's page, `manifest.json` in its folder; None as `read_json`."
-    return read_json(Path(folder)/"manifest.json")
-
 def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters cell receives
                figures:Path # Folder above the chapters' artifacts
               )->dict[str, str]: # Part → hash
@@ -165,12 +159,12 @@ def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters ce
     cells, reach = code_of_cells([s for s, _ in cells_of(notebook_of(chapter))], chapter, [p.data])
     parts = {"cells": cells, "code": reach.key} | reach.modules() | data_parts(p, test=True)
     parts |= {"profile": digest(json.dumps(asdict(p))), "parameters": text(parameters)}
-    needs = {need: read_manifest(figures/need) for need in chapters()[chapter]}
+    needs = {need: read_json(figures/need/"manifest.json") for need in chapters()[chapter]}
     return parts | {f"chapter {need}": text(m["outputs"]) if m else "missing" for need, m in needs.items()}
 
 def stale_reasons(folder:Path, parts:dict[str, str])->list[str]: # `parts`: `page_parts` of today
     "Why a page has to run again; empty where it is fresh."
-    if (manifest := read_manifest(folder)) is None: return ["never made"]
+    if (manifest := read_json(Path(folder)/"manifest.json")) is None: return ["never made"]
     then, reasons = manifest.get("parts", {}), []
     changed = [k for k in then | parts if then.get(k) != parts.get(k)]
     where = [k[5:].removeprefix("rrg_core.") for k in changed if k.startswith("code ") and k in parts]
@@ -188,7 +182,7 @@ UNHASHED = ("cost.csv", RECORDS) # Time, memory and machines: outside of byte id
 
 def _write_manifest(job, parts, files): # what went in and came out; what an older page left behind goes
     folder, p = Path(job.figures)/job.chapter, profile(job.profile)
-    for old in (read_manifest(folder) or {}).get("outputs", {}):
+    for old in (read_json(folder/"manifest.json") or {}).get("outputs", {}):
         if old not in files: (folder/old).unlink(missing_ok=True)
     versions = {"python": platform.python_version()} | {n: version(n) for n in _VERSIONED}
     manifest = {"chapter": job.chapter, "profile": p.name, "seeds": list(p.seeds),

@@ -75,7 +75,6 @@ class Profile:
             raise ValueError(f"split must be train, valid or test, got {split!r}")
         return getattr(self, split)
 
-# %% ../../nbs/90a_settings.ipynb #83fba24d
 def _count(text):
     if (n := int(text)) < 1: raise ValueError
     return n

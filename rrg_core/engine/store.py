@@ -15,7 +15,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-
 import filelock, psutil
 
 from .code import canonical, digest
@@ -149,14 +148,9 @@ class Artifact:
     def path(self)->Path: return Path(self.folder)/self.name
     @cached_property
     def key(self)->str: return key_of(self.parts)
-    @property
-    def label(self)->str: return self.what or f"{Path(self.folder).name} {self.name}"
     def record(self)->dict:
         "Its record, empty where there is none."
         return read_records(self.folder)["artifacts"].get(self.name, {})
-    def declared(self)->str: # Empty where nobody did
-        "Why its chapter was declared stale."
-        return read_records(self.folder)["stale"].get("why", "")
     def why(self)->str: # Empty where it is there under today's key
         "Why it has to be made."
         record = self.record()
@@ -181,19 +175,18 @@ class Artifact:
 
 # %% ../../nbs/90d_store.ipynb #cc9d9749
 def _there(a, anew): # how it was loaded, or nothing
-    if not anew and a.path.exists() and (why := a.declared()): return f"loaded, declared stale: {why}"
+    stale = read_records(a.folder)["stale"]
+    if stale and not anew and a.path.exists(): return f"loaded, declared stale: {stale['why']}"
     return "" if a.why() else "loaded"
 def _locked(a, say, anew):
     if int(os.environ.get("RANK", 0)): # another process of the same training
         _apart(a, Build(a.key))
         return "trained by the first process"
-    lock = _lock_of(a.path)
-    try: lock.acquire(timeout=0)
+    try: held = _lock_of(a.path).acquire(timeout=0)
     except filelock.Timeout:
-        say(f"{a.label}: another process makes it, waiting")
-        lock.acquire()
-    try: return _there(a, anew) or _made(a, say)
-    finally: lock.release()
+        say(f"{a.what or a.name}: another process makes it, waiting")
+        held = _lock_of(a.path).acquire()
+    with held: return _there(a, anew) or _made(a, say)
 def _made(a, say):
     with metered() as cost, building(Build(a.key)) as build, _whole(a.path) as tmp: a.build(tmp)
     record = {"key": a.key, "parts": a.parts, "content": content_hash(a.path), **cost}
@@ -202,7 +195,7 @@ def _made(a, say):
     with changing_records(a.folder) as records: records["artifacts"][a.name] = record
     for left in (repo_root()/"build"/"checkpoints").glob(f"{a.key}-*"): shutil.rmtree(left)
     how = f"trained in {cost['seconds']:.0f} s"
-    say(f"{a.label}: {how}")
+    say(f"{a.what or a.name}: {how}")
     return how
 def _apart(a, build): # into a folder that is thrown away
     with tempfile.TemporaryDirectory() as d, building(build):

@@ -1,6 +1,6 @@
 """Exported from nbs/90g_plan.ipynb: edit it there, then run `nbdev-export`."""
 import json, os, shutil, subprocess, sys, time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 import filelock
 from rich.console import Console
@@ -42,8 +42,8 @@ def test_a_pool_keeps_order_cores_and_time():
         }
 
     def ran(cores, until=float("inf"), **needs):
-        run = Path(tempfile.mkdtemp())
-        plan = Plan(profile("smoke"), run, run)
+        plan = Plan(profile("smoke"), Path(tempfile.mkdtemp()))
+        run = plan.run
         made = jobs(run, **needs)
         if until < 9e9: made["b"]["seconds"] = 1000
         pool = Pool(plan, made, cores, until)
