@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Registry', 'DATA_FILES', 'for_readers', 'digest', 'canonical', 'plain', 'Module', 'Reach',
-           'Code', 'todays_code', 'texts_of', 'reach_of', 'data_parts', 'weights_hash',
-           'code_of_cells']
+           'Code', 'todays_code', 'texts_of', 'reach_of', 'data_parts', 'folder_hash',
+           'weights_hash', 'code_of_cells']
 
 # %% ../../nbs/90c_code.ipynb #91c4670d
 import ast, inspect, json, sys, textwrap
@@ -33,6 +33,7 @@ def canonical(value)->str: # JSON with sorted keys
     "Settings as a text that can be hashed. `CourseError` for what JSON cannot hold."
     try: return json.dumps(value, sort_keys=True)
     except TypeError as e: raise CourseError(f"settings must be what JSON can hold ({e}): {value}") from None
+
 _FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 _SKIPPED = {"ctx", "annotation", "returns", "type_comment"}
 
@@ -143,15 +144,14 @@ def _entries_of(nodes): # key → node, of a dictionary that is written out; els
     return {k.value: v for t in tables for k, v in zip(t.keys, t.values) if k is not None and _is_text(k)}
 
 # %% ../../nbs/90c_code.ipynb #f90c0001
-def _under(name, roots): return any(name == r or name.startswith(f"{r}.") for r in roots)
+def _under(name, root): return name == root or name.startswith(f"{root}.")
+def _counts(module): # of the engine, only what formats tables
+    return not _under(module, "rrg_core.engine") or module == "rrg_core.engine.desk"
 
 class Code:
     "A package's source, read definition by definition."
-    def __init__(self, folder:Path=None, # The package's folder, by default the one that runs
-                 outside=("rrg_core.engine",), # What does not count
-                 inside=("rrg_core.engine.desk",)): # What does all the same: it formats tables
-        self.folder, self.outside, self.inside = Path(folder or package_root()), outside, inside
-        self.modules, self._files, self._reached = {}, {}, {}
+    def __init__(self, folder:Path=None): # The package's folder, by default the one that runs
+        self.folder, self.modules, self._files, self._reached = Path(folder or package_root()), {}, {}, {}
         for file in self.folder.rglob("*.py"): # a patch may stand anywhere
             if "@patch" not in file.read_text(): continue
             parts = file.relative_to(self.folder).with_suffix("").parts
@@ -161,13 +161,10 @@ class Code:
         if name not in self.modules: self.modules[name] = self._load(name)
         return self.modules[name]
     def _load(self, name):
-        if not _under(name, ["rrg_core"]): return None
+        if not _under(name, "rrg_core"): return None
         path = self.folder.joinpath(*name.split(".")[1:])
         for file, inside in ((path/"__init__.py", name), (path.with_suffix(".py"), name.rpartition(".")[0])):
             if file.is_file(): return Module(name, file.read_text(), inside)
-    def counts(self, name:str)->bool:
-        "Whether a module counts."
-        return _under(name, self.inside) or not _under(name, self.outside)
     def resolve(self, module:str, name:str|None)->tuple: # (module, name); name None: a whole module
         "Where a name that may only be handed on is defined."
         while name and (m := self.module(module)) and name not in m.definitions:
@@ -207,7 +204,7 @@ class _Walk:
         return Reach({f"{m}.{n}": h for (m, n), h in self.seen.items() if h})
     def _visit(self, module, name):
         m = self.code.module(module)
-        if not m or (module, name) in self.seen or not self.code.counts(module): return
+        if not m or (module, name) in self.seen or not _counts(module): return
         if module not in self.entered and m.loose: self._take(m, "<import>", m.loose)
         self.entered.add(module) # what is loose has run
         if name is None: self.todo += [(module, n) for n in m.definitions]
@@ -309,11 +306,15 @@ def data_parts(p:Profile, test:bool=False)->dict[str, str]: # A test set counts 
         parts[p.data] = digest(ready.read_text()) if ready.is_file() else f"unprepared folder {root.name}"
     return parts
 
-def weights_hash(folder:Path)->str: # "missing" where there is none
-    "Hash of the weights, settings and tokenizer in a folder; cards (.md) and tables (.csv) do not count."
-    if not Path(folder).is_dir(): return "missing"
-    files = [f for f in sorted(Path(folder).rglob("*")) if f.is_file() and f.suffix not in (".md", ".csv")]
+def folder_hash(folder:Path, without=())->str: # 16 hexadecimal digits; "missing" where there is none
+    "Hash of the names and bytes in a folder, `without` some endings."
+    if not (folder := Path(folder)).is_dir(): return "missing"
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix not in without]
     return digest(*(f"{f.relative_to(folder).as_posix()} {file_hash(f)}" for f in files))
+
+def weights_hash(folder:Path)->str: # As `folder_hash`
+    "Hash of the weights, settings and tokenizer in a folder; cards (.md) and tables (.csv) do not count."
+    return folder_hash(folder, (".md", ".csv"))
 
 _DECLARED = "EXPERIMENTS", "DEFAULTS", "SYSTEMS", "PARTS", "ONE_SEED", "MAIN"
 

@@ -34,11 +34,9 @@ def parts_of(build, settings:dict, p:Profile, seed:int=0, needs=(), # Stand-ins 
     parts |= {"settings": digest(canonical(settings)), "seed": str(seed), "code": reach.key}
     return parts | reach.modules()
 
-def shared(name:str, # "features-train"
-           settings:dict, # All that it depends on and its code does not say
-           build:Callable[[Path], None], # Fills a folder
-           p:Profile, seed:int=0, needs=(), # Names of stand-ins that it reads
-           say=print)->Path: # Folder in the cache
+def shared(name:str, settings:dict, # "features-train", and all that it depends on and its code does not say
+           build:Callable[[Path], None], p:Profile, seed:int=0, # Fills a folder
+           needs=(), say=print)->Path: # Names of stand-ins that it reads. A folder in the cache
     "A part that variants share, made by whoever comes first; another variant, process or run finds it."
     parts = parts_of(build, settings, p, seed, needs, test=True)
     artifact = Artifact(cache_root()/"shared", f"{name}-{key_of(parts)}", parts, build, name)
@@ -47,8 +45,7 @@ def shared(name:str, # "features-train"
 
 def kept(desk:Desk, stem:str, # The table's file name without ending; `desk.table` writes the rest
          make:Callable, # Function of the page, without arguments, that returns the frame
-         reads=(), # Paths or experiments that it reads: their records or bytes count
-         say=print): # A pandas frame
+         reads=(), say=print): # Paths or experiments that it reads: their bytes or keys count
     "A table that takes minutes: read from `<stem>.csv` unless what determines it changed, its code included."
     import pandas as pd
     sizes = {"bootstraps": desk.profile.bootstraps, "seeds": desk.profile.seeds}
@@ -163,7 +160,6 @@ def _train(e, what):
         elif not (folder := standin_folder(need, e.profile, e.folder.parent)).is_dir():
             raise CourseError(f"{what} needs the stand-in {need!r}, and {folder} does not exist: "
                               f"`rrg train learning {need} --profile {e.profile.name}` makes it")
-    refuse_credentialed(e.model.path, e.profile)
     e.model.make(lambda words: None, anew=True)
 def _notes(e, path): # of the predictions' record: the score, and what the training took
     out = {"score": e.system.score(read_predictions(path))} if e.system.score else {}
@@ -171,11 +167,9 @@ def _notes(e, path): # of the predictions' record: the score, and what the train
     told = ("made", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "losses")
     return out | {k: trained[k] for k in told if k in trained}
 
-def experiments(desk:Desk, # The chapter's
-                variants=None, # All of `EXPERIMENTS` by default
+def experiments(desk:Desk, variants=None, # The chapter's; all of `EXPERIMENTS` by default
                 seeds=None, # Those of the profile by default; the first alone for variants in ONE_SEED
-                module=None # `rrg_core.<chapter>` by default
-               )->list[Experiment]:
+                module=None)->list[Experiment]: # `rrg_core.<chapter>` by default
     "The experiments of a chapter, one for each variant and seed. Errors as `merged`."
     module, p = module or chapter_module(desk.name), desk.profile
     several = p.seeds if desk.seed == p.seed else tuple(desk.seed + i for i in range(len(p.seeds)))
@@ -224,10 +218,8 @@ def read_predictions(path:Path): # A table; `.attrs["file"]` names it
     return frame
 
 # %% ../../nbs/90e_experiments.ipynb #56ba33af
-def run_experiments(desk:Desk, # The chapter's
-                    variants=None, seeds=None, module=None, # As `experiments`
-                    say=print # Told, a line a variant, what was loaded and what was trained
-                   )->dict[str, dict]: # Variant → seed → predictions
+def run_experiments(desk:Desk, variants=None, seeds=None, module=None, # As `experiments`
+                    say=print)->dict[str, dict]: # Told how each came. Variant → seed → predictions
     "Load the predictions or train what is missing; write what they cost. Errors as `merged` and `checked`."
     out = {}
     for e in progress(experiments(desk, variants, seeds, module), "training"):

@@ -10,7 +10,6 @@ __all__ = ['with_needs', 'Plan', 'make_plan', 'describe', 'write_jobs', 'Pool', 
 import json, os, shutil, subprocess, sys, time
 from dataclasses import asdict
 from pathlib import Path
-
 import filelock
 from rich.console import Console
 

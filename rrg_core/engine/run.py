@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-
 import psutil
 
 from .code import code_of_cells, data_parts, digest
@@ -48,7 +47,6 @@ class Job:
 def watch_token()->str: # "pid:start time" of this process
     "What other processes need to know to watch this one."
     return f"{os.getpid()}:{psutil.Process().create_time():.2f}"
-
 
 def die_with(token:str, every:float=.5)->None: # `watch_token()` of the other; seconds between looks
     "End this process and its children as soon as the other is gone; an empty token means nobody."
@@ -152,8 +150,7 @@ def read_json(path:Path)->dict|None:
     except (OSError, ValueError): return None
 
 def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters cell receives
-               figures:Path # Folder above the chapters' artifacts
-              )->dict[str, str]: # Part → hash
+               figures:Path)->dict[str, str]: # Folder above the chapters' artifacts. Part → hash
     "Everything that determines a chapter's page."
     text = lambda value: digest(json.dumps(value, sort_keys=True))
     cells, reach = code_of_cells([s for s, _ in cells_of(notebook_of(chapter))], chapter, [p.data])
@@ -176,6 +173,7 @@ def stale_reasons(folder:Path, parts:dict[str, str])->list[str]: # `parts`: `pag
         if not (path := Path(folder)/file).is_file(): reasons.append(f"{file} is missing")
         elif file_hash(path) != content: reasons.append(f"{file} was edited")
     return reasons
+
 _VERSIONED = ("numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "torch", "torchvision",
               "torchxrayvision", "transformers", "tokenizers", "datasets", "pycocoevalcap")
 UNHASHED = ("cost.csv", RECORDS) # Time, memory and machines: outside of byte identity

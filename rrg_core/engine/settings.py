@@ -83,6 +83,7 @@ def _seeds(text):
     seeds = tuple(map(int, text.split()))
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0: raise ValueError
     return seeds
+
 _READERS = dict.fromkeys(("train", "valid", "test"), (_split, "a positive number or `all`")) | {
     "data": (str, "a value"), "seeds": (_seeds, "different whole numbers, separated by spaces"),
     "jobs": ({"yes": True, "no": False}.__getitem__, "yes or no")}

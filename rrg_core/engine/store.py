@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 import filelock, psutil
 
-from .code import canonical, digest
+from .code import canonical, digest, folder_hash
 from .desk import WRITTEN, atomic, file_hash
 from .settings import PUBLIC, CourseError, Profile, cache_root, repo_root
 
@@ -59,11 +59,9 @@ def key_of(parts:dict[str, str])->str: # Of the code, its own key counts: not wh
     "The key that parts make."
     return digest(canonical({k: v for k, v in parts.items() if not k.startswith("code ")}))
 
-def content_hash(path:Path)->str: # 64 hexadecimal digits of a file, 16 of a folder, "" where there is nothing
+def content_hash(path:Path)->str: # 64 hexadecimal digits of a file, 16 of a folder, as `folder_hash`
     "Hash of a file, or of the names and bytes in a folder."
-    if not (path := Path(path)).is_dir(): return file_hash(path) if path.is_file() else ""
-    files = [f for f in sorted(path.rglob("*")) if f.is_file()]
-    return digest(*(f"{f.relative_to(path).as_posix()} {file_hash(f)}" for f in files))
+    return file_hash(path) if Path(path).is_file() else folder_hash(path)
 
 # %% ../../nbs/90d_store.ipynb #64612504
 def processor()->str: # "Intel(R) Xeon(R) Processor with AVX512"
@@ -118,6 +116,7 @@ class Build:
         "What a training that has ended says of itself."
         self.losses.append([float(f"{x:.9g}") for x in losses[:PROOF_STEPS]])
         self.precision = precision
+
 _build = ContextVar("build", default=None)
 
 def current_build()->Build|None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 import filelock, psutil
-from rrg_core.engine.code import canonical, digest
+from rrg_core.engine.code import canonical, digest, folder_hash
 from rrg_core.engine.desk import WRITTEN, atomic, file_hash
 from rrg_core.engine.settings import PUBLIC, CourseError, Profile, cache_root, repo_root
 from rrg_core.engine.store import *
