@@ -301,7 +301,7 @@ def _losses_differ(record, build):
     for k, (xs, ys) in enumerate(zip(then, now), 1):
         if len(xs) != len(ys): return f"training {k}: {len(ys)} steps, before {len(xs)}"
         for step, (x, y) in enumerate(zip(xs, ys)):
-            if abs(x - y) > (2e-6 if same else 1e-3)*max(1, abs(x)):
+            if not abs(x - y) <= (2e-6 if same else 1e-3)*max(1, abs(x)): # nor is NaN the same
                 return f"training {k}, step {step}: loss {y:.7g}, before {x:.7g}"
 def _writing_differs(e, writes): # of a model that is here; others write with the same code
     kind = (e.settings.get("system"), e.predictions.parts["code"])
