@@ -99,12 +99,12 @@ def standin_folder(name:str, profile:Profile|str=None)->Path:
                                               f"{', '.join(STANDINS)}")
     return _folder_of(name, profile if isinstance(profile, Profile) else load_profile(profile))
 
-def standin_artifact(name:str, profile:Profile|str=None, seed:int=0, say=print)->Artifact:
+def standin_artifact(name:str, profile:Profile|str=None, seed:int=0)->Artifact:
     "A stand-in with what determines it. `ValueError` for an unknown name."
     p, recipe = profile if isinstance(profile, Profile) else load_profile(profile), standin_recipe(
         name, profile)
     needs = [start] if (start := start_of(name)) else []
-    build = partial(_build, name=name, recipe=recipe, seed=seed, p=p, say=say)
+    build = partial(_build, name=name, recipe=recipe, seed=seed, p=p)
     settings = recipe | {"name": name}
     return Artifact(
         figures_root(p) / "learning", f"standins/{name}", parts_of(build, settings, p, seed, needs), build,
@@ -155,7 +155,7 @@ def _begin_with(network, folder): # its labels are left behind
     own, given = network.state_dict(), load_saved(folder).state_dict()
     network.load_state_dict({k: given[k] for k in own})
 
-def _train(name, recipe, seed, p, say):
+def _train(name, recipe, seed, p):
     w = world(recipe["data"], "train", recipe["n"], recipe["size"])
     torch.manual_seed(seed)
     task = TASKS[recipe["task"]](w, recipe)
@@ -174,16 +174,15 @@ def _train(name, recipe, seed, p, say):
         precision="no",
         lengths=task.lengths,
         loss=task.loss,
-        best=None,
-        say=lambda line: say(f"{name}: {line}"))
+        best=None)
     return task
 
-def _build(folder, name, recipe, seed, p, say):
+def _build(folder, name, recipe, seed, p):
     if (start := start_of(name)) and not (standin_folder(start, p)/"config.json").is_file():
         raise CourseError(f"{name} begins with {start}, which was never trained: `rrg train learning "
                           f"{start}`")
     with _one_thread():
-        task = _train(name, recipe, seed, p, say)
+        task = _train(name, recipe, seed, p)
         half_saved(task.model, folder, beside=(task.tokenizer, ) if task.tokenizer else ())
     (folder/"README.md").write_text(_card(name, recipe, task.model.num_parameters()))
 
@@ -193,7 +192,7 @@ def train_standin(name:str, # A key of STANDINS
                  )->Path: # The folder, in `save_pretrained` layout
     "Train a stand-in (and the one that it begins with) unless it is there. `ValueError` for an unknown name."
     if start := start_of(name) if name in STANDINS else None: train_standin(start, profile, seed, say)
-    artifact = standin_artifact(name, profile, seed, say)
+    artifact = standin_artifact(name, profile, seed)
     refuse_credentialed(artifact.path, profile if isinstance(profile, Profile) else load_profile(profile))
     artifact.make(say)
     return artifact.path
