@@ -231,8 +231,9 @@ class _Walk:
         module, name = self.code.resolve(*place)
         if name is not None or self.code.module(module): self.todo.append((module, name or attribute))
     def _text(self, m, text): # a module or a name that is imported when asked for, or a data file
-        if text.startswith("rrg_core.") and text.replace(".", "").replace("_", "").isalnum():
-            module, name = self.code.resolve(*text.rpartition(".")[::2])
+        dotted = text.replace(":", ".") # "rrg_core.reports.sections:sections" as well
+        if text.startswith("rrg_core.") and dotted.replace(".", "").replace("_", "").isalnum():
+            module, name = self.code.resolve(*dotted.rpartition(".")[::2])
             if name is None and (found := self.code.module(module)):
                 name = "load" if "load" in found.definitions else None
             self.todo.append((module, name))
@@ -285,7 +286,8 @@ def _free(f, code, seen, starts): # a function outside of the package: its text,
             seen[f"{f.__qualname__}.{name}"] = digest(repr(value))
 def _callables(f): # a function or a class; of a `partial`, also those that it was given
     if not isinstance(f, partial): return [f]*(inspect.isfunction(f) or inspect.isclass(f))
-    return [g for x in (f.func, *f.args, *f.keywords.values()) for g in _callables(x)]
+    given = [g for x in (*f.args, *f.keywords.values()) for g in _callables(x)]
+    return [*_callables(f.func), *(g for g in given if g.__module__.startswith("rrg_core."))]
 
 def reach_of(f, settings=None, whole=())->Reach: # `settings`: their texts pick the entries of registries
     "What a function, class or `partial` depends on. `CourseError` for one whose text Python cannot find."

@@ -106,6 +106,7 @@ class Build:
     "A build in progress."
     key:str
     limit:int|None = None # Steps of each training
+    say:Callable = str # Told what a training has to say
     losses:list = field(default_factory=list) # The first of each training
     precision:str = ""
 
@@ -156,6 +157,7 @@ class Artifact:
         if not self.path.exists(): return "missing" if record else "never made"
         if not record or record["key"] == self.key: return "" if record else "no record"
         changed = [k for k in self.parts if self.parts[k] != record["parts"].get(k) and k != "code"]
+        changed.sort(key=lambda k: k.startswith("code "))
         return f"{', '.join(changed[:3])} changed" if changed else "its code changed"
     def files(self)->list[str]: # Relative to the chapter's folder
         "What it consists of."
@@ -187,7 +189,7 @@ def _locked(a, say, anew):
         held = _lock_of(a.path).acquire()
     with held: return _there(a, anew) or _made(a, say)
 def _made(a, say):
-    with metered() as cost, building(Build(a.key)) as build, _whole(a.path) as tmp: a.build(tmp)
+    with metered() as cost, building(Build(a.key, say=say)) as build, _whole(a.path) as tmp: a.build(tmp)
     record = {"key": a.key, "parts": a.parts, "content": content_hash(a.path), **cost}
     if build.losses: record |= {"losses": build.losses, "precision": build.precision}
     if a.notes: record |= a.notes(a.path)

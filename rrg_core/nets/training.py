@@ -411,7 +411,7 @@ def fit(
     """Train a model. `ValueError` for a setting that cannot be meant, another run's checkpoint, a loss that
     is not finite."""
     build = current_build() # of the store: it may want a checkpoint, or the first steps alone
-    folder = folder or (build and build.checkpoint())
+    folder, say = folder or (build and build.checkpoint()), say or (build and build.say)
     run = _Run(model, data, collate, make_recipe(recipe, **settings), evaluate, lengths, loss, count, folder,
                say)
     run.limit = build and build.limit

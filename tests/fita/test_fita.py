@@ -78,8 +78,19 @@ def test_contrast_is_equation_5():
 def test_tau_leaves_its_border_again():
     from rrg_core.fita import Fita, FitaConfig
 
-    sizes = dict(vocab_size=12, width=16, heads=2, layers=1, encoder_layers=1, feature_width=8, max_tokens=10, name_width=16,
-                 bert=dict(vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+    sizes = dict(vocab_size=12,
+                 width=16,
+                 heads=2,
+                 layers=1,
+                 encoder_layers=1,
+                 feature_width=8,
+                 max_tokens=10,
+                 name_width=16,
+                 bert=dict(vocab_size=40,
+                           hidden_size=16,
+                           num_hidden_layers=1,
+                           num_attention_heads=2,
+                           intermediate_size=32,
                            max_position_embeddings=64))
     u = torch.eye(4)
     for start, text, grows in ((.9, u, False), (.5, u, False), (.001, u.flip(0), True), (-1., u.flip(0), True)):
