@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""MIMIC-CXR-JPG with reports (PhysioNet, credentialed): what to fetch and where to sign, prepare Parquet files, verify.
+"""MIMIC-CXR-JPG with reports (PhysioNet, credentialed): what to fetch and sign, prepare, verify.
 
-  python data_scripts/mimic_cxr.py fetch                 what to sign and the commands that download, resumable
-  python data_scripts/mimic_cxr.py prepare ROOT OUT      write OUT/{train,valid,test}.parquet and prepared.json, a count after each filter
-  python data_scripts/mimic_cxr.py verify  ROOT          files that are missing or damaged; our counts beside the published ones
+  python data_scripts/mimic_cxr.py fetch               what to sign and the commands that download, resumable
+  python data_scripts/mimic_cxr.py prepare ROOT OUT    write OUT/{train,valid,test}.parquet, prepared.json
+  python data_scripts/mimic_cxr.py verify  ROOT        files that are missing or damaged; counts beside the
+                                                       published ones
 Only numbers are printed: no id and no text of the data set leaves the folders that you name.
 OUT holds report texts: keep it under the same agreement as ROOT, outside this repository.
 """
@@ -16,13 +17,16 @@ from rrg_core.data import mimic_cxr
 from rrg_core.engine.settings import CourseError
 
 HOW = """MIMIC-CXR cannot be fetched for you: its agreement is personal.
-1. Get credentialed at https://physionet.org/settings/credentialing/ (with the CITI course "Data or Specimens Only Research").
+1. Get credentialed at https://physionet.org/settings/credentialing/
+   (with the CITI course "Data or Specimens Only Research").
 2. Sign the agreements of
      https://physionet.org/content/mimic-cxr-jpg/   images, labels, split (about 570 GB)
      https://physionet.org/content/mimic-cxr/       reports
 3. Download; a broken download goes on when the command is run again:
-     wget -r -N -c -np -nH --cut-dirs=3 --user YOU --ask-password -P ROOT https://physionet.org/files/mimic-cxr-jpg/2.1.0/
-     wget -c --user YOU --ask-password -P ROOT https://physionet.org/files/mimic-cxr/2.1.0/mimic-cxr-reports.zip
+     wget -r -N -c -np -nH --cut-dirs=3 --user YOU --ask-password -P ROOT \\
+       https://physionet.org/files/mimic-cxr-jpg/2.1.0/
+     wget -c --user YOU --ask-password -P ROOT \\
+       https://physionet.org/files/mimic-cxr/2.1.0/mimic-cxr-reports.zip
 4. Checksums come with the data: (cd ROOT && sha256sum -c --quiet SHA256SUMS.txt)
 5. python data_scripts/mimic_cxr.py verify ROOT
    python data_scripts/mimic_cxr.py prepare ROOT OUT    (minutes once, then `load` takes seconds)

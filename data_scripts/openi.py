@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Indiana University / Open-i: fetch the images (CC BY-NC-ND 4.0, no account), prepare Parquet files, verify what is there.
+"""Indiana University / Open-i: fetch the images (CC BY-NC-ND 4.0, no account), prepare, verify.
 
-  python data_scripts/openi.py fetch   ROOT         download and unpack NLMCXR_png.tgz (about 1.3 GB); run again to go on
-  python data_scripts/openi.py prepare ROOT OUT     write OUT/{train,valid,test}.parquet and prepared.json; then `openi = OUT` in settings.ini
-  python data_scripts/openi.py verify  ROOT         read every image, compare with the reports
-The publisher states no checksum: the first download's SHA-256 is recorded in ROOT/SHA256SUMS and checked from then on.
+  python data_scripts/openi.py fetch   ROOT        download and unpack NLMCXR_png.tgz (about 1.3 GB);
+                                                   run again to go on
+  python data_scripts/openi.py prepare ROOT OUT    write OUT/{train,valid,test}.parquet and prepared.json;
+                                                   then `openi = OUT` in settings.ini
+  python data_scripts/openi.py verify  ROOT        read every image, compare with the reports
+The publisher states no checksum: the first download's SHA-256 is recorded in ROOT/SHA256SUMS and checked
+from then on.
 """
 import argparse
 import os

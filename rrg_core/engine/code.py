@@ -7,7 +7,7 @@ __all__ = ['Registry', 'DATA_FILES', 'for_readers', 'digest', 'canonical', 'plai
            'Code', 'todays_code', 'texts_of', 'reach_of', 'data_parts', 'weights_hash',
            'code_of_cells']
 
-# %% ../../nbs/90c_code.ipynb #d35eea53
+# %% ../../nbs/90c_code.ipynb #91c4670d
 import ast, inspect, json, sys, textwrap
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
@@ -15,6 +15,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
+from .desk import file_hash
 from .settings import CourseError, Profile, data_root, package_root
 
 # %% ../../nbs/90c_code.ipynb #0ccae3de
@@ -35,11 +36,9 @@ def canonical(value, name:str="")->str: # JSON with sorted keys
     except TypeError as e:
         raise CourseError(f"{name}: settings must be what JSON can hold ({e}): {value}") from None
 
-# %% ../../nbs/90c_code.ipynb #404fab64
+# %% ../../nbs/90c_code.ipynb #3f823d4a
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_SKIPPED = {
-    "lineno", "end_lineno", "col_offset", "end_col_offset", "ctx", "annotation", "returns", "type_comment"
-}
+_SKIPPED = {"ctx", "annotation", "returns", "type_comment"}
 
 def _is_text(node): return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
@@ -69,10 +68,10 @@ def plain(*nodes:ast.AST)->str: # 16 hexadecimal digits
     _written(list(nodes), out)
     return digest("\n".join(out))
 
-# %% ../../nbs/90c_code.ipynb #be2364ea
-def _targets(node):
-    found = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(
-        node, (ast.AnnAssign, ast.AugAssign)) else []
+# %% ../../nbs/90c_code.ipynb #30b12cad
+def _targets(node): # names that a statement assigns
+    found = getattr(node, "targets", [node.target] if isinstance(node,
+                                                                 (ast.AnnAssign, ast.AugAssign)) else [])
     return [n.id for t in found for n in ast.walk(t) if isinstance(n, ast.Name)]
 
 def _patched(node): # the class that `@patch def f(self:Class)` belongs to
@@ -80,22 +79,16 @@ def _patched(node): # the class that `@patch def f(self:Class)` belongs to
     if isinstance(node, ast.ClassDef) or "patch" not in names: return None
     return getattr(node.args.args[0].annotation, "id", None)
 
-def _is_registry(node):
-    if not isinstance(node, ast.AnnAssign): return False
-    base = getattr(node.annotation, "value", node.annotation)
-    return "Registry" in (getattr(base, "id", ""), getattr(base, "attr", ""))
-
-def _is_main(node): return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+def _is_registry(node): return isinstance(node, ast.AnnAssign) and "Registry" in ast.unparse(node.annotation)
 
 class Module:
     "A source file as definitions."
-    # `inside`: the package that relative imports start from
-    def __init__(self, name:str, source:str, inside:str):
+    def __init__(self, name:str, source:str, inside:str): # `inside`: where relative imports start
         self.name, self.inside, self.folder = name, inside, inside.split(".")[1:]
         self.definitions, self.imports, self.loose, self.patches = {}, {}, [], {}
         self.registries, self.for_readers = set(), set()
         self._uses = {}
-        for node in ast.parse(source).body: self._take(node)
+        for node in _without_docstring(ast.parse(source).body): self._take(node)
 
     def _take(self, node):
         if isinstance(node, (ast.Import, ast.ImportFrom)): self.imports |= self.imported(node)
@@ -107,26 +100,23 @@ class Module:
             if names == ["__all__"]: return
             for n in names: self.definitions.setdefault(n, []).append(node)
             if _is_registry(node): self.registries |= set(names)
-        elif not _is_main(node) and not (isinstance(node, ast.Expr) and _is_text(node.value)):
-            self.loose.append(node)
+        elif not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)): self.loose.append(node)
 
     def imported(self, node): # alias → (module, name or None)
         if isinstance(node, ast.Import):
-            return {
-                a.asname or a.name.split(".")[0]: (a.name if a.asname else a.name.split(".")[0], None)
-                for a in node.names
-            }
+            top = lambda a: a.name if a.asname else a.name.split(".")[0]
+            return {a.asname or top(a): (top(a), None) for a in node.names}
         parts = self.inside.split(".")
-        up = parts[:len(parts) + 1 - node.level] if node.level else []
-        base = ".".join([*up, *filter(None, [node.module])])
+        base = ".".join([*parts[:len(parts) + 1 - node.level]*bool(node.level), *filter(None, [node.module])])
         return {a.asname or a.name: (base, a.name) for a in node.names}
 
     def uses(self, key, nodes)->tuple: # names, (alias, attribute) pairs, texts, and what is imported within
         "What some nodes name; remembered under `key`."
-        if key not in self._uses: self._uses[key] = self._read(nodes)
+        if key not in self._uses: self._uses[key] = self.read(nodes)
         return self._uses[key]
 
-    def _read(self, nodes):
+    def read(self, nodes)->tuple:
+        "What some nodes name, without docstrings, annotations and the words of errors."
         names, pairs, texts, local, inner = set(), set(), set(), {}, set()
         todo = list(nodes)
         while todo:
@@ -139,16 +129,16 @@ class Module:
             elif _is_text(n): texts.add(n.value)
             if isinstance(n, (*_FUNCTIONS, ast.ClassDef)): # neither docstring nor annotations
                 args = getattr(n, "args", None)
-                defaults = [d for d in (*args.defaults, *args.kw_defaults)
-                            if d] if args else [*n.bases, *(k.value for k in n.keywords)]
-                todo += [*n.decorator_list, *defaults, *_without_docstring(n.body)]
+                more = [*args.defaults, *args.kw_defaults] if args else [*n.bases, *n.keywords]
+                todo += [*n.decorator_list, *filter(None, more), *_without_docstring(n.body)]
             elif isinstance(n, ast.AnnAssign): todo += [n.target, *filter(None, [n.value])]
             elif isinstance(n, ast.Raise): todo += [c for c in ast.walk(n) if not _is_text(c) and c is not n]
             else: todo += ast.iter_child_nodes(n)
         return names, pairs, texts, local
 
-# %% ../../nbs/90c_code.ipynb #9992f18c
+# %% ../../nbs/90c_code.ipynb #4c342d5e
 DATA_FILES = (".csv", ".json", ".toml", ".txt", ".md")
+_NAMES = set("abcdefghijklmnopqrstuvwxyz0123456789_./") # of files and folders
 
 @dataclass
 class Reach:
@@ -169,9 +159,8 @@ class Reach:
 class Code:
     "A package's source, read definition by definition."
     def __init__(self, folder:Path=None, # The package's folder, by default the one that runs
-                 # Modules that do not count; `engine.desk` does: it formats tables
-                 outside=("rrg_core.engine",),
-                 inside=("rrg_core.engine.desk",)):
+                 outside=("rrg_core.engine",), # What does not count
+                 inside=("rrg_core.engine.desk",)): # What does all the same: it formats tables
         self.folder, self.package = Path(folder or package_root()), "rrg_core"
         self.outside, self.inside, self.modules = outside, inside, {}
         self._files, self._plain, self._reached = {}, {}, {}
@@ -185,27 +174,20 @@ class Code:
 
     def _load(self, name):
         if name != self.package and not name.startswith(self.package + "."): return None
-        parts = name.split(".")[1:]
-        for file, inside in ((self.folder.joinpath(*parts) / "__init__.py", name),
-                             *([(self.folder.joinpath(*parts).with_suffix(".py"),
-                                 name.rpartition(".")[0])] if parts else [])):
+        path = self.folder.joinpath(*name.split(".")[1:])
+        for file, inside in ((path/"__init__.py", name), (path.with_suffix(".py"), name.rpartition(".")[0])):
             if file.is_file(): return Module(name, file.read_text(), inside)
-        return None
 
     def counts(self, name:str)->bool:
         "Whether a module counts."
         under = lambda names: any(name == n or name.startswith(n + ".") for n in names)
         return under(self.inside) or not under(self.outside)
 
-    # (module, name) where it is defined; name None: a whole module
-    def resolve(self, module:str, name:str|None)->tuple:
-        "Follow a name that is only handed on."
-        for _ in range(20):
-            if name and self.module(f"{module}.{name}") and name not in getattr(
-                    self.module(module), "definitions", ()):
-                return f"{module}.{name}", None
-            m = self.module(module)
-            if not m or name is None or name in m.definitions or name not in m.imports: return module, name
+    def resolve(self, module:str, name:str|None)->tuple: # (module, name); name None: a whole module
+        "Where a name that may only be handed on is defined."
+        while name and (m := self.module(module)) and name not in m.definitions:
+            if self.module(f"{module}.{name}"): return f"{module}.{name}", None
+            if name not in m.imports: break
             module, name = m.imports[name]
         return module, name
 
@@ -215,22 +197,15 @@ class Code:
         if place not in self._plain: self._plain[place] = plain(*nodes)
         return self._plain[place]
 
-    def data_files(self, m:Module, text:str, texts)->dict[str, str]: # File → hash of its bytes
-        """The data files that a text names, beside the module or below the package; a folder means all of its
-        files."""
-        if not text or len(text) > 60 or "\n" in text or text[0] in "./": return {}
+    def data_files(self, m:Module, text:str)->dict[str, str]: # File → hash of its bytes
+        "The data files that a text names, beside the module or below the package; of a folder all."
+        if not text or not set(text) <= _NAMES or text[0] in "./": return {}
         out = {}
         for base in (self.folder.joinpath(*m.folder), self.folder):
             path = base/text
-            if path.suffix in DATA_FILES: files = [path] if path.is_file() else []
-            elif path.suffix or not path.is_dir() or any(path.glob("*.py")): continue
-            else:
-                files = [f for t in texts if t.endswith(DATA_FILES) and (f := path / t).is_file()] or sorted(
-                    path.iterdir())
-            out |= {
-                f.relative_to(self.folder).as_posix(): self._bytes(f)
-                for f in files if f.suffix in DATA_FILES
-            }
+            files = [path] if path.is_file() else [] if any(path.glob("*.py")) else sorted(path.glob("*"))
+            for f in (f for f in files if f.suffix in DATA_FILES):
+                out[f.relative_to(self.folder).as_posix()] = self._bytes(f)
         return out
 
     def _bytes(self, file):
@@ -249,7 +224,7 @@ class Code:
 def _dotted(file, folder):
     return ".".join(["rrg_core", *file.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
 
-# %% ../../nbs/90c_code.ipynb #e12a21cf
+# %% ../../nbs/90c_code.ipynb #47033289
 class _Walk:
     "One walk through the code."
     def __init__(self, code, texts, whole):
@@ -284,9 +259,8 @@ class _Walk:
     def _patches(self, m, name):
         found = list(m.patches.get(name, []))
         for other in self.code.modules.values():
-            if other and other is not m and name in other.patches and other.imports.get(
-                    name, ("", ""))[0] == m.name:
-                found += other.patches[name]
+            if other and other is not m and other.imports.get(name, [""])[0] == m.name:
+                found += other.patches.get(name, [])
         return found
 
     def _take(self, m, name, nodes):
@@ -300,20 +274,20 @@ class _Walk:
             if n in m.definitions: self.todo.append((m.name, n))
             elif n in known: self._name(known[n])
         self.texts |= texts
-        for text in texts: self._text(m, text, texts)
+        for text in texts: self._text(m, text)
 
     def _name(self, place, attribute=None):
         module, name = self.code.resolve(*place)
         if name is None and self.code.module(module): self.todo.append((module, attribute))
         elif name is not None: self.todo.append((module, name))
 
-    def _text(self, m, text, all_texts):
+    def _text(self, m, text):
         if text.startswith("rrg_core.") and text.replace(".", "").replace("_", "").isalnum():
             module, name = self.code.resolve(*text.rpartition(".")[::2])
             if name is None and (found := self.code.module(module)):
                 self.todo.append((module, "load" if "load" in found.definitions else None))
             elif name: self.todo.append((module, name))
-        for file, h in self.code.data_files(m, text, all_texts).items(): self.seen["data", file] = h
+        for file, h in self.code.data_files(m, text).items(): self.seen["data", file] = h
 
     def _entries(self): # add the entries of registries whose keys have come up; whether there were any
         found = [(place, k) for place, entries in self.registries.items() for k in entries if k in self.texts]
@@ -326,7 +300,7 @@ def _entries_of(nodes): # key → node, of a dictionary that is written out; els
     tables = [n.value for n in nodes if isinstance(getattr(n, "value", None), ast.Dict)]
     return {k.value: v for t in tables for k, v in zip(t.keys, t.values) if k is not None and _is_text(k)}
 
-# %% ../../nbs/90c_code.ipynb #d39cf49c
+# %% ../../nbs/90c_code.ipynb #5de64eba
 @lru_cache(maxsize=4)
 def _code_of(folder, stamp): return Code(folder) # `stamp`: an edited file is seen
 
@@ -341,23 +315,23 @@ def texts_of(value)->set[str]:
     if isinstance(value, dict): value = [*value.keys(), *value.values()]
     return set().union(*map(texts_of, value)) if isinstance(value, (list, tuple, set, frozenset)) else set()
 
+def _tree(f): # None where Python does not find its text: a lambda in a line, or a class of a page
+    try: return ast.parse(textwrap.dedent(inspect.getsource(f)))
+    except (OSError, TypeError, SyntaxError): return None
+
 def _home(f, code): # (module, name) of a library function, or of the exported twin of a page's
     name = f.__qualname__.partition(".")[0]
     if f.__module__.startswith("rrg_core."): return f.__module__, name
-    if f.__module__ != "__main__" or name == "<lambda>": return None
-    try: own = plain(*ast.parse(textwrap.dedent(inspect.getsource(f))).body)
-    except (OSError, TypeError, SyntaxError): return None
+    if f.__module__ != "__main__" or not (tree := _tree(f)): return None
     for module in [m for m in sys.modules if m.startswith("rrg_core.") and name in vars(sys.modules[m])]:
-        m = code.module(module)
-        if m and name in m.definitions and plain(*m.definitions[name]) == own: return module, name
+        twin = getattr(code.module(module), "definitions", {}).get(name)
+        if twin and plain(*twin) == plain(*tree.body): return module, name
 
-# a function outside of the package: its text, and what of its globals it names
-def _free(f, code, seen, starts):
+def _free(f, code, seen, starts): # a function outside of the package: its text, and the globals that it names
     if f in seen: return
-    try: tree = ast.parse(textwrap.dedent(inspect.getsource(f)))
-    except (OSError, TypeError, SyntaxError): # a lambda in the middle of a line, or a class of a page
+    if not (tree := _tree(f)):
         raise CourseError(f"{f.__qualname__} is kept by its code, and Python does not find it: make it a "
-                          "function") from None
+                          "function")
     seen[f] = plain(*tree.body)
     scope = getattr(f, "__globals__", None) or vars(sys.modules[f.__module__])
     for n in sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} & set(scope)):
@@ -391,49 +365,37 @@ def reach_of(f, # A function, a class, or a `partial` of one
                  | {f"page.{k if isinstance(k, str) else k.__qualname__}": h
                     for k, h in seen.items()})
 
-# %% ../../nbs/90c_code.ipynb #83e3bc3c
-# Of a profile; a test set counts where it is read
-_DETERMINING = ("data", "train", "valid", "image_size", "max_tokens")
-
-def data_parts(p:Profile, test:bool=False)->dict[str, str]:
+# %% ../../nbs/90c_code.ipynb #1fd8b89e
+def data_parts(p:Profile, test:bool=False)->dict[str, str]: # A test set counts where it is read
     "The profile's data: sizes, and the version of what it reads."
-    sizes = {k: getattr(p, k) for k in (*_DETERMINING, *(["test"]*test))}
+    sizes = {k: getattr(p, k) for k in ("data", "train", "valid", "image_size", "max_tokens", *["test"]*test)}
     parts = {"data": digest(json.dumps(sizes)), "torchxrayvision": version("torchxrayvision")}
     if root := data_root(p.data):
-        prepared = root/"prepared.json"
-        parts[p.data] = sha256(prepared.read_bytes()).hexdigest()[:16] if prepared.is_file(
-        ) else f"unprepared folder {root.name}"
+        ready = root/"prepared.json"
+        parts[p.data] = digest(ready.read_text()) if ready.is_file() else f"unprepared folder {root.name}"
     return parts
 
 def weights_hash(folder:Path)->str: # "missing" where there is none
     "Hash of the weights, settings and tokenizer in a folder; cards (.md) and tables (.csv) do not count."
     if not Path(folder).is_dir(): return "missing"
     files = [f for f in sorted(Path(folder).rglob("*")) if f.is_file() and f.suffix not in (".md", ".csv")]
-    return digest(*(f"{f.relative_to(folder).as_posix()} "
-                    f"{sha256(f.read_bytes()).hexdigest()}" for f in files))
+    return digest(*(f"{f.relative_to(folder).as_posix()} {file_hash(f)}" for f in files))
 
-# %% ../../nbs/90c_code.ipynb #676b771d
+# %% ../../nbs/90c_code.ipynb #959ba1d9
 def code_of_cells(cells:list[str], chapter:str, # Of the page: `rrg_core.<chapter>`
                   texts=())->tuple[str, Reach]: # Hash of the cells, and what they reach
     "What a page depends on."
-    code, trees = todays_code(), []
+    code, trees, mine = todays_code(), [], f"rrg_core.{chapter}"
     for source in cells:
-        try:
-            trees.append(ast.parse("\n".join(l for l in source.splitlines() if not l.startswith(("%", "!")))))
+        lines = [line for line in source.splitlines() if not line.startswith(("%", "!"))]
+        try: trees.append(ast.parse("\n".join(lines)))
         except SyntaxError: continue
-    page = Module("page", "", "rrg_core")
-    names, pairs, said, known = page._read([b for t in trees for b in t.body])
-    starts = [known[n] for n in names if n in known]
-    starts += [(m, a) for n, a in pairs if n in known for m, none in [code.resolve(*known[n])]
-               if none is None]
-    starts += [code.resolve(*known[n]) for n, _ in pairs if n in known and code.resolve(*known[n])[1]]
-    module = code.module(f"rrg_core.{chapter}")
-    mine = [n for n in _DECLARED if module and n in module.definitions]
-    starts += [(f"rrg_core.{chapter}", n) for n in mine]
-    named = {code.resolve(*known[n])
-             for n in names if n in known} | {(f"rrg_core.{chapter}", n)
-                                              for n in mine}
-    reach = code.reach([s for s in starts if s[0].startswith("rrg_core")], {*said, *texts}, named)
-    return plain(*trees), reach
+    names, pairs, said, known = Module("page", "", "rrg_core").read([b for t in trees for b in t.body])
+    places = {n: code.resolve(*known[n]) for n in {*names, *(a for a, _ in pairs)} if n in known}
+    whole = {(mine, n) for n in getattr(code.module(mine), "definitions", ()) if n in _DECLARED}
+    whole |= {places[n] for n in names if n in places}
+    starts = whole | {place if place[1] else (place[0], a) for n, a in pairs if (place := places.get(n))}
+    return plain(*trees), code.reach([s for s in starts if s[0].startswith("rrg_core")], {*said, *texts},
+                                     whole)
 
 _DECLARED = ("EXPERIMENTS", "DEFAULTS", "SYSTEMS", "PARTS", "ONE_SEED", "MAIN")

@@ -45,7 +45,7 @@ def file_hash(path:Path)->str: # 64 hexadecimal digits
         for block in iter(lambda: f.read(1 << 20), b""): h.update(block)
     return h.hexdigest()
 
-# %% ../../nbs/90b_desk.ipynb #b334024d
+# %% ../../nbs/90b_desk.ipynb #74bb0ef0
 WRITTEN = {} # Chapter → its files that this process wrote or loaded, in order
 
 class Desk:
@@ -94,9 +94,16 @@ class Desk:
         return show_table(frame.head(show) if show else frame, caption, digits)
 
     def footer(self)->str:
-        "The last line of a table's page: profile, and the command that makes it."
-        p = self.profile.name
-        return f"Profile `{p}` · made by `rrg regenerate {self.name} --profile {p}`"
+        """The last line of a table's page: profile, the command that makes it, and the runs that are behind
+        it."""
+        from rrg_core.engine.store import read_records
+        p, records = self.profile.name, read_records(self.folder)
+        runs = [r for n, r in records["artifacts"].items() if n.startswith("predictions/") and r.get("made")]
+        when, where = sorted({r["made"] for r in runs}), sorted({r["hardware"].split(",")[0] for r in runs})
+        trained = (f" · runs loaded, trained {' to '.join(when[:1] + when[1:][-1:])} on "
+                   f"{', '.join(where)}") if runs else ""
+        stale = f" · declared stale: {records['stale']['why']}" if records["stale"] else ""
+        return f"Profile `{p}` · made by `rrg regenerate {self.name} --profile {p}`{trained}{stale}"
 
     def figure(self, fig, # A matplotlib figure
                stem:str, # File name without ending
@@ -110,7 +117,7 @@ class Desk:
         plt.close(fig)
         return fig
 
-# %% ../../nbs/90b_desk.ipynb #4eae25f9
+# %% ../../nbs/90b_desk.ipynb #41859d55
 def _cell(value, digits):
     import numpy as np, pandas as pd
     if not isinstance(value, (str, list, tuple, dict)) and pd.isna(value): return ""
@@ -151,6 +158,15 @@ class Chapter(Desk):
     def __init__(self, name:str, profile:Profile|str|None=None, seed:int=None, root:Path=None):
         super().__init__(name, profile, seed, root)
         set_style()
+        self._banner()
+
+    def _banner(self): # on top of the page
+        from IPython.display import Markdown, display
+        from rrg_core.engine.store import read_records
+        if stale := read_records(self.folder)["stale"]:
+            display(Markdown(f"**Declared stale** on {stale['since']}: {stale['why']}. What this page shows "
+                             "was trained "
+                             "before; `rrg train` trains it anew."))
 
 # %% ../../nbs/90b_desk.ipynb #07d7de5a
 def is_static()->bool: # True in a batch run or a test

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['standin_folder', 'parts_of', 'shared', 'kept', 'System', 'merged', 'has_experiments',
-           'chapter_module', 'Experiment', 'seeds_of', 'experiments', 'artifacts', 'checked',
+           'chapter_module', 'Experiment', 'experiments', 'artifacts', 'checked',
            'write_predictions', 'read_predictions', 'run_experiments', 'run_experiment',
-           'run_parts', 'costs', 'write_costs', 'note_speeds', 'spread_of', 'compared']
+           'run_parts', 'costs', 'note_costs', 'spread_of', 'compared']
 
-# %% ../../nbs/90e_experiments.ipynb #07b02be2
-import ast, json, re
+# %% ../../nbs/90e_experiments.ipynb #ef6c0bff
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,9 +19,9 @@ from pathlib import Path
 from .code import Registry, canonical, data_parts, digest, reach_of, weights_hash
 from .desk import Desk, progress
 from .settings import CourseError, Profile, cache_root, figures_root, package_root
-from .store import Artifact, read_records, refuse_credentialed
+from .store import Artifact, key_of, read_records, refuse_credentialed
 
-# %% ../../nbs/90e_experiments.ipynb #c9785a12
+# %% ../../nbs/90e_experiments.ipynb #4bdb3d8e
 def standin_folder(name:str, p:Profile, root:Path=None)->Path: # `root`: above the chapters
     "Where a stand-in for published weights lies."
     return Path(root or figures_root(p))/"learning"/"standins"/name
@@ -49,8 +49,7 @@ def shared(name:str, # "features-train"
           )->Path: # Folder in the cache
     "A part that variants share, made by whoever comes first; another variant, process or run finds it."
     parts = parts_of(build, settings, p, seed, needs, test=True)
-    folder = f"{name}-{digest(canonical({k: v for k, v in parts.items() if not k.startswith('code ')}))}"
-    artifact = Artifact(cache_root()/"shared", folder, parts, build, name)
+    artifact = Artifact(cache_root()/"shared", f"{name}-{key_of(parts)}", parts, build, name)
     artifact.make(say)
     return artifact.path
 
@@ -61,22 +60,17 @@ def kept(desk:Desk, stem:str, # The table's file name without ending; `desk.tabl
     """A table that takes minutes: loaded from `<stem>.csv` unless what determines it changed, its code
     included."""
     import pandas as pd
-    p = desk.profile
-    parts = parts_of(make, {"bootstraps": p.bootstraps, "seeds": p.seeds},
-                     p,
-                     desk.seed,
-                     root=desk.folder.parent,
-                     test=True)
+    sizes = {"bootstraps": desk.profile.bootstraps, "seeds": desk.profile.seeds}
+    parts = parts_of(make, sizes, desk.profile, desk.seed, root=desk.folder.parent, test=True)
     for r in reads:
-        name, h = (r.name, r.predictions.key) if isinstance(r, Experiment) else (Path(r).name,
-                                                                                 weights_hash(Path(r)))
-        parts[f"reads {name}"] = h
+        runs = isinstance(r, Experiment)
+        parts[f"reads {Path(r.path if runs else r).name}"] = r.predictions.key if runs else weights_hash(r)
     def build(tmp): make().to_csv(tmp, index=False, float_format="%.8g", lineterminator="\n")
     artifact = Artifact(desk.folder, f"{stem}.csv", parts, build, stem)
     say(f"{stem}: {artifact.make(lambda words: None)}")
     return pd.read_csv(artifact.path)
 
-# %% ../../nbs/90e_experiments.ipynb #df0209d4
+# %% ../../nbs/90e_experiments.ipynb #49549f41
 # becomes a file's name; "x-s1" would look like a seed
 _NAME = re.compile(r"(?!.*-s\d+$)[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -108,9 +102,7 @@ def merged(module, # A chapter's module
 def has_experiments(chapter:str)->bool:
     "Whether `rrg_core.<chapter>` defines EXPERIMENTS; the module is not imported."
     file = package_root()/chapter/"__init__.py"
-    named = lambda n: any(
-        getattr(t, "id", "") == "EXPERIMENTS" for t in getattr(n, "targets", [getattr(n, "target", None)]))
-    return file.is_file() and any(named(n) for n in ast.parse(file.read_text()).body)
+    return file.is_file() and bool(re.search(r"^EXPERIMENTS\b.*=", file.read_text(), re.M))
 
 def chapter_module(chapter:str):
     "The chapter's module. `CourseError` where it has no experiments or cannot be imported."
@@ -151,11 +143,10 @@ class Experiment:
         if train is None: return None
         parts = parts_of(train, self.learned, self.profile, self.seed, self.needs, self.folder.parent)
         main = self.variant == getattr(self.module, "MAIN", None) and self.seed == self.profile.seed
-        folder = self.folder if main else cache_root()/self.chapter
-        key = digest(canonical({k: v for k, v in parts.items() if not k.startswith("code ")}))
+        folder, name = (self.folder, "model") if main else (cache_root() / self.chapter,
+                                                            f"{self.name}-{key_of(parts)}")
         build = partial(train, settings=self.learned, seed=self.seed, p=self.profile)
-        return Artifact(folder, "model" if main else f"{self.name}-{key}", parts, build, f"{self.chapter} "
-                                                                                         f"{self.name} model")
+        return Artifact(folder, name, parts, build, f"{self.chapter} {self.name} model")
 
     @cached_property
     def predictions(self)->Artifact:
@@ -174,16 +165,23 @@ class Experiment:
 
     def _write(self, path):
         refuse_credentialed(self.path, self.profile)
-        if self.model: self._train()
-        write_predictions(checked(self.decode(), f"{self.chapter} {self.name}"), path)
-
-    def _train(self):
-        _make_needs(self)
-        refuse_credentialed(self.model.path, self.profile)
-        try: self.model.make(lambda words: None, anew=True)
+        try:
+            if self.model: self._train()
+            write_predictions(checked(self.decode(), f"{self.chapter} {self.name}"), path)
         except Exception as error:
             error.add_note(f"while training {self.chapter} {self.name}")
             raise
+
+    def _train(self):
+        parts = getattr(self.module, "PARTS", {})
+        for need in self.needs:
+            if need in parts: parts[need](self.profile).make(lambda words: None)
+            elif not (folder := standin_folder(need, self.profile, self.folder.parent)).is_dir():
+                raise CourseError(f"{self.chapter} {self.name} needs the stand-in {need!r}, and {folder} "
+                                  "does not exist: "
+                                  f"`rrg train learning {need} --profile {self.profile.name}` makes it")
+        refuse_credentialed(self.model.path, self.profile)
+        self.model.make(lambda words: None, anew=True)
 
     def decode(self, first:int=None): # The first test studies, all by default; a table
         "What the trained model writes."
@@ -207,48 +205,34 @@ class Experiment:
     @property
     def path(self)->Path: return self.predictions.path
 
-# %% ../../nbs/90e_experiments.ipynb #01d49d30
-def _make_needs(e):
-    parts = getattr(e.module, "PARTS", {})
-    for need in e.needs:
-        if need in parts: parts[need](e.profile).make(lambda words: None)
-        elif not (folder := standin_folder(need, e.profile, e.folder.parent)).is_dir():
-            raise CourseError(f"{e.chapter} {e.name} needs the stand-in {need!r}, and {folder} does not "
-                              "exist: "
-                              f"`rrg train learning {need} --profile {e.profile.name}` makes it")
-
-def seeds_of(desk:Desk, variant:str, module)->tuple[int, ...]:
-    "The seeds that a variant is trained with: the first one, or all."
-    p = desk.profile
-    seeds = p.seeds if desk.seed == p.seed else tuple(desk.seed + i for i in range(len(p.seeds)))
-    return seeds[:1] if variant in getattr(module, "ONE_SEED", ()) else seeds
-
+# %% ../../nbs/90e_experiments.ipynb #dd908d20
 def experiments(desk:Desk, # The chapter's
                 variants=None, # All of `EXPERIMENTS` by default
-                seeds=None, # `seeds_of` by default
+                seeds=None, # Those of the profile by default; the first alone for variants in ONE_SEED
                 module=None # `rrg_core.<chapter>` by default
                )->list[Experiment]:
     "The experiments of a chapter, one for each variant and seed. Errors as `merged`."
-    module = module or chapter_module(desk.name)
-    return [Experiment(desk.name, v, s, desk.profile, desk.folder, merged(module, v, desk.profile), module)
-            for v in (variants or module.EXPERIMENTS) for s in (seeds or seeds_of(desk, v, module))]
+    module, p = module or chapter_module(desk.name), desk.profile
+    several = p.seeds if desk.seed == p.seed else tuple(desk.seed + i for i in range(len(p.seeds)))
+    of = lambda v: seeds or (several[:1] if v in getattr(module, "ONE_SEED", ()) else several)
+    return [Experiment(desk.name, v, s, p, desk.folder, merged(module, v, p), module)
+            for v in (variants or module.EXPERIMENTS) for s in of(v)]
 
 def artifacts(desk:Desk, seeds=None, module=None)->dict[str, Artifact]:
     "All that a chapter trains, by the name of its job: parts first."
     module = module or chapter_module(desk.name)
-    parts = {n: part(desk.profile)
-             for n, part in getattr(module, "PARTS", {}).items()} if seeds is None else {}
+    parts = {} if seeds else {n: part(desk.profile) for n, part in getattr(module, "PARTS", {}).items()}
     return parts | {e.name: e.predictions for e in experiments(desk, seeds=seeds, module=module)}
 
-# %% ../../nbs/90e_experiments.ipynb #557f4699
+# %% ../../nbs/90e_experiments.ipynb #00a736a2
 # A table; `name` of the experiment, for the message. Returned with a plain index
 def checked(frame, name:str):
     """`CourseError` for no row, a missing or repeated study_id, a hypothesis that is no text, an empty
     reference."""
-    rows = getattr(frame, "shape", (None,))[0]
-    if not rows:
+    if not (rows := getattr(frame, "shape", (None,))[0]):
+        without = " without a row" if rows == 0 else ""
         raise CourseError(f"{name}: decode must return a table with a row a study, got "
-                          f"{type(frame).__name__}{' without a row' if rows == 0 else ''}")
+                          f"{type(frame).__name__}{without}")
     if "study_id" not in frame:
         raise CourseError(f"{name}: the predictions have no column study_id, only "
                           f"{', '.join(map(str, frame.columns))}")
@@ -283,7 +267,7 @@ def read_predictions(path:Path): # A table; `.attrs["file"]` names it
     frame.attrs["file"] = f"{Path(path).parent.name}/{Path(path).name}"
     return frame
 
-# %% ../../nbs/90e_experiments.ipynb #204389a5
+# %% ../../nbs/90e_experiments.ipynb #56ba33af
 def run_experiments(desk:Desk, # The chapter's
                     variants=None, # All of `EXPERIMENTS` by default
                     seeds=None, # As the chapter says (`seeds_of`) by default
@@ -300,7 +284,7 @@ def run_experiments(desk:Desk, # The chapter's
         out.setdefault(e.variant, {})[e.seed] = frame
     for variant, frames in out.items():
         say(f"{variant}: " + ", ".join(f"seed {s} {f.attrs['how']}" for s, f in frames.items()))
-    write_costs(desk)
+    note_costs(desk)
     return out
 
 def run_experiment(desk:Desk, variant:str, seed:int=None, **options): # Options as `run_experiments`; a table
@@ -316,10 +300,10 @@ def run_parts(desk:Desk, module=None, say=print)->dict[str, Path]: # Part → it
         how = artifact.make(lambda words: None)
         say(f"{name}: {how}")
         out[name] = artifact.path
-    write_costs(desk)
+    note_costs(desk)
     return out
 
-# %% ../../nbs/90e_experiments.ipynb #4d91cabe
+# %% ../../nbs/90e_experiments.ipynb #de75d841
 _COST = [
     "variant", "seed", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "made",
     "studies a second"
@@ -328,67 +312,50 @@ _COST = [
 def costs(desk:Desk): # A table
     "What the artifacts of a chapter cost, as their records say, and the speeds that were noted beside them."
     import pandas as pd
-    rows = [{
-        "variant": re.sub(r"-s\d+$", "",
-                          Path(n).stem), "seed": (re.findall(r"-s(\d+)$",
-                                                             Path(n).stem) or [None])[0]
-    }
-            | {k: r.get(k)
-               for k in _COST[2:]} for n, r in read_records(desk.folder)["artifacts"].items()]
-    return pd.DataFrame([*rows, *_speeds(desk)], columns=_COST).astype({"seed": "Int64"})
+    name = lambda n: re.fullmatch(r"(.*?)(?:-s(\d+))?", Path(n).stem).groups()
+    rows = [dict(zip(_COST, name(n))) | {k: r.get(k) for k in _COST[2:]}
+            for n, r in read_records(desk.folder)["artifacts"].items()]
+    try: speeds = pd.read_csv(desk.path("cost.csv")).reindex(columns=_COST).dropna(subset="studies a second")
+    except (OSError, ValueError): speeds = pd.DataFrame(columns=_COST)
+    return pd.DataFrame([*rows, *speeds.to_dict("records")], columns=_COST).astype({"seed": "Int64"})
 
-def _speeds(desk): # rows of cost.csv that are speeds
+def note_costs(desk:Desk, # The chapter's
+               speeds=None # Table: variant, hardware, studies a second, precision
+              ): # What cost.csv holds now
+    "Write `cost.csv`; new speeds take the place of those of the same variant on the same hardware."
     import pandas as pd
-    try:
-        return pd.read_csv(
-            desk.path("cost.csv")).reindex(columns=_COST).dropna(subset="studies a second").to_dict("records")
-    except (OSError, ValueError): return []
-
-def write_costs(desk:Desk)->None:
-    "Write `cost.csv`."
-    frame = costs(desk)
-    with desk.writing("cost.csv") as tmp: frame.to_csv(tmp, index=False, lineterminator="\n")
-
-def note_speeds(desk:Desk, # The chapter's
-                speeds # Table: variant, hardware, studies a second, precision
-               ): # What cost.csv holds now
-    "Write speeds into cost.csv, in the place of those of the same variant on the same hardware."
-    import pandas as pd
-    before, again = costs(desk), set(zip(speeds["variant"], speeds["hardware"]))
-    rest = [
-        r for r in before.to_dict("records")
-        if pd.isna(r["studies a second"]) or (r["variant"], r["hardware"]) not in again
-    ]
-    out = pd.DataFrame([*rest, *speeds.to_dict("records")], columns=_COST).astype({"seed": "Int64"})
+    out = costs(desk)
+    if speeds is not None:
+        out = pd.concat([out, speeds.reindex(columns=_COST)]).astype({"seed": "Int64"})
+        old = out["studies a second"].notna() & out.duplicated(["variant", "hardware"], keep="last")
+        out = out[~old].reset_index(drop=True)
     with desk.writing("cost.csv") as tmp: out.to_csv(tmp, index=False, lineterminator="\n")
     return out
 
-# %% ../../nbs/90e_experiments.ipynb #5ed9df18
-def spread_of(scores:dict[str, list[float]])->float: # Variant → scores of its seeds
-    "The standard deviation of a seed, pooled over variants; NaN where none has two."
+# %% ../../nbs/90e_experiments.ipynb #dc0cebde
+def spread_of(scores:dict[str, list[float]])->tuple[float, int]: # Variant → scores of its seeds
+    "Standard deviation of a seed, pooled over variants, and its degrees of freedom; NaN where none has two."
     from statistics import variance
     several = [s for s in scores.values() if len(s) > 1]
     free = sum(len(s) - 1 for s in several)
-    return (sum((len(s) - 1)*variance(s) for s in several)/free)**.5 if free else float("nan")
+    return (sum((len(s) - 1)*variance(s) for s in several)/free)**.5 if free else float("nan"), free
 
-def compared(desk:Desk, names, measure:str=None)->list[str]: # A line for each artifact that was made anew
+def compared(desk:Desk, names)->list[str]: # A line for each artifact that was made anew
     "Retrained runs beside those that were set aside: is the new score what one more seed would give?"
     from scipy.stats import t
-    records = read_records(desk.folder)
-    old = {n: r["score"] for n, r in records["aside"].items() if r.get("score")}
-    variant = lambda n: re.sub(r"-s\d+\.parquet$", "", n)
-    out = []
+    records, by, out = read_records(desk.folder), {}, []
+    old = {n: next(iter(r["score"].items())) for n, r in records["aside"].items() if r.get("score")}
+    for n, (_, value) in old.items(): by.setdefault(n.rpartition("-s")[0], []).append(value)
+    sd, free = spread_of(by)
     for n in names:
-        new = records["artifacts"].get(n, {}).get("score")
+        new, mine = records["artifacts"].get(n, {}).get("score"), by.get(n.rpartition("-s")[0])
         if not new or n not in old: continue
-        m = measure or next(iter(new))
-        by = {}
-        for k, s in old.items(): by.setdefault(variant(k), []).append(s[m])
-        mine, sd = by[variant(n)], spread_of(by)
-        free = max(1, sum(len(s) - 1 for s in by.values() if len(s) > 1))
-        half, mean = t.ppf(.975, free)*sd*(1 + 1/len(mine))**.5, sum(mine)/len(mine)
-        word = "no spread of seeds to compare with" if sd != sd else \
-            "as one more seed" if abs(new[m] - mean) <= half else "outside of what one more seed would give"
-        out.append(f"{Path(n).stem}: {m} {new[m]:.3f}, committed {old[n][m]:.3f}, seeds {mean:.3f} ± "
-                   f"{half:.3f}: {word}")
+        (measure, then), mean = old[n], sum(mine)/len(mine)
+        half = t.ppf(.975, free)*sd*(1 + 1/len(mine))**.5 if free else float("nan")
+        word = "no spread of seeds to compare with" if not free else \
+            "as one more seed" if abs(new[measure] - mean) <= half else ("outside of what one more seed "
+                                                                         "would "
+                                                                         "give")
+        out.append(f"{Path(n).stem}: {measure} {new[measure]:.3f}, committed {then:.3f}, "
+                   f"seeds {mean:.3f} ± {half:.3f}: {word}")
     return out

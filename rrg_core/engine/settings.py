@@ -7,7 +7,7 @@ __all__ = ['PUBLIC', 'CourseError', 'Check', 'package_root', 'repo_root', 'read_
            'profile_names', 'profile', 'chapters', 'data_root', 'figures_root', 'figures_at',
            'cache_root']
 
-# %% ../../nbs/90a_settings.ipynb #d6cc4cb5
+# %% ../../nbs/90a_settings.ipynb #ea3d5614
 import configparser, os
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -15,173 +15,142 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-# %% ../../nbs/90a_settings.ipynb #922e168c
+# %% ../../nbs/90a_settings.ipynb #d4bb6e99
 class CourseError(Exception):
     "An error whose message tells a person what to do; commands print it as one line."
 
 @dataclass(frozen=True)
 class Check:
     "One finding of `rrg doctor`."
-    name: str
-    state: str # "ok", "optional" (missing, not needed) or "broken"
-    found: str # What is there
-    cure: str = "" # What to do, where something is missing
+    name:str
+    state:str # "ok", "optional" (missing, not needed) or "broken"
+    found:str # What is there
+    cure:str = "" # What to do, where something is missing
 
 @cache
-def package_root() -> Path: # Folder of `rrg_core`
+def package_root()->Path: # Folder of `rrg_core`
     "Where the library that runs lies."
     return Path(find_spec("rrg_core").origin).parent
 
 @cache
-def repo_root() -> Path: # Folder that holds `settings.ini` and `nbs/`
-    """Root of the course's clone: `RRG_REPO`, else the nearest parent of this package or of the working
-    folder."""
+def repo_root()->Path: # Folder that holds `settings.ini` and `nbs/`
+    "Root of the clone: `RRG_REPO`, else the nearest parent of this package or of the working folder."
     starts = [Path(os.environ["RRG_REPO"])] if "RRG_REPO" in os.environ else [package_root(), Path.cwd()]
     for start in starts:
         for folder in [start.resolve(), *start.resolve().parents]:
-            if (folder / "settings.ini").is_file() and (folder / "nbs").is_dir(): return folder
-    raise CourseError(
-        f"no clone of the course above {' or '.join(map(str, starts))}: clone the repository, or set "
-        "RRG_REPO to it")
+            if (folder/"settings.ini").is_file() and (folder/"nbs").is_dir(): return folder
+    raise CourseError(f"no clone of the course above {' or '.join(map(str, starts))}: clone the repository, "
+                      "or set RRG_REPO to it")
 
-# %% ../../nbs/90a_settings.ipynb #5e686d09
-def read_settings(
-        path: Path = None # An INI file; the course's own by default
-) -> configparser.ConfigParser:
-    "The parsed settings. `CourseError` where the file is missing or is no INI file."
-    path = Path(path or repo_root() / "settings.ini")
-    parser = configparser.ConfigParser(interpolation=None)
+def read_settings(path:Path=None)->configparser.ConfigParser: # An INI file; the course's own by default
+    """The parsed settings, `%` an ordinary character. `CourseError` where the file is missing or is no INI
+    file."""
+    path, parser = Path(path or repo_root()/"settings.ini"), configparser.ConfigParser(interpolation=None)
     try:
         if not parser.read(path, encoding="utf-8"): raise CourseError(f"{path} does not exist")
-    except configparser.Error as e:
-        raise CourseError(f"{path}: {' '.join(str(e).split())}") from e
+    except configparser.Error as e: raise CourseError(f"{path}: {' '.join(str(e).split())}") from e
     return parser
 
-# %% ../../nbs/90a_settings.ipynb #1858b5a6
+# %% ../../nbs/90a_settings.ipynb #739333f8
 @dataclass(frozen=True)
 class Profile:
     "What a chapter runs on: data, sizes, budgets, seeds."
-    name: str
-    data: str # Source of the studies, a key of `rrg_core.data.SOURCES`
-    train: int | None # Studies per split; None = all of them
-    valid: int | None
-    test: int | None
-    image_size: int # Pixels a side of the square that models see
-    max_tokens: int # Longest report, in tokens
-    width: int # Width of the models' hidden states
-    epochs: int
-    bootstraps: int # Replicates of a confidence interval
-    seeds: tuple[int, ...]
-    threads: int # Threads of one chapter's arithmetic
-    jobs: bool # Experiments are jobs before the page; no where they take seconds: the page trains them
+    name:str
+    data:str # Source of the studies, a key of `rrg_core.data.SOURCES`
+    train:int|None # Studies per split; None = all of them
+    valid:int|None
+    test:int|None
+    image_size:int # Pixels a side of the square that models see
+    max_tokens:int # Longest report, in tokens
+    width:int # Width of the models' hidden states
+    epochs:int
+    bootstraps:int # Replicates of a confidence interval
+    seeds:tuple[int, ...]
+    threads:int # Threads of one chapter's arithmetic
+    jobs:bool # Experiments are jobs before the page; no where they take seconds: the page trains them
 
     @property
-    def seed(self) -> int:
-        return self.seeds[0]
+    def seed(self)->int: return self.seeds[0]
 
-    def studies(
-            self,
-            split: str # "train", "valid" or "test"
-    ) -> int | None: # Number of studies, None for all
-        "How many studies of a split this profile uses."
+    def studies(self, split:str)->int|None: # Number of studies, None for all
+        "How many studies of a split this profile uses. `ValueError` for an unknown split."
         if split not in ("train", "valid", "test"):
             raise ValueError(f"split must be train, valid or test, got {split!r}")
         return getattr(self, split)
 
-# %% ../../nbs/90a_settings.ipynb #66555739
-def _count(text):
-    return None if text == "all" else _positive(text)
-
+# %% ../../nbs/90a_settings.ipynb #83fba24d
 def _positive(text):
     if (n := int(text)) < 1: raise ValueError
     return n
+
+def _count(text): return None if text == "all" else _positive(text)
 
 def _seeds(text):
     seeds = tuple(int(s) for s in text.split())
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0: raise ValueError
     return seeds
 
-def _yes(text):
-    if text not in ("yes", "no"): raise ValueError
-    return text == "yes"
-
-_READERS = dict(data=str, train=_count, valid=_count, test=_count, seeds=_seeds, jobs=_yes)
-_MEANING = {
-    _count: "a positive number or `all`", _positive: "a positive whole number",
-    _seeds: "different whole numbers, separated by spaces", _yes: "yes or no"
-}
+_READERS = dict.fromkeys(("train", "valid", "test"), (_count, "a positive number or `all`")) | {
+    "data": (str, "a value"), "seeds": (_seeds, "different whole numbers, separated by spaces"),
+    "jobs": ({"yes": True, "no": False}.__getitem__, "yes or no")}
 
 def _parse(section, key, text):
-    reader = _READERS.get(key, _positive)
+    read, meaning = _READERS.get(key, (_positive, "a positive whole number"))
     try:
         if not text: raise ValueError
-        return reader(text)
-    except ValueError:
-        raise CourseError(
-            f"settings.ini [{section}] {key} = {text!r}: needs {_MEANING.get(reader, 'a value')}") from None
+        return read(text)
+    except (ValueError, KeyError): raise CourseError(f"settings.ini [{section}] {key} = {text!r}: needs "
+                                                     f"{meaning}") from None
 
-# %% ../../nbs/90a_settings.ipynb #985cd0c7
-_NOT_PROFILES = ("chapters", "roots")
-
-def profile_names(settings: configparser.ConfigParser = None) -> list[str]:
+# %% ../../nbs/90a_settings.ipynb #3832105d
+def profile_names(settings:configparser.ConfigParser=None)->list[str]:
     "The profiles that `settings.ini` defines."
-    return [s for s in (settings or read_settings()).sections() if s not in _NOT_PROFILES]
+    return [s for s in (settings or read_settings()).sections() if s not in ("chapters", "roots")]
 
-def profile(
-    name: str = None, # A section of `settings.ini`; by default `RRG_PROFILE`, else "phantom"
-    settings: configparser.ConfigParser = None
-) -> Profile:
-    """The profile called `name`. `CourseError` for an unknown name, an unknown or missing key, a value that
-    does not parse."""
-    settings = settings or read_settings()
-    name = name or os.environ.get("RRG_PROFILE") or "phantom"
+def profile(name:str=None, # A section of `settings.ini`; by default `RRG_PROFILE`, else "phantom"
+            settings:configparser.ConfigParser=None)->Profile:
+    "A profile. `CourseError` for an unknown name, an unknown or missing key, a value that does not parse."
+    settings, name = settings or read_settings(), name or os.environ.get("RRG_PROFILE") or "phantom"
     if name not in profile_names(settings):
         raise CourseError(f"unknown profile {name!r}: settings.ini has {', '.join(profile_names(settings))}")
     known, given = [f.name for f in fields(Profile) if f.name != "name"], dict(settings[name])
-    for key in given:
-        if key not in known:
-            raise CourseError(f"settings.ini [{name}] {key}: unknown key; the keys are {', '.join(known)}")
-    for key in known:
-        if key not in given: raise CourseError(f"settings.ini [{name}]: the key {key} is missing")
+    if unknown := [k for k in given if k not in known]:
+        raise CourseError(f"settings.ini [{name}] {unknown[0]}: unknown key; the keys are {', '.join(known)}")
+    if missing := [k for k in known if k not in given]:
+        raise CourseError(f"settings.ini [{name}]: the key {missing[0]} is missing")
     return Profile(name, **{k: _parse(name, k, given[k].strip()) for k in known})
 
-# %% ../../nbs/90a_settings.ipynb #f97d980c
-def chapters(
-    settings: configparser.ConfigParser = None
-) -> dict[str, tuple[str, ...]]: # Chapter → chapters that it needs
-    """The course's chapters with their needs. `CourseError` where one needs a chapter that is not listed
-    before it."""
+# %% ../../nbs/90a_settings.ipynb #61d594ec
+# Chapter → chapters it needs
+def chapters(settings:configparser.ConfigParser=None)->dict[str, tuple[str, ...]]:
+    "The chapters with their needs. `CourseError` where one needs a chapter that is not listed before it."
     out = {}
     for name, needs in dict((settings or read_settings())["chapters"]).items():
         out[name] = tuple(needs.split())
         for need in out[name]:
             if need not in out or need == name:
-                raise CourseError(
-                    f"settings.ini [chapters] {name} needs {need}, which is not listed before it")
+                raise CourseError(f"settings.ini [chapters] {name} needs {need}, which is not listed before "
+                                  "it")
     return out
 
-# %% ../../nbs/90a_settings.ipynb #37fc7c04
-def data_root(
-    source: str, # A key of `rrg_core.data.SOURCES`
-    settings: configparser.ConfigParser = None
-) -> Path | None: # Its folder, or None where none is named
+def data_root(source:str, # A key of `rrg_core.data.SOURCES`
+              settings:configparser.ConfigParser=None)->Path|None: # Its folder, or None where none is named
     "Folder of a real data set: `RRG_ROOT_<SOURCE>`, else the line in `[roots]`."
-    given = os.environ.get("RRG_ROOT_" +
-                           source.upper().replace("-", "_")) or (settings
-                                                                 or read_settings())["roots"].get(source)
+    variable = "RRG_ROOT_" + source.upper().replace("-", "_")
+    given = os.environ.get(variable) or (settings or read_settings())["roots"].get(source)
     return Path(given).expanduser() if given else None
 
-# %% ../../nbs/90a_settings.ipynb #5e771n9b
+# %% ../../nbs/90a_settings.ipynb #b47f2391
 PUBLIC = {"phantom"} # Sources whose data may be handed on; `rrg_core.data` adds its own
 
-def figures_root(p: Profile) -> Path:
-    """Folder above the chapters' folders: `RRG_FIGURES`, else `figures/` for phantom, else
+def figures_root(p:Profile)->Path:
+    """Above the chapters' folders: `RRG_FIGURES`, else `figures/` for phantom, else
     `build/<profile>/figures/`."""
     if "RRG_FIGURES" in os.environ: return Path(os.environ["RRG_FIGURES"])
-    return repo_root() / ("figures" if p.name == "phantom" else f"build/{p.name}/figures")
+    return repo_root()/("figures" if p.name == "phantom" else f"build/{p.name}/figures")
 
 @contextmanager
-def figures_at(root: Path):
+def figures_at(root:Path):
     "Within, `figures_root` is this folder."
     before = os.environ.get("RRG_FIGURES")
     os.environ["RRG_FIGURES"] = str(root)
@@ -189,6 +158,6 @@ def figures_at(root: Path):
     finally:
         os.environ.pop("RRG_FIGURES") if before is None else os.environ.__setitem__("RRG_FIGURES", before)
 
-def cache_root() -> Path:
+def cache_root()->Path:
     "What is large and can be made again: `RRG_CACHE`, else `build/cache/` of the clone."
-    return Path(os.environ.get("RRG_CACHE") or repo_root() / "build/cache")
+    return Path(os.environ.get("RRG_CACHE") or repo_root()/"build/cache")

@@ -179,7 +179,8 @@ def _train(name, recipe, seed, p, say):
     return task
 
 def _build(folder, name, recipe, seed, p, say):
-    if start := start_of(name): train_standin(start, p, seed, say)
+    if (start := start_of(name)) and not (standin_folder(start, p)/"config.json").is_file():
+        raise CourseError(f"{name} begins with {start}, which was never trained: `rrg train learning {start}`")
     with _one_thread():
         task = _train(name, recipe, seed, p, say)
         half_saved(task.model, folder, beside=(task.tokenizer, ) if task.tokenizer else ())

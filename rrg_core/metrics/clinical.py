@@ -10,7 +10,6 @@ __all__ = ['PROTOCOLS', 'Protocol', 'binarize', 'averages', 'clinical_scores', '
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import precision_recall_fscore_support
 
 from ..data.study import FIVE, OBSERVATIONS
 
@@ -105,6 +104,7 @@ def averages(
 ) -> tuple[float, float, float]:
     "Precision, recall and F1 of two binary tables."
     if average == "example-defined": return _example_defined(p, r)
+    from sklearn.metrics import precision_recall_fscore_support
     return tuple(
         float(v)
         for v in precision_recall_fscore_support(r, p, average=_SKLEARN[average], zero_division=0)[:3])
@@ -117,6 +117,7 @@ def clinical_scores(
 ) -> dict: # precision, recall, F1, and per_class: observation -> its precision, recall, F1, support
     ("Clinical scores under a protocol, fractions. 0/0 is 0, save in \"example-defined\". `ValueError` for "
      "shapes that differ or no report.")
+    from sklearn.metrics import precision_recall_fscore_support
     p, r = binarize(predicted, protocol), binarize(reference, protocol)
     if p.shape != r.shape: raise ValueError(f"{len(p)} predicted reports for {len(r)} references")
     if not len(p): raise ValueError("no report to score")
@@ -174,28 +175,9 @@ def _ratio(a, b):
     return np.divide(a, b, out=np.zeros(len(a)), where=b > 0)
 
 # %% ../../nbs/05b_clinical.ipynb #ca4dcf9e
-def _named(*protocols):
-    if len({p.name for p in protocols}) < len(protocols): raise ValueError("two protocols have one name")
-    return {p.name: p for p in protocols}
-
 _R2GEN = dict(text="r2gen", max_tokens=100, min_count=10)
-_CHEX = dict(text="spaced",
-             labeler="chexbert",
-             metrics=("METEOR", ),
-             report="mean",
-             bootstraps=10,
-             empty_reference="drop",
-             empty_hypothesis="no finding")
-_LLAVA = dict(text=None,
-              labeler="chexbert",
-              metrics=("sacreBLEU", "rouge-score"),
-              report="median",
-              bootstraps=500)
-_LLAVA_SOURCE = ("LLaVA-Rad Supp. Table 1; evaluation code: sacrebleu 13a, cased, 0 to 100; rouge_score "
-                 "without stemmer; headline is the median of 500 resamples (BLEU: the plain value), interval "
-                 "95 % percentile, pairs resampled")
 
-PROTOCOLS = _named(
+_FAMILY = [
     Protocol(
         "default",
         source=
@@ -251,7 +233,19 @@ PROTOCOLS = _named(
         **_R2GEN,
         source=
         "LM-RRG Table 1; example-based inferred from .500/.500/.484 beside PromptMRG's .501/.509/.476; its "
-        "R2Gen and WCL rows are class averages; text as R2Gen inferred"),
+        "R2Gen and WCL rows are class averages; text as R2Gen inferred")
+]
+
+# %% ../../nbs/05b_clinical.ipynb #ca4dcf91
+_CHEX = dict(text="spaced",
+             labeler="chexbert",
+             metrics=("METEOR", ),
+             report="mean",
+             bootstraps=10,
+             empty_reference="drop",
+             empty_hypothesis="no finding")
+
+_OF_CHEX = [
     Protocol(
         "chex-mic-f1-14",
         average="micro",
@@ -265,8 +259,7 @@ PROTOCOLS = _named(
         average="example-defined",
         **_CHEX,
         source="ChEX Ex-F1-14; code: undefined reports leave the mean, so every report without a hit does; "
-               "the "
-        "quoted baseline counts them as 0"),
+        "the quoted baseline counts them as 0"),
     Protocol(
         "chex-ex-f1-14-zeros",
         average="example",
@@ -280,13 +273,33 @@ PROTOCOLS = _named(
         "micro",
         **_CHEX,
         source="ChEX Mic-F1-5+; code: five observations, the plus is uncertain as positive (after Miura)"),
-    Protocol("chex-mac-f1-5+", 5, "positive", "macro", **_CHEX, source="ChEX Mac-F1-5+; as chex-mic-f1-5+"),
-    *(Protocol(f"llava-rad-{sign}-{average}-f1-{k}",
-               k, {"neg": "negative", "pos": "positive"}[sign],
-               average,
-               **_LLAVA,
-               source=f"{_LLAVA_SOURCE}; its column {sign}_{average}_F1-{k}") for sign in ("neg", "pos")
-      for average in ("micro", "macro") for k in (14, 5)))
+    Protocol("chex-mac-f1-5+", 5, "positive", "macro", **_CHEX, source="ChEX Mac-F1-5+; as chex-mic-f1-5+")
+]
+
+# %% ../../nbs/05b_clinical.ipynb #ca4dcf93
+_LLAVA = dict(text=None,
+              labeler="chexbert",
+              metrics=("sacreBLEU", "rouge-score"),
+              report="median",
+              bootstraps=500)
+_LLAVA_SOURCE = ("LLaVA-Rad Supp. Table 1; evaluation code: sacrebleu 13a, cased, 0 to 100; rouge_score "
+                 "without stemmer; headline is the median of 500 resamples (BLEU: the plain value), interval "
+                 "95 % percentile, pairs resampled")
+
+_OF_LLAVA = [
+    Protocol(f"llava-rad-{sign}-{average}-f1-{k}",
+             k, {"neg": "negative", "pos": "positive"}[sign],
+             average,
+             **_LLAVA,
+             source=f"{_LLAVA_SOURCE}; its column {sign}_{average}_F1-{k}") for sign in ("neg", "pos")
+    for average in ("micro", "macro") for k in (14, 5)
+]
+
+def _named(*protocols):
+    if len({p.name for p in protocols}) < len(protocols): raise ValueError("two protocols have one name")
+    return {p.name: p for p in protocols}
+
+PROTOCOLS = _named(*_FAMILY, *_OF_CHEX, *_OF_LLAVA)
 
 # %% ../../nbs/05b_clinical.ipynb #f21c3c39
 def highest_f1(precision: float, recall: float) -> float:

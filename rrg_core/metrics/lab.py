@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.preprocessing import MultiLabelBinarizer
 
 from .perturb import EDITS, asserts
 from .stats import interval
@@ -40,6 +39,7 @@ def nearest(
     seed: int = 0
 ) -> np.ndarray: # (tests,) row of the training study with the largest Jaccard overlap; ties are drawn
     "The nearest training study by its set of tags. Two empty sets overlap wholly."
+    from sklearn.preprocessing import MultiLabelBinarizer
     both = MultiLabelBinarizer(sparse_output=True).fit([*wanted, *known])
     a, b, rng = both.transform(wanted).astype(float), both.transform(known).astype(
         float), np.random.default_rng(seed)
@@ -237,6 +237,7 @@ def spread(lab: pd.DataFrame # Columns system, kind, score, convention, value
                  ratio=high.value / low.value if low.value > 0 else np.nan))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/05h_lab.ipynb #296df65c
 class Replicates(NamedTuple):
     "The replicates of one score of one system under one convention; the first is the test set."
     system: str
@@ -302,7 +303,8 @@ def _all(row):
 _CE, _FITA_TEXT = ("CE-precision", "CE-recall", "CE-F1"), ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR",
                                                            "ROUGE-L")
 _R2GEN_TEXT = "words of the cleaned, lower-cased, cut and <unk>-ed reference; 100 tokens"
-_RGRG, _PROMPTMRG = "RGRG, src/full_model/evaluate_full_model/evaluate_language_model.py", "PromptMRG, modules/metrics_clinical.py"
+_RGRG = "RGRG, src/full_model/evaluate_full_model/evaluate_language_model.py"
+_PROMPTMRG = "PromptMRG, modules/metrics_clinical.py"
 
 # %% ../../nbs/05h_lab.ipynb #7a3d28c1
 FITA_ROWS = (

@@ -28,17 +28,14 @@ _FINDING = re.compile(
     r"(?:disease|abnormalit|process|findings?)\b)", re.I)
 _DENIAL = re.compile(
     r"\b(?:no|not|none|nor|without|normal|normally|clear|unremarkable|negative|free|intact|absent|resolved|"
-    r"within|limits|midline|well)\b",
-    re.I)
+    r"within|limits|midline|well)\b", re.I)
 _HEDGE = re.compile(
     r"\b(?:may|might|could|possibl[ye]|probabl[ye]|likely|questionabl[ye]|suspect\w*|suspicious|suggest\w*|"
-    r"cannot|perhaps|versus|vs|appears?)\b",
-    re.I)
+    r"cannot|perhaps|versus|vs|appears?)\b", re.I)
 _VERB = re.compile(
     r"\b(?:is|are|was|were|has|have|had|may|can|could|"
     r"demonstrates?|shows?|appears?|overl\w+|remains?|represents?|reveals?|projects?|contains?|measur\w+|"
-    r"suggests?)\b",
-    re.I)
+    r"suggests?)\b", re.I)
 
 def asserts(sentence: str) -> bool:
     "Whether a sentence names a finding and denies nothing."
@@ -133,8 +130,7 @@ _START = re.compile(r"(?:there|if|this|these|which)\b", re.I) # no fragment begi
 _STATE = re.compile(
     r"\b(is|are) (?=(?:\w+ly "
     r")?(?:enlarged|elevated|tortuous|hyperinflated|hyperexpanded|blunted|calcified|fractured|thickened|"
-    r"ectatic)\b)",
-    re.I)
+    r"ectatic)\b)", re.I)
 
 def _frame(sentence, there, seen, fragment):
     "The sentence with the first frame that fits filled in, or `None`."
@@ -221,8 +217,7 @@ _TRUE = {
 }
 _COMPARISON = re.compile(
     r"\b(?:prior|previous|comparison|compared|interval|unchanged|stable|new|worse\w*|improv\w*|again|since|"
-    r"old|chronic)\b",
-    re.I)
+    r"old|chronic)\b", re.I)
 
 def _unmentioned(table, text):
     return [s for key, s in table.items() if not re.search(rf"\b(?:{key})", text, re.I)]

@@ -16,8 +16,6 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from PIL import Image as Picture
-from scipy.interpolate import make_interp_spline
-from scipy.ndimage import label as components
 
 from .canvas import Canvas, curve, knots, looked_up, step
 from .scene import Pose, Scene, annotation_file, sample_scene, stream
@@ -33,6 +31,7 @@ def lung_profile(
     # profile (70,), frame (7,): apex r l, base r l, half width r l, midline; None unless two clear lungs
 ) -> tuple | None:
     "Borders of both lungs."
+    from scipy.ndimage import label as components
     small = np.asarray(Picture.fromarray(mask.astype("u1") * 255).resize((256, 256), Picture.BILINEAR)) > 127
     pieces, n = components(small)
     sizes = np.bincount(pieces.ravel())[1:]
@@ -109,6 +108,7 @@ _FINE = np.linspace(0, 1, 401)
 def _border_splines():
     """Matrices from border numbers to 401 points of a spline: sides over the root of the height (14 numbers),
     floor over the offset (10)."""
+    from scipy.interpolate import make_interp_spline
     spline = lambda x: make_interp_spline(x, np.eye(len(x)), k=3)
     sides, floor = np.r_[0, np.sqrt(HEIGHTS), 1], np.r_[0, OFFSETS[2:], 1.02, 1.25]
     return spline(sides)(_FINE), spline(floor)(1.25 * _FINE)
@@ -321,6 +321,7 @@ def _lung_regions(a, side, sign):
                 low + .02), f"{side} hemidiaphragm": np.stack([cx + sign*o, lung.at("floor", o)], 1)
     }
 
+# %% ../../nbs/02c_anatomy.ipynb #404db88e
 def _clavicle(a, sign):
     axis, radius = clavicle_axis(a, sign)
     return np.vstack([axis - np.stack([0 * radius, radius], 1), axis + np.stack([0 * radius, radius], 1)])

@@ -11,10 +11,9 @@ __all__ = ['RECIPES', 'Scan', 'part', 'opacity', 'fibrosis', 'lesion', 'edema', 
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from .anatomy import Anatomy, clavicle_axis, clavicle_break_point, regions, rib_break_points
-from .canvas import Canvas, bins, fractal, length, noise, step, stroke
+from .canvas import (Canvas, bins, fractal, gaussian_filter, length, noise, step, stroke)
 from .organs import Air, air
 from .scene import Finding, stream
 from ..data.study import Box

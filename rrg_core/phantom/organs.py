@@ -10,11 +10,10 @@ __all__ = ['body', 'soft_parts', 'Air', 'air', 'heart_outline', 'mediastinum', '
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
-from scipy.interpolate import CubicSpline
 
 from .anatomy import Anatomy, clavicle_axis, ribs, snapped
-from .canvas import Canvas, bins, dome, fractal, knots, length, looked_up, noise, step, stroke
+from .canvas import (Canvas, bins, compiled, dome, fractal, knots, length, looked_up, noise,
+                                     step, stroke)
 from .scene import stream
 
 # %% ../../nbs/02d_organs.ipynb #fb91d6cb
@@ -161,6 +160,7 @@ def heart_outline(a: Anatomy) -> np.ndarray: # (16, 2) canonical
 
 def _heart(a, canvas):
     "Window and displaced fraction."
+    from scipy.interpolate import CubicSpline
     points, centre = heart_outline(a), (a.mx + .055 * a.sx, (a.carina + a.heart_bottom) / 2 + .045)
     d = points - centre
     angle = np.arctan2(d[:, 1], d[:, 0])
@@ -270,11 +270,12 @@ def _tree(a, side, rng, edema):
     return _grown(normal, uniform, start, angle, bend, radius, widen, float(sign), a.cx, a.sy, lung.apex,
                   lung.floor, lung.lateral)
 
+# %% ../../nbs/02d_organs.ipynb #f9b6bb1a
 _NODES = (
     3**6 - 1
 ) // 2 # Of a trunk's tree: three daughters at most, six generations; daughter d of branch p is 3p + 1 + d
 
-@njit(cache=True)
+@compiled
 def _grown(normal, uniform, start, angle, bend, radius, widen, sign, cx, sy, apex, floor, lateral):
     """Branches in the order in which they sprout: each gets seven bent steps, then it may fork, and may have
     sent a twig aside."""

@@ -8,11 +8,11 @@ __all__ = ['THRESHOLDS', 'LENGTHS', 'train_words', 'encode_r2gen', 'decode', 'tr
 
 # %% ../../nbs/03d_tokenizers.ipynb #44b49ba3
 from collections.abc import Iterable
-
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from .sections import as_text
+
+if TYPE_CHECKING: from transformers import PreTrainedTokenizerFast # for readers of types: it takes a second
 
 # %% ../../nbs/03d_tokenizers.ipynb #6b0faae4
 THRESHOLDS = {"iu_xray": 3, "mimic_cxr": 10} # R2Gen's least number of occurrences
@@ -22,13 +22,15 @@ _SHARED = dict.fromkeys(_ENDS, "<pad>")
 
 def _texts(texts):
     if isinstance(texts, str):
-        raise ValueError(f"texts must be several texts, got the one text {texts[:40]!r}")
+        raise ValueError(f"texts must be several texts, got one string")
     texts = [as_text(t, f"text {i}") for i, t in enumerate(texts)]
     if not any(t.strip() for t in texts): raise ValueError(f"no words to train on in {len(texts)} texts")
     return texts
 
 def _wrap(core, ends, unk="<unk>"):
     "The trained tokenizer with start and end put around every text."
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
     bos, eos = ends["bos_token"], ends["eos_token"]
     core.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A {eos}", special_tokens=[(t, core.token_to_id(t)) for t in {bos, eos}])
@@ -42,8 +44,9 @@ def train_words(
         texts: Iterable[str], # Cleaned texts of the training split
         min_count: int = 3, # Rarer words become <unk>
         ends: str = "shared", # "shared": id 0 pads, starts and ends (R2Gen); "distinct": three ids
-) -> PreTrainedTokenizerFast:
+) -> "PreTrainedTokenizerFast":
     "Word-level tokenizer of the words seen at least `min_count` times, ids in alphabetical order."
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     if min_count < 1: raise ValueError(f"min_count must be at least 1, got {min_count}")
     if ends not in ("shared", "distinct"): raise ValueError(f"ends must be shared or distinct, got {ends!r}")
     counted = Tokenizer(models.WordLevel(unk_token="<unk>"))
@@ -63,7 +66,7 @@ def train_words(
 
 # %% ../../nbs/03d_tokenizers.ipynb #3ba9425a
 def encode_r2gen(
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: "PreTrainedTokenizerFast",
     text: str, # Cleaned
     max_length: int = 60 # Tokens, the start included
 ) -> list[int]: # Start, words and, where it fits, the end
@@ -71,7 +74,7 @@ def encode_r2gen(
     return tokenizer(as_text(text)).input_ids[:max_length]
 
 def decode(
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: "PreTrainedTokenizerFast",
     ids: Iterable[int] # As encoded or as a model wrote them
 ) -> str: # <unk> stays visible: it is a word that the model could not say
     "The text up to the first end, without start and padding. Unlike `skip_special_tokens` it keeps `<unk>`."
@@ -85,8 +88,9 @@ def decode(
 def train_bpe(
     texts: Iterable[str], # Any texts, uncleaned
     vocab_size: int = 2000 # Ids, the 256 bytes and four special ones included
-) -> PreTrainedTokenizerFast:
+) -> "PreTrainedTokenizerFast":
     "Byte-level BPE; lossless on every text."
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     if vocab_size < 260:
         raise ValueError(f"vocab_size must be at least 260 (256 bytes, 4 special), got {vocab_size}")
     core = Tokenizer(models.BPE())
@@ -103,8 +107,9 @@ def train_bpe(
 def train_wordpiece(
         texts: Iterable[str], # Any texts; lower-cased inside
         vocab_size: int = 2000 # Ids, all included
-) -> PreTrainedTokenizerFast:
+) -> "PreTrainedTokenizerFast":
     "BERT's WordPiece, trained so that the same texts give the same ids."
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     texts, prepare = _texts(texts), normalizers.BertNormalizer()
     alphabet = sorted({c for t in texts for c in prepare.normalize_str(t) if not c.isspace()})
     special, first = [*_ENDS.values(), "<unk>"], [p + c for p in ("", "##") for c in alphabet]
@@ -126,7 +131,7 @@ def train_wordpiece(
 
 # %% ../../nbs/03d_tokenizers.ipynb #ec0f0056
 def losses(
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: "PreTrainedTokenizerFast",
     texts: Iterable[str], # Cleaned if the tokenizer was trained on cleaned texts
     max_length: int = 60 # Tokens, the start included (R2Gen's cut)
     # words, tokens, fertility; shares of tokens: unknown, cut; shares of reports: reports_unknown,

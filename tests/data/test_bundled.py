@@ -1,5 +1,5 @@
 """Exported from nbs/01b_bundled.ipynb: edit it there, then run `nbdev-export`."""
-import re, tarfile, zipfile
+import lzma, re, struct, tarfile, zipfile, zlib
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from defusedxml.common import DefusedXmlException
 from PIL import Image as PILImage
 from rrg_core.engine.desk import file_hash
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.study import OBSERVATIONS, DataError
+from rrg_core.data.study import OBSERVATIONS, DataError, first_record
 import pytest, tempfile
 from rrg_core.data.bundled import *
 
@@ -23,6 +23,29 @@ def test_bundled_files_and_their_fingerprint():
     assert fingerprint() == fingerprint(*FILES) and all(bundled_file(n).is_file() for n in FILES)
     with pytest.raises(ValueError, match="unknown table 'mimic'"):
         bundled_file("mimic")
+
+
+def test_a_damaged_table_is_named():
+    import gzip
+
+    text = b"id,words\n" + b"7,invented words\n"*50
+    whole = gzip.compress(text, mtime=0)
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d) / "t.csv.gz"
+        path.write_bytes(whole)
+        assert len(csv_table(path)) == 50
+        spoilt = [whole[:k] + bytes([whole[k] ^ 0xFF]) + whole[k + 1:] for k in range(10, len(whole))]
+        for wrong in (b"", text, whole[:30], whole[:-4], b"no table", gzip.compress(b""),
+                      gzip.compress(b"\xff\xfe"), gzip.compress(b"a,b\n1,2,3\n1,2,3,4,5\n"), *spoilt):
+            path.write_bytes(wrong)
+            with pytest.raises(DataError, match=r"t\.csv\.gz: table cannot be read") as e:
+                csv_table(path)
+            assert "words" not in str(e.value)
+        path.write_bytes(whole)
+        with pytest.raises(DataError, match=r"t\.csv\.gz: table cannot be read"):
+            csv_table(path, usecols=["id", "image"])
+        with pytest.raises(DataError, match="absent.csv: table does not exist"):
+            csv_table(Path(d) / "absent.csv")
 
 
 def test_archives_that_attack():
@@ -47,6 +70,70 @@ def test_archives_that_attack():
         z.writestr("../x", "y")
     with pytest.raises(DataError, match="leaves"):
         list(members(out.getvalue()))
+
+
+def test_a_damaged_archive_is_one_error():
+    def zipped(method):
+        with zipfile.ZipFile(out := BytesIO(), "w", method) as z:
+            for name in ("a.xml", "b.xml"):
+                z.writestr(name, f"<a>invented words of {name}</a>" * 3)
+        return out.getvalue()
+
+    def tarred():
+        with tarfile.open(fileobj=(out := BytesIO()), mode="w:gz") as t:
+            info = tarfile.TarInfo("a.xml")
+            info.size = len(data := b"invented words" * 9)
+            t.addfile(info, BytesIO(data))
+        return out.getvalue()
+
+    def answer(path, data):
+        path.write_bytes(data)
+        try:
+            return str(list(members(path)))
+        except DataError as e:
+            assert str(e).startswith(f"{path.name}: ") and "words" not in str(e), e
+            return str(e)
+
+    methods = ("STORED", "DEFLATED", "BZIP2", "LZMA")
+    whole = {f"{m}.zip": zipped(getattr(zipfile, f"ZIP_{m}")) for m in methods} | {"a.tgz": tarred()}
+    with tempfile.TemporaryDirectory() as d:
+        for name, data in whole.items():
+            path, answers = Path(d) / name, set()
+            assert answer(path, data).startswith("[('a.xml'")
+            for k in range(0, len(data), 3):
+                answers |= {
+                    answer(path, data[:k] + bytes([data[k] ^ 0xFF]) + data[k + 1:]),
+                    answer(path, data[:k])
+                }
+            assert any("archive is damaged" in a for a in answers)
+            assert name == "a.tgz" or any("member 'a.xml' is damaged" in a for a in answers)
+        locked = bytearray(whole["STORED.zip"])
+        for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)): # a member's own header, and the table of contents
+            locked[locked.index(header) + flags] |= 1 # it needs a password
+        assert "member 'a.xml' is damaged (RuntimeError)" in answer(path, bytes(locked))
+    with pytest.raises(DataError, match="absent.zip: archive does not exist"):
+        list(members("/nonexistent/absent.zip"))
+
+
+def test_one_member_of_a_zip_names_archive_and_member():
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d) / "reports.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
+            z.writestr("s1.txt", b"invented words " * 9)
+        data = path.read_bytes()
+        with open_zip(path) as z:
+            assert read_member(z, "s1.txt").startswith(b"invented")
+            with pytest.raises(DataError, match="reports.zip: member 's2.txt' is missing"):
+                read_member(z, "s2.txt")
+        path.write_bytes(data[:45] + bytes([data[45] ^ 0xFF]) + data[46:])
+        with open_zip(path) as z, pytest.raises(DataError, match="reports.zip: member 's1.txt' is damaged"):
+            read_member(z, "s1.txt")
+        for wrong in (b"", b"no archive", data[:-8], data[:20], bytes(200), b"PK\5\6" + bytes(6)):
+            path.write_bytes(wrong)
+            with pytest.raises(DataError, match="reports.zip: archive is damaged"):
+                open_zip(path)
+        with pytest.raises(DataError, match="absent.zip: archive does not exist"):
+            open_zip(Path(d) / "absent.zip")
 
 
 def test_iu_reports_agree_with_an_independent_count():
@@ -132,6 +219,47 @@ def test_vindr_agrees_with_an_independent_count():
     r = vindr_relative().groupby("label")[["dx", "dy", "w", "h"]].median()
     assert abs(r.loc["Cardiomegaly"] - [0, 0, 1, .37]).max() < .02 and abs(r.loc["Aortic enlargement"] -
                                                                            [-.01, -.74, .29, .32]).max() < .03
+
+
+def test_wrong_records_are_counted_from_one():
+    from rrg_core.data.bundled import _checked_boxes
+
+    columns = ["label", "x0", "y0", "x1", "y1"]
+    good = [["Mass", 0, 0, 1, 1]] * 3
+    for k in range(3):
+        for j, value, message in ((0, "Massive", "label 'Massive' is unknown"), (0, np.nan,
+                                                                                 "label nan is unknown"),
+                                  (1, 1, r"box \(1, 0, 1, 1\) is no rectangle"), (2, 2, ".*is no rectangle"),
+                                  (3, np.nan, ".*is no rectangle"), (4, np.inf, ".*is no rectangle")):
+            t = pd.DataFrame([list(r) for r in good], columns=columns).astype({c: float for c in columns[1:]})
+            t.iloc[k, j] = value
+            for skipped in range(k + 1): # that many records before it carry no box
+                boxed = pd.Series([i >= skipped for i in range(3)])
+                with pytest.raises(DataError, match=f"t.csv record {k + 1}: {message}"):
+                    _checked_boxes("t.csv", t, boxed, ("Mass", ))
+    assert len(_checked_boxes("t.csv", t.assign(y1=1), pd.Series([False, True, True]), ("Mass", ))) == 2
+
+
+def test_wrong_records_of_label_tables_are_counted_from_one():
+    from rrg_core.data import bundled
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        path = Path(d) / "t.csv"
+        m.setattr(bundled, "bundled_file", lambda name: path)
+        for k in range(3):
+            paths = [f"train/patient{i}/study1/view1_frontal.jpg" for i in range(3)]
+            paths[k] = "train/view1_frontal.jpg"
+            pd.DataFrame({"Path": paths}).to_csv(path, index=False)
+            with pytest.raises(DataError, match=f"chexpert_train.csv.gz record {k + 1}: Path names no patient"):
+                bundled._chexpert.__wrapped__()
+            columns = [
+                "Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender", "View Position"
+            ]
+            labels = ["Mass", "Mass|Hernia", "No Finding"]
+            labels[k] += "|Pneumo"
+            pd.DataFrame([["1.png", text, 1, 40, "F", "PA"] for text in labels],
+                         columns=columns).to_csv(path, index=False)
+            with pytest.raises(DataError, match=f"record {k + 1}: Finding Labels has an unknown label 'Pneumo'"):
+                bundled._nih.__wrapped__()
 
 
 def test_siim_masks():

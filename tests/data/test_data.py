@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from rrg_core.engine.settings import CourseError, data_root
+from rrg_core.engine.code import Registry
+from rrg_core.engine.settings import PUBLIC, CourseError, data_root
 from rrg_core.data.storage import Studies
 from rrg_core.data.study import FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, check_splits
 import contextlib, io, pytest, tempfile
@@ -71,3 +72,17 @@ def test_data_is_the_public_door():
     assert data.Studies is storage.Studies
     assert data.OBSERVATIONS[-1] == "No Finding" and len(data.OBSERVATIONS) == 14 and len(set(
         data.REGIONS)) == 29 and set(data.FIVE) < set(data.OBSERVATIONS)
+
+
+def test_data_is_quick_to_import():
+    import subprocess, sys
+
+    heavy = ("torch datasets pyarrow matplotlib scipy sklearn seaborn torchxrayvision transformers nltk "
+             "pandas").split()
+    code = "import sys; before = set(sys.modules); import {}; print(*set(sys.modules) - before)"
+    for module in ("data", "data.study", "data.storage"):
+        done = subprocess.run([sys.executable, "-c", code.format(f"rrg_core.{module}")],
+                              capture_output=True,
+                              text=True)
+        assert f"rrg_core.{module}" in done.stdout.split() and not set(heavy) & set(
+            done.stdout.split()), done.stderr

@@ -2,7 +2,6 @@
 import re
 from functools import partial
 from pathlib import Path
-import pooch, requests
 from rrg_core.data.bundled import members
 from rrg_core.engine.desk import atomic, file_hash
 from rrg_core.engine.settings import CourseError

@@ -3,11 +3,13 @@ import json, re, zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
+from importlib import import_module
 from pathlib import Path
 import pandas as pd
 from rrg_core.engine.settings import CourseError, repo_root
+from rrg_core.data.bundled import csv_table, open_zip, read_member
 from rrg_core.data.storage import Studies, prepared, read_prepared, spread, write_prepared
-from rrg_core.data.study import OBSERVATIONS, SPLITS, DataError, Image, Report, Study, read_image
+from rrg_core.data.study import OBSERVATIONS, SPLITS, DataError, Image, Report, Study, first_record, read_image
 import contextlib, gzip, io, logging, pytest, tempfile
 import numpy as np
 from rrg_core.data.study import check_splits
@@ -85,8 +87,12 @@ def test_mimic_names_what_is_wrong():
             return str(e.value)
 
     assert "split.csv.gz: column 'split' is missing" in broken(lambda t: t.drop(columns="split"))
-    assert "row 11: dicom_id is duplicated" in broken(lambda t: pd.concat([t, t.iloc[:1]]))
-    assert "row 3: split 'dev' is unknown" in broken(lambda t: t.assign(split=["train", "dev", *t.split[2:]]))
+    assert "split.csv.gz record 10: dicom_id is duplicated" in broken(lambda t: pd.concat([t, t.iloc[:1]]))
+    for k in (0, 1, 8):
+        changed = lambda column, value: broken(lambda t: t.assign(
+            **{column: [*t[column][:k], value, *t[column][k + 1:]]}))
+        assert f"split.csv.gz record {k + 1}: split 'dev' is unknown" in changed("split", "dev")
+        assert f"split.csv.gz record {k + 1}: dicom_id is missing" in changed("dicom_id", None)
     assert "fetch" in broken(lambda t: None) and "Rows" in broken(lambda t: t.assign(Rows=None), "metadata")
     assert "'Edema'" in broken(lambda t: t.assign(Edema="7"),
                                "chexpert") and "column 'Fracture' is missing" in broken(
@@ -102,6 +108,66 @@ def test_mimic_names_what_is_wrong():
         with pytest.raises(DataError, match="s59999901.txt") as e:
             load("train", root, say=lambda line: None)
         assert "secret" not in str(e.value)
+
+
+def test_mimic_reads_tables_by_their_exact_names():
+    def copied(names): # The table of splits under each of these names, its images called after the name
+        with tempfile.TemporaryDirectory() as d:
+            for name in names:
+                row = {"dicom_id": [name], "study_id": ["5"], "subject_id": ["1"], "split": ["train"]}
+                pd.DataFrame(row).to_csv(Path(d) / name,
+                                         index=False,
+                                         compression="gzip" if name.endswith("gz") else None)
+            return read_table(Path(d), "split").dicom_id.item()
+
+    stem = "mimic-cxr-2.0.0-split.csv"
+    unfinished = [
+        f"{stem}.gz.part", f"{stem}.gz.1", f"{stem}.gz~", f"{stem}~", f"{stem}.gz.crdownload", f".{stem}.gz",
+        f"{stem}.part", f"{stem}.bak", f"{stem}.gz.aria2", f"{stem}.gz (1)", f"{stem}.zip", f"{stem}.gz.tmp",
+        f"._{stem}.gz", f"{stem} copy.gz", "mimic-cxr-2.x-split.csv", "mimic-cxr-2.1.0-old-split.csv"
+    ]
+    for name in unfinished:
+        assert copied([name, f"{stem}.gz"]) == f"{stem}.gz" and copied([name, stem]) == stem
+        with pytest.raises(CourseError, match="fetch"):
+            copied([name])
+    order = [
+        stem, f"{stem}.gz", "mimic-cxr-2.1.0-split.csv", "mimic-cxr-2.9.9-split.csv.gz",
+        "mimic-cxr-2.10.0-split.csv"
+    ]
+    for k in range(1, len(order) + 1): # each is preferred to those before it
+        assert copied(order[:k]) == order[k - 1]
+
+
+def test_mimic_damaged_archives_and_tables_are_named():
+    def damaged(name, change, zipped=True):
+        with tempfile.TemporaryDirectory() as d:
+            path = fixture(Path(d), zipped) / name
+            path.write_bytes(change(bytearray(path.read_bytes())))
+            with pytest.raises(DataError) as e:
+                list(load("train", Path(d), say=lambda line: None))
+            assert "nvented" not in str(e.value)
+            return str(e.value)
+
+    def flipped(data, at):
+        data[at] ^= 0xFF
+        return data
+
+    reports = "mimic-cxr-reports.zip"
+    member = f"{reports}: member 'files/p19/p19999901/s59999901.txt' is damaged"
+    for change, message in ((lambda b: flipped(b, b.index(b"FINAL")), member), (lambda b: flipped(b, 0), member),
+                            (lambda b: b[:len(b) // 2], f"{reports}: archive is damaged"),
+                            (lambda b: b[:-9],
+                             f"{reports}: archive is damaged"), (lambda b: b"", f"{reports}: archive is damaged"),
+                            (lambda b: flipped(b,
+                                               len(b) - 22), f"{reports}: archive is damaged")):
+        assert message in damaged(reports, change)
+    for name in ("split", "metadata", "chexpert"):
+        table = f"mimic-cxr-2.0.0-{name}.csv.gz"
+        for change in (lambda b: b[:40], lambda b: b[:-4], lambda b: b"", lambda b: b"no table",
+                       lambda b: flipped(b,
+                                         len(b) // 2), lambda b: flipped(b,
+                                                                         len(b) - 8)):
+            assert f"{table}: table cannot be read" in damaged(table, change, zipped=False)
 
 
 def test_mimic_prepared_folder_gives_the_same_studies():

@@ -6,11 +6,11 @@ from hashlib import sha256
 from pathlib import Path
 import pandas as pd
 from PIL import Image as PILImage
-from rrg_core.data.bundled import iu_records, iu_views
+from rrg_core.data.bundled import csv_table, iu_dicom, iu_records, iu_views
 from rrg_core.engine.desk import file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
-from rrg_core.data.study import SPLITS, DataError, Image, Report, Study, read_image
+from rrg_core.data.study import SPLITS, DataError, Image, Report, Study, first_record, read_image
 import io, pytest, tarfile, tempfile
 import numpy as np
 from rrg_core.data.study import check_splits
@@ -95,6 +95,73 @@ def test_openi_pairs_and_single_frontals():
             "-2001") # frontal first
 
 
+def test_openi_keeps_the_better_known_projection():
+    from rrg_core.data.bundled import iu_dicom
+
+    headers = iu_dicom().position
+    known = {p: headers.index[headers == p][3] for p in ("AP", "PA", "LL")} | {"none": "CXR9999_IM-9999-1001"}
+    expected = { # what the copy states → the view by the header's word
+        "Frontal": {"AP": "AP", "PA": "PA", "LL": "PA", "none": "PA"}, "Lateral": dict.fromkeys(known, "LATERAL"),
+        "AP": dict.fromkeys(known, "AP"), "PA": dict.fromkeys(known, "PA"), None: dict.fromkeys(known)
+    }
+    with tempfile.TemporaryDirectory() as d:
+
+        def stated(word, names): # The views of images whose rows in the table say `word`
+            rows = {"filename": [f"{n}.dcm.png" for n in names], "projection": [word] * len(names)}
+            pd.DataFrame(rows).to_csv(Path(d) / "indiana_projections.csv", index=False)
+            return kaggle_views(d, {n: Path(f"{n}.dcm.png") for n in known.values()})
+
+        for word, views in expected.items():
+            for header, name in known.items():
+                found = stated(word, [name])
+                assert found == ({name: (views[header], "projection")} if word else {}), (word, header)
+        for word in ("frontal", "Frontal ", "L", "LATERAL", "Oblique"):
+            with pytest.raises(DataError, match="indiana_projections.csv record 1: projection .* is unknown"):
+                stated(word, [known["AP"]])
+        with pytest.raises(DataError, match="indiana_projections.csv record 2: filename is duplicated"):
+            stated("Frontal", [known["AP"]] * 2)
+        assert stated("Frontal", []) == {}
+        (Path(d) / "indiana_projections.csv").write_bytes(b"\xff\xfe")
+        with pytest.raises(DataError, match="indiana_projections.csv: table cannot be read"):
+            kaggle_views(d, {})
+
+
+def test_openi_reads_images_by_their_exact_names():
+    from rrg_core.data.bundled import iu_dicom
+    assert all(
+        re.fullmatch(r"CXR\d+_[\w-]+", i) for i in iu_views()) # every real id has the shape that is looked for
+    unfinished = {
+        "nlm": [
+            "CXR1_IM-0001-4001.png.part", "CXR1_IM-0001-4001 (1).png", "._CXR1_IM-0001-4001.png", "CXR1~.png",
+            ".CXR1_IM-0001-4001.png", "CXR1_IM-0001-4001.png.crdownload", "CXR_IM-0001-4001.png", "CXR.png"
+        ], "kaggle": [
+            "._9_IM-0001-4001.dcm.png", "9_IM-0001-4001.dcm.png.part", "9_IM-0001-4001 (1).dcm.png",
+            ".9_IM-0001-4001.dcm.png", "9_IM-0001-4001.dcm.png~", "9_IM-0001-4001.dcm (1).png", "x.dcm.png"
+        ]
+    }
+    with tempfile.TemporaryDirectory() as d:
+        archive = fixture_archive(Path(d) / "reports.tgz")
+        for kind, names in unfinished.items():
+            root = fixture_images(Path(d) / kind, kind)
+            whole = image_files(root, iu_records(archive))
+            for name in names:
+                (root / name).write_bytes(b"half an image")
+                (alone := Path(d) / kind / name.replace(".", "-")).mkdir()
+                (alone / name).write_bytes(b"half an image")
+                with pytest.raises(CourseError, match="no Open-i images"):
+                    layout(alone)
+            assert image_files(root, iu_records(archive)) == whole and layout(root) == kind
+        ap = iu_dicom().query("position == 'AP'").index[0]
+        kaggle = f"{ap.removeprefix('CXR')}.dcm.png"
+        (Path(d) / "one").mkdir()
+        PILImage.fromarray(np.zeros((9, 9), np.uint8)).save(Path(d) / "one" / kaggle)
+        pd.DataFrame({"filename": [kaggle], "projection": ["Frontal"]}).to_csv(
+            Path(d) / "one" / "indiana_projections.csv")
+        found = [s for split in SPLITS for s in load(split, Path(d) / "one")]
+        assert [(i.image_id, i.view) for s in found for i in s.images] == [(ap, "AP")]
+        assert found[0].meta["evidence"] == {ap: "projection"}
+
+
 def test_openi_names_what_is_wrong():
     with tempfile.TemporaryDirectory() as d:
         d = Path(d)
@@ -151,6 +218,29 @@ def test_openi_streams_from_raw_files_too():
         archive, root = fixture_archive(d / "r.tgz"), fixture_images(d / "n")
         assert list(load("train", root, archive=archive, stream=True)) == list(
             load("train", root, archive=archive))
+
+
+def test_r2gen_records_are_counted_from_one():
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d) / "annotation.json"
+        for key in ("train", "val", "test"):
+            for k in range(3):
+                for change, message in (({"id": None}, "id is missing"), ({
+                        "image_path": None
+                }, "image_path is missing"), ({"id": "CXR100_x"}, "id is duplicated")):
+                    items = {
+                        s: [{"id": f"CXR{10 * j + i}_x", "image_path": []} for i in range(3)]
+                        for j, s in enumerate(("train", "val", "test"))
+                    }
+                    items["train"].insert(0, {"id": "CXR100_x", "image_path": []})
+                    item = items[key][k + (key == "train")]
+                    item |= change
+                    for name in [c for c, value in change.items() if value is None]:
+                        del item[name]
+                    path.write_text(json.dumps(items))
+                    number = k + 1 + (key == "train")
+                    with pytest.raises(DataError, match=f"annotation.json {key} record {number}: {message}"):
+                        r2gen_items(d)
 
 
 def test_the_whole_collection_is_text():

@@ -6,11 +6,9 @@ from functools import cache
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
-import datasets, pyarrow.ipc, pyarrow.parquet
 import numpy as np
-from datasets.arrow_writer import ArrowWriter
 from fastcore.basics import patch
-from PIL import Image as PILImage
+from PIL import Image as PILImage, UnidentifiedImageError
 from rrg_core.engine.desk import atomic, file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study
@@ -59,6 +57,12 @@ def test_a_duplicated_id_and_a_missing_column_are_named():
     del row["images"]
     with pytest.raises(DataError, match="'s1'.*'images'.*missing"):
         decode(row)
+    row = encode(replace(s, images=[Image("i1", 9, 9, pixels=np.zeros((9, 9), np.uint8))]))
+    whole = row["images"][0]["png"]
+    for png in (b"", b"no image", whole[:20], whole[:-30], whole[:40] + bytes(9) + whole[49:]):
+        row["images"][0]["png"] = png
+        with pytest.raises(DataError, match="'i1': png is damaged"):
+            decode(row)
     with tempfile.TemporaryDirectory() as d: # a split may be empty
         none = Studies.of([])
         none.write(Path(d) / "none.parquet")

@@ -68,6 +68,22 @@ def test_image_depth_and_inversion():
         to_uint8(np.array([[np.nan, 1.]]))
 
 
+def test_pixels_that_are_no_numbers_name_their_file():
+    with tempfile.TemporaryDirectory() as d:
+        for value in (np.nan, np.inf, -np.inf):
+            for place in ((0, 0), (3, 1), ...): # the first pixel, one inside, all of them
+                for name, kind in (("a.tif", "TIFF"), ("b.png", "TIFF"), ("c.pfm", "PPM")):
+                    pixels = np.arange(20, dtype=np.float32).reshape(5, 4)
+                    pixels[place] = value
+                    PILImage.fromarray(pixels).save(path := Path(d) / name, kind)
+                    for read in (lambda: read_image(path), lambda: read_image(str(path), "MONOCHROME1"),
+                                 Image("i", 4, 5, "PA", path).load):
+                        with pytest.raises(DataError, match=f"{name}: pixels must be finite"):
+                            read()
+        PILImage.fromarray(np.float32([[-1, 0], [0, 4]])).save(Path(d) / "good.tif")
+        assert read_image(Path(d) / "good.tif").tolist() == [[0, 51], [51, 255]]
+
+
 def test_study_refuses_each_bad_input():
     good = dict(study_id="s1",
                 patient_id="p1",
@@ -94,6 +110,14 @@ def test_study_refuses_each_bad_input():
 
 
 def test_text_never_shows_itself():
+    for value, expected in ((None, "None"), (float("nan"), "nan"), (np.nan, "nan"), (b"secret", "bytes"), ([
+            "secret"
+    ], "list"), ({"secret": 1}, "dict"), (7, "int"), ("secret", "str"), (np.array(
+        ["secret"] * 2), "ndarray"), (("secret", ), "tuple")):
+        assert without_text(value).endswith(expected) and "secret" not in without_text(value)
+        if not isinstance(value, str):
+            with pytest.raises(DataError, match=f"findings must be text, got .*{expected}$"):
+                Report(findings=value)
     secret = "invented secret words"
     study = Study("s1",
                   "p1",

@@ -5,6 +5,7 @@ from functools import cached_property, lru_cache, partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from rrg_core.engine.desk import file_hash
 from rrg_core.engine.settings import CourseError, Profile, data_root, package_root
 from rrg_core.engine.code import *
 
@@ -60,8 +61,7 @@ def test_what_is_reached_decides():
     same = [{"__init__.py": "__version__ = '2'\n"},
             edited("nets/layers.py", "Doc", "Document"),
             edited("chapter.py", "'words')\n    return", "'other words')\n    return"),
-            edited("data.py", "'b':", "'c': 'rrg_core.three', "
-                   "'b':"), {"two.py": "def load(): return 22\n"}, {"words/b.txt": "bb"},
+            edited("data.py", "'b':", "'c': 'rrg_core.three', 'b':"), {"two.py": "def load(): return 22\n"},
             edited("scores.py", "1", "2"),
             edited("chapter.py", "return train(), 1", "return train(), 2"),
             edited("data.py", "def load(k)", "def load(k:str)->str"), {"new.py": "x = 1\n"}]
@@ -71,7 +71,7 @@ def test_what_is_reached_decides():
         edited("nets/layers.py", "return WIDTH", "return -WIDTH"),
         edited("nets/more.py", "5", "6"),
         edited("one.py", "return 1", "return 11"),
-        edited("one.py", "return 3", "return 4"), {"words/a.txt": "aa"},
+        edited("one.py", "return 3", "return 4"), {"words/a.txt": "aa"}, {"words/b.txt": "bb"},
         edited("chapter.py", "'k': 1", "'k': 2"),
         edited("nets/layers.py", "x = 1", "x = 2"),
         edited("data.py", "SOURCES[k]", "SOURCES.get(k)"),

@@ -1,14 +1,14 @@
 """Exported from nbs/90g_plan.ipynb: edit it there, then run `nbdev-export`."""
-import json, os, shlex, shutil, subprocess, sys, time
+import json, os, shutil, subprocess, sys, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import filelock
 from rrg_core.engine.desk import Desk, atomic
-from rrg_core.engine.experiments import artifacts, chapter_module, compared, experiments, has_experiments
+from rrg_core.engine.experiments import artifacts, chapter_module, compared, experiments, has_experiments, read_predictions
 from rrg_core.engine.run import Job, check_parameters, environment_of, notebook_of, page_parts, stale_reasons, watch_token
 from rrg_core.engine.settings import CourseError, Profile, chapters, figures_at, figures_root, profile, repo_root
-from rrg_core.engine.store import PROOF_STEPS, changing_records, declare_stale, hardware, read_records, set_aside
+from rrg_core.engine.store import changing_records, declare_stale, hardware, read_records, set_aside
 from rrg_core.engine.plan import *
 
 

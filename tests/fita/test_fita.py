@@ -35,7 +35,7 @@ from rrg_core.fita.kiut import WordFeatures
 from rrg_core.fita.image_refiner import saliency
 from rrg_core.fita.kiut import cooccurrence
 from rrg_core.nets.decoder import count_parameters, leaks
-from rrg_core.engine.experiments import experiments, kept, merged, note_speeds, run_experiments
+from rrg_core.engine.experiments import experiments, kept, merged, note_costs, run_experiments
 from rrg_core.results.figures import colour, compare_reports, overlay_boxes, overlay_map
 from rrg_core.fita.speed import paper_scale
 from rrg_core.labels import label, label_many

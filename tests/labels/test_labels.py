@@ -6,10 +6,9 @@ from importlib.resources import files
 from typing import Protocol
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
 from rrg_core.labels.lexicon import read_line, split_report
 from rrg_core.labels.scopes import read_sentence
-from rrg_core.data.study import FIVE, OBSERVATIONS
+from rrg_core.data.study import FIVE, OBSERVATIONS, without_text
 from rrg_core.reports.indiana import iu_reports
 import time, tempfile, pytest
 import matplotlib.pyplot as plt, seaborn as sns
@@ -37,7 +36,7 @@ def test_label_follows_the_convention():
     assert given("No effusion. Possible effusion.") == {"Pleural Effusion": -1} and given("Right PICC.") == {
         "Support Devices": 1, "No Finding": 1
     }
-    with pytest.raises(ValueError, match="string"):
+    with pytest.raises(ValueError, match="text"):
         label(None)
 
 
@@ -77,6 +76,14 @@ def test_label_many_takes_any_labeler():
         label_many(["a"], "vader")
 
 
+def test_an_error_quotes_no_report():
+    for wrong in (None, float("nan"), 7, b"invented words", ["invented words"], {"invented": "words"}):
+        for ask in (label, explain, lambda t: label_many(["clear", t])):
+            with pytest.raises(ValueError, match="must be text, got") as e:
+                ask(wrong)
+            assert "invented" not in str(e.value)
+
+
 def test_value_f1_agrees_with_sklearn():
     rng = np.random.default_rng(0)
     a, b = rng.choice([1., 0., -1., np.nan], (60, 13)), rng.choice([1., 0., -1., np.nan], (60, 13))
@@ -108,3 +115,13 @@ def test_mesh_labels_match_heads_and_qualifiers():
     assert named("Cardiac Shadow/borderline") == [] and named(
         "Cardiac Shadow/enlarged/mild", "Pleural Effusion/left") == ["Cardiomegaly", "Pleural Effusion"]
     assert named("Pericardial Effusion") == [] and named() == []
+
+
+def test_labels_is_quick_to_import():
+    import subprocess, sys
+
+    heavy = set(
+        "torch datasets matplotlib scipy sklearn seaborn torchxrayvision transformers nltk IPython numba".split())
+    code = "import rrg_core.labels, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
+    assert "rrg_core.labels" in loaded and not heavy & set(loaded), heavy & set(loaded)

@@ -19,7 +19,7 @@ from rrg_core.engine.desk import Chapter, explore
 from rrg_core.learning.baselines import NORMAL, ORACLE, best_constant_labels, constant_report
 from rrg_core.results.claims import Claim, judge
 from rrg_core.reports.cleaning import clean_r2gen
-from rrg_core.engine.experiments import experiments, kept, note_speeds, run_experiments, run_parts
+from rrg_core.engine.experiments import experiments, kept, note_costs, run_experiments, run_parts
 from rrg_core.results.figures import attention_strip, colour, compare_reports, show_study
 from rrg_core.labels import label, label_many
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics

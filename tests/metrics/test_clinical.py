@@ -1,10 +1,10 @@
 """Exported from nbs/05b_clinical.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass
 import numpy as np
-from sklearn.metrics import precision_recall_fscore_support
 from rrg_core.data.study import FIVE, OBSERVATIONS
 import numpy as np, pandas as pd, pytest
 from dataclasses import replace
+from sklearn.metrics import precision_recall_fscore_support
 from rrg_core.metrics.clinical import *
 
 

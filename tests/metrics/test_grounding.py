@@ -1,12 +1,11 @@
 """Exported from nbs/05d_grounding.ipynb: edit it there, then run `nbdev-export`."""
 import numpy as np, torch
-from torchmetrics.detection import MeanAveragePrecision
-from torchvision.ops import box_iou, generalized_box_iou
 import contextlib, io
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest, torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torchvision.ops import box_iou, generalized_box_iou
 from rrg_core.metrics.grounding import *
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
-from sklearn.preprocessing import MultiLabelBinarizer
 from rrg_core.metrics.perturb import EDITS, asserts
 from rrg_core.metrics.stats import interval
 from rrg_core.metrics.text import METRICS, TextStatistics, cut, mark_unknown, tokens, vocabulary

@@ -2,8 +2,6 @@
 import inspect
 from collections.abc import Callable
 import numpy as np
-from scipy.stats import kendalltau
-from sklearn.metrics import roc_auc_score
 import numpy as np, pytest, scipy.stats
 from sklearn.metrics import f1_score, roc_auc_score
 from rrg_core.metrics.stats import *

@@ -11,10 +11,6 @@ from pycocoevalcap.bleu import bleu_scorer
 from pycocoevalcap.meteor import meteor as coco_meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics import BLEU
-from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
-from scipy.sparse import csr_array
 from rrg_core.engine.settings import CourseError
 import os, subprocess, sys
 import numpy as np, pandas as pd, pytest

@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from PIL import Image as Picture
-from scipy.interpolate import make_interp_spline
-from scipy.ndimage import label as components
 from rrg_core.phantom.canvas import Canvas, curve, knots, looked_up, step
 from rrg_core.phantom.scene import Pose, Scene, annotation_file, sample_scene, stream
 from rrg_core.data.study import Box, REGIONS

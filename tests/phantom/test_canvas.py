@@ -1,15 +1,36 @@
 """Exported from nbs/02b_canvas.ipynb: edit it there, then run `nbdev-export`."""
 import math
-from functools import cache, cached_property
+from functools import cache, cached_property, update_wrapper
+from types import FunctionType
 import numpy as np
 from fastcore.basics import patch
-from numba import njit, vectorize
-from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter
 from rrg_core.phantom.scene import Pose
 import pytest, numpy as np, matplotlib.pyplot as plt
 from rrg_core.phantom.scene import Pose, stream
 from rrg_core.phantom.canvas import *
+
+
+def test_compiled_functions_are_their_python():
+    @compiled
+    def half(x):
+        return x / 2
+
+    @ufunc
+    def cube(x):
+        return x * x * x
+
+    assert "fast" not in vars(half) # nothing is compiled yet
+    for x in (0., 1., -3.5, 1e300):
+        assert half(x) == x / 2 == half.function(x)
+    assert "fast" in vars(half)
+    for dtype in ("f4", "f8"):
+        for shape in ((), (1, ), (0, ), (3, 4), (2, 3, 4)):
+            x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+            assert cube(x).dtype == dtype and cube(x).shape == shape and np.array_equal(cube(x), x * x * x)
+            for f, low, high in ((step, 0, 1), (dome, 0, 1)):
+                y = f(np.concatenate([np.ravel(x) * 3, [-1, 0, 1, 2]]).astype(dtype))
+                assert y.dtype == dtype and y.min() == low and y.max() == high
+    assert step.__name__ == "step" and step.__doc__ == "Smoothstep."
 
 
 def test_canvas_maps_there_and_back():

@@ -1,9 +1,8 @@
 """Exported from nbs/02g_film.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass, fields, replace
 import numpy as np
-from scipy.ndimage import gaussian_filter
 from rrg_core.phantom.anatomy import Anatomy
-from rrg_core.phantom.canvas import Canvas, curve, lowpass, stroke
+from rrg_core.phantom.canvas import Canvas, curve, gaussian_filter, lowpass, stroke
 from rrg_core.phantom.scene import stream
 import pytest, numpy as np, matplotlib.pyplot as plt
 from rrg_core.phantom.film import *

@@ -1,9 +1,8 @@
 """Exported from nbs/02e_findings.ipynb: edit it there, then run `nbdev-export`."""
 from functools import cached_property
 import numpy as np
-from scipy.ndimage import gaussian_filter
 from rrg_core.phantom.anatomy import Anatomy, clavicle_axis, clavicle_break_point, regions, rib_break_points
-from rrg_core.phantom.canvas import Canvas, bins, fractal, length, noise, step, stroke
+from rrg_core.phantom.canvas import Canvas, bins, fractal, gaussian_filter, length, noise, step, stroke
 from rrg_core.phantom.organs import Air, air
 from rrg_core.phantom.scene import Finding, stream
 from rrg_core.data.study import Box

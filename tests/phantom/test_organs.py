@@ -1,10 +1,8 @@
 """Exported from nbs/02d_organs.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass
 import numpy as np
-from numba import njit
-from scipy.interpolate import CubicSpline
 from rrg_core.phantom.anatomy import Anatomy, clavicle_axis, ribs, snapped
-from rrg_core.phantom.canvas import Canvas, bins, dome, fractal, knots, length, looked_up, noise, step, stroke
+from rrg_core.phantom.canvas import Canvas, bins, compiled, dome, fractal, knots, length, looked_up, noise, step, stroke
 from rrg_core.phantom.scene import stream
 import pytest, numpy as np, matplotlib.pyplot as plt
 from rrg_core.phantom.anatomy import Anatomy

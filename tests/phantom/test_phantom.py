@@ -32,6 +32,7 @@ from rrg_core.phantom.probes import borders, learnability, transfer_snapshot
 from rrg_core.phantom.errors import error_table
 from rrg_core.phantom.scene import FINDINGS, KINDS, Finding, Scene, chexpert_frontals, place_statistics, sample_scene
 from rrg_core.phantom.sites import class_table, site_table
+from rrg_core.labels import label
 from rrg_core.phantom.statistics import grammar_tables
 from rrg_core.data.study import OBSERVATIONS, REGIONS
 from rrg_core.engine.experiments import kept
@@ -94,3 +95,13 @@ def test_texture_of_known_noise():
     assert abs(t["slope"]) < .05 and abs(t["mean"] -
                                          127.5) < .5 and abs(t["sd"] - 20) < .3 # white noise has a flat spectrum
     assert texture(np.repeat(np.repeat(white[::4, ::4], 4, 0), 4, 1))["slope"] < -1
+
+
+def test_phantom_is_quick_to_import():
+    import subprocess, sys
+
+    heavy = set(
+        "torch datasets matplotlib scipy sklearn seaborn torchxrayvision transformers nltk IPython numba".split())
+    code = "import rrg_core.phantom, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
+    assert "rrg_core.phantom" in loaded and not heavy & set(loaded), heavy & set(loaded)

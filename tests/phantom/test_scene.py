@@ -7,9 +7,6 @@ from pathlib import Path
 from zlib import crc32
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.special import ndtri
-from scipy.stats import multivariate_normal
 from rrg_core.data.study import Box, OBSERVATIONS, REGIONS
 import pytest, numpy as np, pandas as pd
 from rrg_core.data.study import OBSERVATIONS, REGIONS

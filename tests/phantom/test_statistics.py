@@ -39,7 +39,7 @@ def test_wording_is_not_copied():
 
 
 def test_every_disagreement_is_explained():
-    agreement = labels_agreement(400)
+    agreement = labels_agreement(label, 400)
     wrong = agreement[(agreement.against == "report") & (agreement.why != "")]
     assert "unexplained" not in set(agreement.why), agreement[agreement.why == "unexplained"].to_string()
     assert wrong.n.sum() <= .002 * agreement[agreement.against == "report"].n.sum()

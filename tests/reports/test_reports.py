@@ -48,3 +48,13 @@ def test_reports_bad_input():
     assert sentences(without.findings) == [] and choose(without.sections)[0] == "impression"
     with pytest.raises(DataError, match=f"{without.study_id}: findings is empty"):
         choose(without.sections, ("findings", ), without.study_id)
+
+
+def test_reports_is_quick_to_import():
+    import subprocess, sys
+
+    heavy = set(
+        "torch datasets matplotlib scipy sklearn seaborn torchxrayvision transformers nltk IPython numba".split())
+    code = "import rrg_core.reports, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
+    assert "rrg_core.reports" in loaded and not heavy & set(loaded), heavy & set(loaded)

@@ -1,8 +1,4 @@
 """Exported from nbs/03d_tokenizers.ipynb: edit it there, then run `nbdev-export`."""
-from collections.abc import Iterable
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
-from rrg_core.reports.sections import as_text
 import tempfile
 from collections import Counter
 import pytest
@@ -35,9 +31,10 @@ def test_words_cut():
 
 
 def test_words_wrong_input():
-    for bad in ([], ["", " "], "one text"):
-        with pytest.raises(ValueError, match="text"):
+    for bad in ([], ["", " "], "invented words", ["a", None], ["a", ["invented words"]], [b"invented words"]):
+        with pytest.raises(ValueError, match="text") as e:
             train_words(bad)
+        assert "words" not in str(e.value).replace("no words to train", "") # no report is quoted
     with pytest.raises(ValueError, match="text 1: text must be text, got nan"):
         train_words(["a", float("nan")])
     with pytest.raises(ValueError, match="0"):
@@ -82,6 +79,7 @@ def test_subword_wrong_input():
 
 
 def test_save_and_load():
+    from transformers import PreTrainedTokenizerFast
     for t in (train_words(["a b . a"], 1), train_words(["a b ."], 1, ends="distinct"), train_bpe(
         ["a b ."], 270), train_wordpiece(["ab b ."], 20)):
         with tempfile.TemporaryDirectory() as folder:

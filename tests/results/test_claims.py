@@ -128,8 +128,8 @@ def test_known_answers():
                         protocol="coin")
 
     def verdict(left, right, relation=">", margin=.02):
-        return judge(Claim("t", "t", "", "l", ("r", ), False, ("accuracy", ), relation, margin, ""), left, right,
-                     {"accuracy": Measure("accuracy", "coin")})
+        return decide(Claim("t", "t", "", "l", ("r", ), False, ("accuracy", ), relation, margin, ""), left, right,
+                      {"accuracy": Measure("accuracy", "coin")})
 
     better, base, worse, twin = (method(p, 3000, seed=i) for i, p in enumerate((.80, .70, .60, .70)))
     assert [verdict(x, base).verdict for x in (better, worse, twin)] == ["reproduced", "refuted", "inconclusive"]
@@ -174,21 +174,21 @@ def test_the_weakest_part_decides():
     a, b, c = two(.8, .7, 1), two(.7, .7, 2), two(.6, .6, 3)
     both = {"x": Measure("x", "coin"), "y": Measure("y", "coin")}
     claim = Claim("t", "t", "", "a", ("b", ), False, ("x", "y"), ">", .02, "")
-    v = judge(claim, a, b, both)
+    v = decide(claim, a, b, both)
     assert v.verdict == "inconclusive" and v.effect.metric == "y" and len(v.parts) == 2
-    assert judge(claim, a, c, both).verdict == "reproduced" and judge(
+    assert decide(claim, a, c, both).verdict == "reproduced" and decide(
         claim, c, a, both).effect.metric == "x" # of two refuted parts the plainer
     each = Claim("t", "t", "", "a", ("b", "c"), False, ("y", ), ">", .02, "")
-    v = judge(each, a, {"b": b, "c": c}, {"y": both["y"]})
+    v = decide(each, a, {"b": b, "c": c}, {"y": both["y"]})
     assert v.verdict == "inconclusive" and v.effect.against == "b"
     for given, words in [((claim, a, b, {"x": both["x"]}), "t speaks of y: given are x"),
                          ((each, a, {"b": b}, {"y": both["y"]}), "compares with b, c: given are b"),
                          ((claim, a, b, {"x": Measure("x", "fita"), "y": Measure(
                              "y", "coin")}), "nothing on the left is measured under 'fita'")]:
         with pytest.raises(CourseError, match=words):
-            judge(*given)
+            decide(*given)
     sets = Claim("t", "t", "", "a", ("b", ), False, ("x", ), ">", .02, "") # one metric on two sets
-    assert len(judge(sets, a, c, {"x (one)": both["x"], "x (two)": both["x"]}).parts) == 2
+    assert len(decide(sets, a, c, {"x (one)": both["x"], "x (two)": both["x"]}).parts) == 2
 
 
 def test_an_effect_that_is_one_statistic():
@@ -201,15 +201,15 @@ def test_an_effect_that_is_one_statistic():
         return np.corrcoef(m[:, 0], m[:, 1])[0, 1]
 
     claim = claims("dcrrg")["dcrrg-9"]
-    v = judge(claim, Measured(values, {"r": slope}, protocol="models"), None,
-              {claim.metrics[0]: Measure("r", "models")})
+    v = decide(claim, Measured(values, {"r": slope}, protocol="models"), None,
+               {claim.metrics[0]: Measure("r", "models")})
     assert v.verdict == "reproduced" and v.effect.effect > .9 and v.effect.against == "nothing"
     with pytest.raises(CourseError, match="is undefined: nan"):
-        judge(claim, Measured(values * np.nan, {"r": np.mean}, protocol="models"), None,
-              {claim.metrics[0]: Measure("r", "models")})
+        decide(claim, Measured(values * np.nan, {"r": np.mean}, protocol="models"), None,
+               {claim.metrics[0]: Measure("r", "models")})
 
 
-def test_reports_are_judged_like_anything_else():
+def test_reports_are_decided_like_anything_else():
     words = {True: "Small left pleural effusion.", False: "The lungs are clear."}
 
     def written(right, seed, n=120):
@@ -224,10 +224,10 @@ def test_reports_are_judged_like_anything_else():
     good, poor = (Reports({s: written(p, s + 10*i) for s in range(3)}) for i, p in enumerate((.95, .6)))
     claim = claims("llava_rad")["llava_rad-1"]
     how = {"pos_micro_F1-14": Measure("CE-F1", "llava-rad-pos-micro-f1-14", 100)}
-    v = judge(claim, good, poor, how, "supp_table2.csv: LLaVA-Rad", n=200)
+    v = decide(claim, good, poor, how, "supp_table2.csv: LLaVA-Rad", n=200)
     # a fraction, whatever the paper prints
     assert v.verdict == "reproduced" and .1 < v.effect.effect < 1 and v.effect.n == 120
-    assert judge(claim, poor, good, how, n=200).verdict == "refuted"
+    assert decide(claim, poor, good, how, n=200).verdict == "refuted"
 
 
 def test_three_seeds_cover_three_quarters():
@@ -244,7 +244,7 @@ def test_three_seeds_cover_three_quarters():
 
 def test_the_ledger_is_complete():
     def made(claim, low, high, seeds=3):
-        return judge_effects(claim, [
+        return decide_effects(claim, [
             Effect("CE-F1", "baseline",
                    (low+high) / 2, np.linspace(low, high, 101), .0001, np.linspace(low, high, seeds), 1000)
         ], "table2.csv: x")

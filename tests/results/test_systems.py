@@ -77,7 +77,7 @@ def test_the_value_is_what_rrg_evaluate_prints():
         paths = {}
         for seed in (0, 1):
             paths[seed] = Path(d) / f"v-s{seed}.parquet"
-            write_predictions(frame.assign(hypothesis=np.roll(frame["hypothesis"], seed)), paths[seed], {})
+            write_predictions(frame.assign(hypothesis=np.roll(frame["hypothesis"], seed)), paths[seed])
         system = Reports(paths)
         plain = Protocol("plain", text="spaced", metrics=("BLEU", "ROUGE-L")) # no Java
         for protocol, names in [(plain, ("BLEU-1", "ROUGE-L", "CE-F1", "CE-recall")),

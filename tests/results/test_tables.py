@@ -100,7 +100,7 @@ def test_a_table_on_reports_gives_what_rrg_evaluate_prints():
     with tempfile.TemporaryDirectory() as d:
         desk = Chapter("toy", "smoke", root=d)
         with desk.writing("predictions/full-s0.parquet") as tmp:
-            write_predictions(frame, tmp, {})
+            write_predictions(frame, tmp)
         shown = comparison(desk, "llava_rad_supp_table2",
                            {"LLaVA-Rad": Reports(desk.path("predictions/full-s0.parquet"))}, plain,
                            "Reports.").data
