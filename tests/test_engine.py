@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 
-def wait_for(condition, seconds=240):
+def wait_for(condition, seconds=90):
     end = time.time() + seconds
     while time.time() < end:
         if condition():
@@ -291,3 +291,393 @@ def test_other_beams_train_nothing(course):
     course.module("one", lesson(a={"x": 1, "beams": 1}))
     assert "trains 1: a-s0 (settings changed)" in course.planned
     assert course.regenerate().ran == {"one"} and course.trained == ["1"]
+
+
+# --- stand-ins: what other chapters read ---
+
+STANDIN = """
+import os
+from functools import partial
+from rrg_core.engine.code import Registry, for_readers
+from rrg_core.engine.experiments import parts_of
+from rrg_core.engine.settings import figures_root
+from rrg_core.engine.store import Artifact
+
+DEPTH = 1
+EXPERIMENTS: Registry = {}
+@for_readers
+def card(depth): return f"A card about {depth}."
+def build(folder, depth):
+    "Two words."
+    with open(os.environ["LESSON_LOG"], "a") as f: f.write("clip\\n")
+    (folder/"weights").write_text("w"*max(2, depth))
+    (folder/"README.md").write_text(card(depth))
+def clip(p):
+    made = partial(build, depth=DEPTH)
+    parts = parts_of(made, {"depth": DEPTH}, p)
+    return Artifact(figures_root(p)/"learning", "standins/clip-standin", parts, made, "clip-standin")
+PARTS: Registry = {"clip-standin": clip}
+"""
+
+READS = """
+def train(folder, settings, seed, p):
+    from rrg_core.engine.experiments import standin_folder
+    with open(os.environ["LESSON_LOG"], "a") as f: f.write("reader\\n")
+    (folder/"w").write_text(str(len((standin_folder("clip-standin", p)/"weights").read_text())))
+def needs(settings): return ["clip-standin"] if settings["x"] else []
+SYSTEMS: Registry = {"number": System(decode, train, needs)}
+"""
+RUN_PARTS = """
+import rrg_core.learning
+from rrg_core.engine.experiments import run_parts
+save("parts", list(run_parts(desk)))
+"""
+
+
+def test_a_standin_that_changes_reaches_the_chapters_that_read_it(course):
+    course.module("learning", STANDIN)
+    course.module("one", lesson(full=1, plain=0) + READS)
+    course.chapter("learning", RUN_PARTS)
+    course.chapter("one", READ, needs=("learning", ))
+    first = course.regenerate()
+    assert first.ran == {"learning", "one"} and "learning  trains 1: clip-standin (never made)" in first.text
+    outputs = set(course.manifest("learning")["outputs"])
+    assert outputs == {"parts.json", "standins/clip-standin/README.md", "standins/clip-standin/weights"}
+    assert (course.figures / "one" / "sum.json").read_text() == "4.0" and course.trained[0] == "clip"
+
+    for same in (("Two words", "Other words"), ("A card", "Another card"), ("DEPTH = 1", "DEPTH = 1  # low")):
+        course.module("learning", STANDIN.replace(*same))
+        assert "trains" not in course.planned and len(course.trained) == 3, same
+
+    # made anew with the same weights: nothing that reads it is trained
+    course.module("learning", STANDIN.replace("DEPTH = 1", "DEPTH = 2"))
+    again = course.regenerate()
+    assert "learning  trains 1: clip-standin (settings changed)" in again.text
+    assert "one.full-s0  loaded" in again.text and course.trained[3:] == ["clip"]
+    course.module("learning", STANDIN.replace("DEPTH = 1", "DEPTH = 3"))
+    other = course.regenerate()
+    assert "one  trains 1: full-s0 (what it reads is trained)" in other.text
+    assert "one.full-s0  trained in" in other.text and course.trained[4:] == ["clip", "reader"]
+    assert (course.figures / "one" / "sum.json").read_text() == "5.0"
+    assert "up to date: learning, one" in course.regenerate().text
+
+
+def test_what_others_wait_for_goes_first(course):
+    "With one core, the stand-in is made before the variants that do not need it."
+    course.module("learning", STANDIN)
+    course.module("one", lesson(a=0, b=0, z=1) + READS)
+    course.chapter("learning", RUN_PARTS)
+    course.chapter("one", READ, needs=("learning", ))
+    assert course.regenerate(cores=1).ran == {"learning", "one"}
+    assert course.trained == ["clip", "reader", "reader", "reader"]
+    jobs = json.loads((course.root / "build" / "smoke" / "plan.json").read_text())["jobs"]
+    first = {name: job["priority"] // 10_000 for name, job in jobs.items()}
+    assert first["learning.clip-standin"] == 2 and first["one.a-s0"] == 1 and first["one"] == 0
+    assert jobs["one.z-s0"]["needs"] == ["learning.clip-standin"] and jobs["one.a-s0"]["needs"] == []
+
+
+def test_a_lost_standin_says_what_makes_it(course):
+    course.module("one", lesson(full=1) + READS)
+    course.chapter("one", READ)
+    assert "needs the stand-in 'clip-standin'" in course.regenerate().error
+    assert "`rrg train learning clip-standin --profile smoke` makes it" in course.regenerate().error
+
+
+# --- declared stale, and accepted ---
+
+
+def test_a_chapter_that_is_declared_stale_is_shown_and_not_trained(course):
+    from rrg_core.engine.plan import declare
+    course.module("one", lesson(a=1, b=2))
+    course.chapter("one", READ)
+    course.chapter("two", table(1))
+    course.regenerate()
+    course.module("one", lesson(a=3, b=2))
+    assert "one  trains 1: a-s0 (training changed)" in course.planned
+    declare("one", "waits for a quiet machine", "smoke")
+    assert "one  declared stale: waits for a quiet machine" in course.planned
+    assert "trains" not in course.planned and "up to date: two" in course.planned
+    shown = course.regenerate()
+    assert shown.ran == {"one"} and course.trained == ["1", "2"]
+    assert "a: seed 0 loaded, declared stale: waits for a quiet machine" in of_jobs(course)
+    assert (course.figures / "one" / "sum.json").read_text() == "21.0"
+    assert "declared stale" in course.regenerate().text and course.trained == ["1", "2"]
+    assert "declared stale" in course.train("one", "b").text and course.records("one")["stale"]
+    trained = course.train("one")
+    assert "one.a-s0  trained in" in trained.text and course.trained == ["1", "2", "3"]
+    assert "stale" not in course.records("one") and "stale" not in course.planned
+    with pytest.raises(Exception, match="unknown chapter 'three'"):
+        declare("three", "x", "smoke")
+
+
+def test_retraining_lifts_the_mark_of_what_was_asked_for_alone(course):
+    from rrg_core.engine.plan import declare
+    course.module("one", lesson(a=1))
+    course.module("two", lesson(a=2))
+    course.chapter("one", READ)
+    course.chapter("two", READ.replace("rrg_core.one", "rrg_core.two"), needs=("one", ))
+    course.regenerate()
+    declare("one", "waits", "smoke")
+    declare("two", "waits too", "smoke")
+    course.chapter("one", READ, "1 + 1")  # its page runs as well
+    done = course.regenerate("two", retrain=True)
+    assert done.ran == {"one", "two"} and course.trained == ["1", "2", "2"]
+    assert "stale" not in course.records("two") and course.records("one")["stale"]["why"] == "waits"
+
+
+TORCH = """
+import os, time
+from pathlib import Path
+import pandas as pd
+import torch
+from rrg_core.engine.code import Registry
+from rrg_core.engine.experiments import System
+from rrg_core.nets.training import fit
+
+EXPERIMENTS: Registry = {"full": {}, "wide": {"width": 5}}
+DEFAULTS = dict(width=3, rate=1e-2, beams=1)
+MAIN = "full"
+class Net(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Dropout(.1), torch.nn.Linear(width, 1))
+    def forward(self, x, y): return {"loss": (self.layers(x)[:, 0] - y).square().mean()}
+def collate(items):
+    time.sleep(float(os.environ.get("LESSON_PAUSE", 0)))
+    return {"x": torch.stack([i[0] for i in items]), "y": torch.stack([i[1] for i in items])}
+def data():
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    return list(zip(x, x.sum(1)))
+def train(folder, settings, seed, p):
+    torch.manual_seed(seed)
+    net = Net(settings["width"])
+    fit(net, data(), collate, steps=40, batch=8, rate=settings["rate"], every=4, best=None, seed=seed, precision="no")
+    torch.save(net.state_dict(), folder/"net.pt")
+def decode(folder, settings, seed, p, first=None):
+    net = Net(settings["width"])
+    net.load_state_dict(torch.load(folder/"net.pt", weights_only=True))
+    said = [f"{v:.4f}" for v in net.eval().layers(torch.eye(4).repeat(8, 1))[:, 0].tolist()][:first]
+    ids = [f"study {i}" for i in range(len(said))]
+    return pd.DataFrame({"study_id": ids, "hypothesis": said, "reference": ids})
+SYSTEMS: Registry = {"net": System(decode, train)}
+"""
+
+PROVEN = [  # another text, the same numbers
+    ("x.sum(1)", "torch.sum(x, dim=1)"), ("net = Net(settings[\"width\"])\n    fit", "width = settings['width']\n    net = Net(width)\n    fit"),
+    ("[f\"{v:.4f}\" for v in", "[format(v, '.4f') for v in"),
+    ("batch=8, rate=settings[\"rate\"]", "rate=settings['rate'], batch=2*4"),
+]
+REFUSED = {  # what changed → how it is refused
+    "a rate in the settings": ("rate=1e-2", "rate=2e-2", "training 1, step 1: loss"),
+    "a rate in the code": ("rate=settings[\"rate\"]", "rate=2*settings['rate']", "training 1, step 1: loss"),
+    "the data": ("x.sum(1)", "x.sum(1)**2", "training 1, step 0: loss"),
+    "the order": ("list(zip(x, x.sum(1)))", "list(zip(x, x.sum(1)))[::-1]", "training 1, step 0: loss"),
+    "a layer": ("Dropout(.1)", "Dropout(.2)", "training 1, step 0: loss"),
+    "a training more": ("    torch.save", "    fit(net, data(), collate, steps=4, batch=8)\n    torch.save", "2 trainings"),
+    "fewer steps": ("steps=40", "steps=10", "training 1: 10 steps, before 20"),
+    "no losses kept": ("    fit(net", "    from rrg_core.engine.store import Build, building\n"
+                       "    with building(None): fit(net", "0 trainings, before 1"),
+    "the writing": (":.4f}", ":.3f}", "16 studies are written otherwise"),
+    "a study less": ("repeat(8, 1)", "repeat(2, 1)", "16 studies are written otherwise"),
+}
+
+
+@pytest.fixture
+def net(course):
+    course.jobs = "no"
+    course.module("one", TORCH)
+    course.chapter("one", READ)
+    assert not course.train("one").error
+    return course
+
+
+def accepted(course, why="only names"):
+    from rrg_core.engine.plan import accept
+    return course.call(accept, "one", why, "smoke")
+
+
+def test_what_is_proven_to_be_the_same_keeps_its_results(net):
+    before = net.records("one")["artifacts"]
+    for old, new in PROVEN:
+        assert old in TORCH
+        net.module("one", TORCH.replace(old, new))
+        assert "one  loaded" not in net.train("one", dry_run=True).text, old
+        said = accepted(net, f"wrote {new[:9]!r} otherwise")
+        assert not said.error and "one full-s0: accepted" in said.text, (old, said.error)
+        assert "one  loaded: full-s0; wide-s0" in net.train("one").text, old
+    after = net.records("one")["artifacts"]
+    assert {n: r["losses"] for n, r in after.items()} == {n: r["losses"] for n, r in before.items()}
+    why = f"wrote {PROVEN[-1][1][:9]!r} otherwise"
+    assert after["predictions/full-s0.parquet"]["accepted"][-1]["why"] == why
+    assert f"one  keeps its results: {why}" in net.planned
+    assert "say why" in accepted(net, " ").error
+
+
+def test_what_is_another_result_is_refused(net):
+    before = net.records("one")
+    for what, (old, new, words) in REFUSED.items():
+        assert old in TORCH, what
+        net.module("one", TORCH.replace(old, new))
+        said = accepted(net)
+        assert "one: not accepted: " in said.error and words in said.error, (what, said.error)
+        assert ": accepted" not in said.text and net.records("one") == before, what
+
+
+def test_nothing_is_accepted_without_its_evidence(net):
+    from rrg_core.engine.store import changing_records
+    net.module("one", TORCH.replace("x.sum(1)", "torch.sum(x, dim=1)"))
+    with changing_records(net.figures / "one") as records:
+        records["artifacts"]["predictions/full-s0.parquet"].pop("losses")
+    said = accepted(net)
+    assert "full-s0 (its record holds no losses" in said.error and "wide-s0 (its model is not here" in said.error
+    shutil.rmtree(net.figures / "one" / "model")
+    assert "wide-s0 (its model is not here" in accepted(net).error
+    net.settings(train=47)
+    assert "wide-s0 (data changed: that is another result)" in accepted(net).error
+    (net.figures / "one" / "records.json").unlink()
+    assert "wide-s0 (no record)" in accepted(net).error
+
+
+# --- processes: threads, a cluster, and kills ---
+
+
+def test_trainings_run_side_by_side_with_their_share_of_threads(processes):
+    pause = """
+def train(folder, settings, seed, p):
+    began = time.time()
+    time.sleep(2)
+    with open(os.environ["LESSON_LOG"], "a") as f:
+        f.write(f"{os.environ['OMP_NUM_THREADS']} {began} {time.time()}\\n")
+    (folder/"w").write_text("1")
+SYSTEMS: Registry = {"number": System(decode, train)}
+"""
+    processes.module("one", lesson(a=1, b=2) + pause)
+    processes.chapter("one", READ)
+    assert not processes.train("one", jobs=2).error
+    (threads, began, ended), (threads2, began2, ended2) = (line.split() for line in processes.trained)
+    assert threads == threads2 == "1" and float(began) < float(ended2) and float(began2) < float(ended)
+
+
+def test_a_cluster_gets_the_same_jobs(course):
+    "Chapters and experiments are planned for SLURM without a cluster."
+    pytest.importorskip("snakemake_executor_plugin_slurm",
+                        reason="optional dependency: pip install 'rrg-core[slurm]'")
+    course.module("one", lesson(a=1, b2=2))
+    course.chapter("one", READ)
+    course.chapter("two", table(1), needs=("one", ))
+    done = course.regenerate(executor="slurm", dry_run=True)
+    assert not done.error
+    assert all(f"rule {name}:" in done.text for name in ("one", "two", "one.a-s0", "one.b2-s0")), done.text
+    assert not course.figures.exists() and not course.trained
+    some = course.train("one", "a", [3], executor="slurm", dry_run=True)
+    assert "rule one.a-s3:" in some.text and "rule one:" not in some.text and not course.trained
+
+
+def gone(family):
+    "Whether a killed run's processes end by themselves."
+    _, alive = psutil.wait_procs(family, timeout=30)
+    return [" ".join(p.cmdline()) for p in alive] == []
+
+
+def family_of(pid):
+    return psutil.Process(pid).children(recursive=True)
+
+
+def test_a_killed_command_takes_its_page_with_it(processes):
+    processes.chapter("one", table(2, "early"), "time.sleep(60)\n" + table(3, "late"))
+    run = processes.start("regenerate", "-p", "smoke")
+    assert wait_for((processes.figures / "one" / "early.json").is_file), run.communicate(timeout=5)
+    family = family_of(run.pid)
+    said = [" ".join(p.cmdline()) for p in family]
+    assert any("ipykernel" in s for s in said) and any("rrg_core.engine.run" in s for s in said)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert gone(family)
+    assert {f.name for f in (processes.figures / "one").iterdir()} == {"early.json"}
+
+
+SLOW = """
+def note(what):
+    with open(os.environ["LESSON_LOG"], "a") as f: f.write(what + "\\n")
+def train(folder, settings, seed, p):
+    (folder/"w").write_text("half")
+    note("train")
+    time.sleep(.5)
+    (folder/"w").write_text(str(7*settings["x"]))
+def decode(folder, settings, seed, p, first=None):
+    note("decode")
+    time.sleep(.5)
+    return pd.DataFrame({"study_id": ["a"], "hypothesis": [(folder/"w").read_text()], "reference": ["7"]})
+SYSTEMS: Registry = {"number": System(decode, train)}
+"""
+PAGE = """
+import rrg_core.one
+from rrg_core.engine.experiments import run_experiments
+predictions = run_experiments(desk)
+save("early", 1)
+rrg_core.one.note("page")
+time.sleep(.5)
+save("sum", sum(float(f["hypothesis"][0]) for seeds in predictions.values() for f in seeds.values()))
+"""
+
+
+def killed(course, forks, phase, after):
+    "Begin a run, kill it some seconds after it said that it is in a phase; its family."
+    course.log.unlink(missing_ok=True)
+    forks.stdin.write(json.dumps({"profile_name": "smoke", "cores": 1}) + "\n")
+    forks.stdin.flush()
+    while not (line := forks.stdout.readline()).startswith("pid"):
+        pass
+    pid = int(line.split()[1])
+    assert wait_for(lambda: phase in course.trained), (phase, course.trained)
+    time.sleep(after)
+    family = family_of(pid)
+    os.kill(pid, signal.SIGKILL)
+    while not (line := forks.stdout.readline()).startswith("ended"):
+        pass
+    assert line.split()[1] == "9", (phase, line)  # killed: it had not ended by itself
+    return family
+
+
+def assert_whole(course):
+    "What lies in its place is whole, and nothing says that the page was made."
+    import pandas as pd
+    places = [course.figures, course.root / "build" / "cache"]
+    files = [f for place in places for f in place.rglob("*") if f.is_file()]
+    for f in files:
+        if any(part.startswith((".making-", ".partial-")) for part in f.parts):
+            continue
+        if f.suffix == ".parquet":
+            assert len(pd.read_parquet(f)) == 1
+        elif f.suffix == ".json":
+            json.loads(f.read_text())
+        elif f.name == "w":
+            assert f.read_text() in ("7", "14"), f
+    assert not (course.figures / "one" / "manifest.json").exists()
+
+
+def test_ten_kills_end_in_the_same_tables(course, tmp_path):
+    course.module("one", lesson(a=1, b=2) + SLOW)
+    course.chapter("one", PAGE)
+    moments = random.Random(0)
+    forks = course.forks()
+    try:
+        for phase in ["train"]*2 + ["decode"]*2 + ["train"]*2 + ["decode"] + ["page"]*3:  # of a, of b
+            family = killed(course, forks, phase, moments.uniform(0, .4))
+            assert gone(family), phase
+            assert_whole(course)
+        for out in (None, tmp_path / "whole"):  # the one goes on, the other begins anew
+            cache = {"RRG_CACHE": str(tmp_path / "cache")} if out else {}
+            asked = {"profile_name": "smoke", "out": out and str(out), "environment": cache}
+            forks.stdin.write(json.dumps(asked) + "\n")
+            forks.stdin.flush()
+            while not (line := forks.stdout.readline()).startswith("ended"):
+                pass
+            assert line.split()[1] == "0"
+    finally:
+        forks.stdin.close()
+        forks.wait(timeout=60)
+    assert course.bytes() == course.bytes(tmp_path / "whole") and "one/sum.json" in course.bytes()
+    assert (course.figures / "one" / "sum.json").read_text() == "21.0"
+    places = [course.figures, course.root / "build" / "cache"]
+    assert [f for place in places for f in place.rglob(".*")] == []
