@@ -1,389 +1,683 @@
 """The engine end to end, on a miniature course: what is stale, what runs, what survives a kill."""
 import json
 import os
+import random
 import shutil
 import signal
+import textwrap
 import time
 
 import nbformat
 import psutil
 import pytest
 
-def table(value=1, stem="t"):
-    return f"save({stem!r}, {value})"
 
-def ran(done):
-    "Chapters that the output says were made."
-    return {line.split()[0] for line in done.stdout.splitlines() if " made " in line}
-
-def wait_for(condition, seconds=240):
+def wait_for(condition, seconds=90):
     end = time.time() + seconds
     while time.time() < end:
         if condition():
             return True
-        time.sleep(0.1)
+        time.sleep(.02)
     return False
+
+
+def table(value=1, stem="t"):
+    return f"save({stem!r}, {value})"
+
+
+# --- pages: what is out of date ---
+
 
 def test_only_what_changed_runs_again(course):
     course.chapter("one", table(1))
     course.chapter("two", table("10 * load('one', 't')"), needs=("one", ))
-    first = course.rrg("regenerate", "-p", "smoke")
-    assert first.returncode == 0 and ran(first) == {"one", "two"}, first.stdout + first.stderr
-    assert (course.figures / "two" / "t.json").read_text() == "10"
-    manifest = json.loads((course.figures / "two" / "manifest.json").read_text())
-    assert manifest["profile"] == "smoke" and set(manifest["outputs"]) == {"t.json"
-                                                                           } and manifest["seeds"] == [0]
+    first = course.regenerate()
+    assert first.ran == {"one", "two"} and (course.figures / "two" / "t.json").read_text() == "10"
+    manifest = course.manifest("two")
+    assert manifest["profile"] == "smoke" and set(manifest["outputs"]) == {"t.json"}
+    assert manifest["seeds"] == [0] and "up to date: one, two" in course.regenerate().text
 
-    start = time.time()
-    again = course.rrg("regenerate", "-p", "smoke")
-    assert again.returncode == 0 and "up to date: one, two" in again.stdout and time.time() - start < 20
-
-    course.notebook("one").touch()
-    course.chapter("one", table(1) + "  # a comment is no change")
-    assert "up to date: one, two" in course.rrg("regenerate", "-p", "smoke").stdout
-
-    course.chapter("one",
-                   "value = 1\n" + table("value")) # other code, same bytes: the second chapter does not run
-    cut = course.rrg("regenerate", "-p", "smoke")
-    assert ran(cut) == {"one"} and "two  unchanged after all" in cut.stdout, cut.stdout + cut.stderr
-
+    # other code, the same bytes: the second chapter does not run
+    course.chapter("one", "value = 1\n" + table("value"))
+    cut = course.regenerate()
+    assert cut.ran == {"one"} and "two  unchanged after all" in cut.text
     course.chapter("one", table(2))
-    assert ran(course.rrg("regenerate", "-p", "smoke")) == {"one", "two"}
+    assert course.regenerate().ran == {"one", "two"}
     assert (course.figures / "two" / "t.json").read_text() == "20"
 
-    (course.figures / "two" / "t.json").write_text("99")
-    edited = course.rrg("regenerate", "-p", "smoke", "--dry-run")
-    assert "two  runs: t.json was edited" in edited.stdout
-    assert (course.figures / "two" / "t.json").read_text() == "99" # a dry run leaves everything alone
+
+HELPER = """
+LIMIT = 3
+def used(x): return x + 1
+def other(x): return x + 2
+"""
+
+
+def edit(file):
+    return lambda c: file(c).write_text("99")
+
+
+CHANGES = {  # what is done → what the plan says
+    "touched": (lambda c: c.notebook("one").touch(), "up to date: one, two"),
+    "a comment": (lambda c: c.chapter("one", READ_HELPER + "  # nothing"), "up to date: one, two"),
+    "a cell": (lambda c: c.chapter("one", READ_HELPER, "1 + 1"), "one  runs: cells changed"),
+    "a docstring": (lambda c: c.module("helper", HELPER.replace("return x + 1", "'Add.'; return x + 1")),
+                    "up to date: one, two"),
+    "another function": (lambda c: c.module("helper", HELPER.replace("x + 2", "x + 9")),
+                         "up to date: one, two"),
+    "the function": (lambda c: c.module("helper", HELPER.replace("x + 1", "LIMIT")),
+                     "one  runs: code changed (helper)"),
+    "a size": (lambda c: c.settings(train=47), "one  runs: profile changed; data changed"),
+    "replicates": (lambda c: c.settings(bootstraps=51), "one  runs: profile changed"),
+    "an edited table": (edit(lambda c: c.figures / "one" / "t.json"), "one  runs: t.json was edited"),
+    "a lost table": (lambda c: (c.figures / "two" / "t.json").unlink(), "two  runs: t.json is missing"),
+    "no manifest": (lambda c: (c.figures / "one" / "manifest.json").unlink(), "one  runs: never made"),
+    "half a manifest": (lambda c: (c.figures / "one" / "manifest.json").write_text('{"chapter": '),
+                        "one  runs: never made"),
+    "what is read": (edit(lambda c: c.figures / "one" / "t.json"), "two  runs: one runs"),
+}
+READ_HELPER = "from rrg_core.helper import used\nsave('t', used(1))"
+
+
+def test_the_plan_says_why(course):
+    course.module("helper", HELPER)
+    course.chapter("one", READ_HELPER)
+    course.chapter("two", table("load('one', 't')"), needs=("one", ))
+    course.regenerate()
+    keep = course.root / "keep"
+    shutil.copytree(course.figures, keep)
+    for what, (change, words) in CHANGES.items():
+        change(course)
+        before = course.bytes()
+        assert words in course.planned, (what, course.planned)
+        assert course.bytes() == before, what  # a plan changes nothing
+        shutil.rmtree(course.figures)
+        shutil.copytree(keep, course.figures)
+        course.module("helper", HELPER)
+        course.chapter("one", READ_HELPER)
+        assert "up to date: one, two" in course.planned, what
+    assert "one  runs: parameters changed" in course.regenerate(parameters={"seed": 5}, dry_run=True).text
+
 
 def test_files_of_an_older_version_go(course):
     course.chapter("one", table(1, "old") + "\n" + table(1, "kept"))
-    course.rrg("regenerate", "-p", "smoke")
+    course.regenerate()
     course.chapter("one", table(1, "kept"))
-    course.rrg("regenerate", "-p", "smoke")
+    course.regenerate()
     assert {f.name for f in (course.figures / "one").iterdir()} == {"kept.json", "manifest.json"}
 
-def test_an_error_names_notebook_cell_and_message(course):
-    course.chapter("one", table(1), "# here\nraise ValueError('planted: 7 boxes, 3 labels')", table(
-        2, "never"))
-    course.chapter("two", table(1), needs=("one", ))
-    course.chapter("three", table(1))
-    done = course.rrg("regenerate", "-p", "smoke")
-    assert done.returncode == 1
-    assert ("01_one.ipynb cell 5 (`# here`): ValueError: planted: 7 boxes, 3 "
-            "labels") in done.stderr, done.stderr
-    assert "not begun: two" in done.stderr and ran(done) == {"three"}
-    page = nbformat.read(course.root / "build" / "smoke" / "pages" / "one.ipynb", as_version=4)
-    assert page.cells[4].outputs[0].ename == "ValueError" and not page.cells[5].outputs
-    assert not (course.figures / "one" / "manifest.json").exists()
 
-def test_a_kernel_that_dies_is_an_error(course):
-    course.chapter("one", "import os\nos._exit(9)", table(1))
-    done = course.rrg("regenerate", "-p", "smoke")
-    assert done.returncode == 1 and ("01_one.ipynb cell 4 (`import os`): "
-                                     "DeadKernelError") in done.stderr, done.stderr
+def test_an_error_names_notebook_cell_and_message(kernels):
+    cells = table(1), "# here\nraise ValueError('planted: 7 boxes, 3 labels')", table(2, "never")
+    kernels.chapter("one", *cells)
+    kernels.chapter("two", table(1), needs=("one", ))
+    kernels.chapter("three", table(1))
+    kernels.chapter("dies", "import os\nos._exit(9)", table(1))
+    done = kernels.regenerate()
+    assert "01_one.ipynb cell 5 (`# here`): ValueError: planted: 7 boxes, 3 labels" in done.error
+    assert "04_dies.ipynb cell 4 (`import os`): DeadKernelError" in done.error
+    assert "not begun: two" in done.error and done.ran == {"three"}
+    page = nbformat.read(kernels.root / "build" / "smoke" / "pages" / "one.ipynb", as_version=4)
+    assert page.cells[4].outputs[0].ename == "ValueError" and not page.cells[5].outputs
+    assert not (kernels.figures / "one" / "manifest.json").exists()
+
 
 def test_unknown_parameters_and_chapters_are_refused(course):
     course.chapter("one", table(1))
-    typo = course.rrg("regenerate", "-p", "smoke", "--set", "sed=1")
-    assert typo.returncode == 1 and "unknown parameter 'sed'; the chapter takes profile, seed" in typo.stderr
-    lost = course.rrg("regenerate", "onne", "-p", "smoke")
-    assert lost.returncode == 1 and lost.stderr.strip() == "rrg: unknown chapter 'onne': the course has one"
+    for options, words in (({"parameters": {"sed": 1}}, "unknown parameter 'sed'; the chapter takes profile, seed"),
+                           ({"parameters": {"": 1}}, "unknown parameter ''"),
+                           ({"executor": "nowhere"}, "no executor 'nowhere'")):
+        assert words in course.regenerate(**options).error
+    assert course.regenerate("onne").error == "unknown chapter 'onne': the course has one"
+    assert course.regenerate("").error == "unknown chapter '': the course has one"
+    course.chapter("empty", "1 + 1")
+    assert "wrote no table and no figure" in course.regenerate("empty").error
+
 
 def test_a_seed_reaches_the_chapter_and_its_manifest(course):
     course.chapter("one", table("desk.seed"))
-    done = course.rrg("regenerate", "-p", "smoke", "--set", "seed=5")
-    assert done.returncode == 0 and (course.figures / "one" / "t.json").read_text() == "5", done.stderr
-    assert "parameters changed" in course.rrg("regenerate", "-p", "smoke", "-n").stdout
+    assert course.regenerate(parameters={"seed": 5}).ran == {"one"}
+    assert (course.figures / "one" / "t.json").read_text() == "5"
+    assert course.manifest("one")["parameters"] == {"seed": 5} and "parameters changed" in course.planned
 
-def test_kill_and_resume_end_in_the_same_bytes(course, tmp_path):
-    def slow(seconds):
-        return f"import random\ntime.sleep({seconds})\n" + table("random.Random(desk.seed).random()", "late")
 
-    course.chapter("one", table(1), slow(0))
-    course.chapter("two", table(2, "early"), slow(300), needs=("one", ))
-    run = course.start("regenerate", "-p", "smoke")
-    early = course.figures / "two" / "early.json"
-    assert wait_for(early.is_file), run.communicate(timeout=5)
-    family = psutil.Process(run.pid).children(recursive=True)
-    assert any("ipykernel" in " ".join(p.cmdline()) for p in family)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    _, alive = psutil.wait_procs(family, timeout=30)
-    assert not alive, [p.cmdline() for p in alive]
-    assert not (course.figures / "two" / "manifest.json").exists() and not (course.figures / "two" /
-                                                                            "late.json").exists()
+# --- experiments: jobs before their page ---
 
-    course.chapter("two", table(2, "early"), slow(0), needs=("one", ))
-    resumed = course.rrg("regenerate", "-p", "smoke")
-    assert resumed.returncode == 0 and ran(resumed) == {"two"}, resumed.stdout + resumed.stderr
-    after_kill = course.bytes()
+LESSON = """
+import os, time
+import pandas as pd
+from rrg_core.engine.code import Registry
+from rrg_core.engine.experiments import System
 
-    fresh = course.rrg("regenerate", "-p", "smoke", "--out", str(tmp_path / "whole"))
-    assert fresh.returncode == 0 and ran(fresh) == {"one", "two"}, fresh.stderr
-    whole = {n: (tmp_path / "whole" / n).read_bytes() for n in after_kill}
-    assert whole == after_kill
-
-def test_chapters_run_side_by_side_with_their_share_of_threads(course):
-    clock = ("import os\nbegan = time.time(); time.sleep(6)\nsave('clock', dict(began=began, "
-             "ended=time.time(), threads=int(os.environ['OMP_NUM_THREADS'])))")
-    for name in ("one", "two"):
-        course.chapter(name, clock)
-    done = course.rrg("regenerate", "-p", "smoke", "--cores", "2")
-    assert done.returncode == 0, done.stderr
-    one, two = (json.loads((course.figures / n / "clock.json").read_text()) for n in ("one", "two"))
-    assert one["threads"] == two["threads"] == 1 and one["began"] < two["ended"] and two["began"] < one[
-        "ended"]
-
-def test_the_slurm_profile_plans_without_a_cluster(course):
-    pytest.importorskip("snakemake_executor_plugin_slurm",
-                        reason="optional dependency: pip install 'rrg-core[slurm]'")
-    course.chapter("one", table(1))
-    course.chapter("two", table(1), needs=("one", ))
-    done = course.rrg("regenerate", "-p", "smoke", "--executor", "slurm", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert "rule one:" in done.stdout and "rule two:" in done.stdout and "rrg_core.engine.runner" not in done.stderr
-    assert not course.figures.exists()
-
-def lesson(variants, seconds=0.0, extra=""):
-    "A chapter's module that trains nothing in some seconds, and writes down that it did."
-    return f"""
-    import os, time
-    import pandas as pd
-
-    EXPERIMENTS = {variants!r}
-    {extra}
-    def run_variant(settings, seed, profile, say):
-        began = time.time()
-        say("thinking")
-        time.sleep({seconds})
-        if settings["x"] < 0:
-            raise ValueError(f"planted: x is {{settings['x']}}")
-        with open(os.environ["LESSON_LOG"], "a") as f:
-            f.write(f"{{settings['x']}} {{os.environ['OMP_NUM_THREADS']}} {{began}} {{time.time()}}\\n")
-        return pd.DataFrame({{"study_id": ["a", "b"], "hypothesis": [str(settings["x"] * 7), ""], "reference": ["7", "8"]}})
-    """
+EXPERIMENTS: Registry = {variants!r}
+DEFAULTS = dict(x=1, beams=0)
+{extra}
+def train(folder, settings, seed, p):
+    with open(os.environ["LESSON_LOG"], "a") as f: f.write(f"{{settings['x']}}\\n")
+    if settings["x"] < 0: raise ValueError(f"planted: x is {{settings['x']}}")
+    luck = float(os.environ.get("LESSON_LUCK", 0))*seed
+    (folder/"w").write_text(str(settings["x"]*7 + luck))
+def decode(folder, settings, seed, p, first=None):
+    said = [(folder/"w").read_text(), "" if settings["beams"] else "no"]
+    return pd.DataFrame({{"study_id": ["a", "b"], "hypothesis": said, "reference": ["7", "8"]}})[:first]
+def score(frame): return {{"F1": float(frame.hypothesis.iloc[0])}}
+SYSTEMS: Registry = {{"number": System(decode, train, score=score)}}
+"""
 
 READ = """
 import rrg_core.one
 from rrg_core.engine.experiments import run_experiments
 predictions = run_experiments(desk)
-save("sum", sum(int(f["hypothesis"][0]) for seeds in predictions.values() for f in seeds.values()))
+save("sum", sum(float(f["hypothesis"][0]) for seeds in predictions.values() for f in seeds.values()))
 """
 
-def variants_trained(course):
-    return [line.split()[0] for line in course.trained]
+
+def lesson(extra="", **variants):
+    "A chapter's module whose model is a number, and which writes down that it trained; `variants`: name → x."
+    named = {k.replace("_", "-"): v if isinstance(v, dict) else {"x": v} for k, v in variants.items()}
+    return LESSON.format(variants=named, extra=textwrap.dedent(extra))
+
+
+def of_jobs(course):
+    "The page on which the chapter's runs are listed."
+    return (course.root / "build" / "smoke" / "pages" / "one.ipynb").read_text()
+
 
 def test_experiments_are_jobs_before_their_chapter(course):
-    course.module("one", lesson({"a": {"x": 1}, "b": {"x": 2}}, seconds=4))
+    course.module("one", lesson(a=1, b=2))
     course.chapter("one", READ)
-    done = course.rrg("regenerate", "-p", "smoke", "--cores", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "one  trains 2: a-s0 (never trained); b-s0 (never trained)" in done.stdout
-    assert "one.a-s0  trained in" in done.stdout and ran(done) == {"one"} and variants_trained(course) == [
-        "1", "2"
-    ]
-    (_, threads, began, ended), (_, _, began2, ended2) = (line.split() for line in course.trained)
-    assert threads == "1" and float(began) < float(ended2) and float(began2) < float(ended) # side by side
-    manifest = json.loads((course.figures / "one" / "manifest.json").read_text())
-    assert set(manifest["outputs"]) == {"sum.json", "predictions/a-s0.parquet", "predictions/b-s0.parquet"}
-    assert (course.figures / "one" / "sum.json").read_text() == "21" and (course.figures / "one" /
-                                                                          "cost.csv").is_file()
-    page = (course.root / "build" / "smoke" / "pages" / "one.ipynb").read_text()
-    assert "a: seed 0 loaded" in page and "b: seed 0 loaded" in page
-    assert "up to date: one" in course.rrg("regenerate", "-p", "smoke").stdout
+    done = course.regenerate()
+    assert "one  trains 2: a-s0 (never made); b-s0 (never made)" in done.text
+    assert "one.a-s0  trained in" in done.text and done.ran == {"one"} and course.trained == ["1", "2"]
+    files = {"sum.json", "predictions/a-s0.parquet", "predictions/b-s0.parquet"}
+    assert set(course.manifest("one")["outputs"]) == files  # neither costs nor records
+    assert (course.figures / "one" / "sum.json").read_text() == "21.0"
+    assert (course.figures / "one" / "cost.csv").is_file()
+    assert set(course.records("one")["artifacts"]) == files - {"sum.json"}
+    assert "a: seed 0 loaded" in of_jobs(course) and "b: seed 0 loaded" in of_jobs(course)
+    assert "up to date: one" in course.regenerate().text
 
-    course.chapter("one", READ, "1 + 1") # other code in the chapter: it runs, and nothing is trained
-    again = course.rrg("regenerate", "-p", "smoke")
-    assert ran(again) == {"one"} and "trains" not in again.stdout and len(course.trained) == 2
+    course.chapter("one", READ, "1 + 1")  # other code in the chapter: it runs, and nothing is trained
+    again = course.regenerate()
+    assert again.ran == {"one"} and "trains" not in again.text and len(course.trained) == 2
+    course.module("one", lesson(a=1, c=3))  # one variant gone, one new, one as it was
+    changed = course.regenerate()
+    assert "trains 1: c-s0 (never made)" in changed.text and course.trained == ["1", "2", "3"]
+    left = sorted(f.name for f in (course.figures / "one" / "predictions").iterdir())
+    assert left == ["a-s0.parquet", "c-s0.parquet"]
 
-    course.module("one", lesson({"a": {"x": 1}, "c": {"x": 3}},
-                                seconds=4)) # one variant gone, one new, one as it was
-    changed = course.rrg("regenerate", "-p", "smoke")
-    assert "trains 1: c-s0 (never trained)" in changed.stdout and variants_trained(course) == [
-        "1", "2", "3"
-    ], changed.stdout
-    assert sorted(f.name for f in (course.figures / "one" / "predictions").iterdir()) == [
-        "a-s0.parquet", "c-s0.parquet"
-    ]
 
-def test_where_a_profile_says_so_the_notebook_trains(course):
+def test_where_a_profile_says_so_the_page_trains(course):
     course.jobs = "no"
-    course.module("one", lesson({"a": {"x": 1}, "b": {"x": 2}}))
+    course.module("one", lesson(a=1, b=2))
     course.chapter("one", READ)
-    done = course.rrg("regenerate", "-p", "smoke")
-    assert done.returncode == 0 and "trains" not in done.stdout and variants_trained(course) == [
-        "1", "2"
-    ], done.stdout + done.stderr
-    assert "up to date: one" in course.rrg("regenerate", "-p", "smoke").stdout
+    done = course.regenerate()
+    assert done.ran == {"one"} and "trains" not in done.text and course.trained == ["1", "2"]
+    assert "a: seed 0 trained in" in of_jobs(course) and "up to date: one" in course.regenerate().text
 
-def test_retraining_trains_everything_once_and_ends_in_the_same_bytes(course):
-    course.module("one", lesson({"a": {"x": 1}, "b": {"x": 2}}))
+
+def test_retraining_trains_once_and_compares_with_what_was_there(course, monkeypatch):
+    course.seeds = "0 1 2"
+    course.module("one", lesson(a=1, b=2))
     course.chapter("one", READ)
-    assert course.rrg("regenerate", "-p", "smoke").returncode == 0
+    monkeypatch.setenv("LESSON_LUCK", ".1")
+    assert course.regenerate().ran == {"one"} and len(course.trained) == 6
     before = course.bytes()
-    done = course.rrg("regenerate", "one", "-p", "smoke", "--retrain")
-    assert done.returncode == 0 and ("one  trains 2: a-s0 (asked to); b-s0 (asked "
-                                     "to)") in done.stdout, done.stdout + done.stderr
-    assert variants_trained(course) == ["1", "1", "2", "2"
-                                        ] and course.bytes() == before # by the jobs; the notebook read
-    page = (course.root / "build" / "smoke" / "pages" / "one.ipynb").read_text()
-    assert "a: seed 0 trained in 0 s by a job of this run" in page
+    same = course.regenerate("one", retrain=True)
+    assert "one  trains 6: a-s0 (asked to)" in same.text and len(course.trained) == 12
+    assert course.bytes() == before  # trained by the jobs; the page read
+    assert "a-s1: F1 7.100, committed 7.100, seeds 7.100 ± " in same.text
+    assert same.text.count("as one more seed") == 6
+    monkeypatch.setenv("LESSON_LUCK", "3")
+    other = course.train("one", "b", [1], retrain=True)
+    assert len(course.trained) == 13 and "b-s1: F1 17.000, committed 14.100" in other.text
+    assert "outside of what one more seed would give" in other.text
+    aside = course.records("one")["aside"]
+    assert aside["predictions/b-s1.parquet"]["score"] == {"F1": 14.1}
     shutil.rmtree(course.figures / "one")
-    assert course.rrg("regenerate", "one", "-p", "smoke", "--retrain").returncode == 0
-    assert variants_trained(course) == ["1"] * 3 + ["2"] * 3 and course.bytes() == before
+    monkeypatch.setenv("LESSON_LUCK", ".1")
+    assert course.regenerate("one", retrain=True).ran == {"one"} and course.bytes() == before
+
 
 def test_a_variant_that_fails_is_named_and_the_others_are_kept(course):
-    course.module("one", lesson({"good": {"x": 1}, "bad": {"x": -1}}))
+    course.module("one", lesson(good=1, bad=-1))
     course.chapter("one", READ)
-    done = course.rrg("regenerate", "-p", "smoke")
-    assert done.returncode == 1 and "one bad: ValueError: planted: x is -1" in done.stderr.replace(
-        "-s0", ""), done.stderr
-    assert "logs/one.bad-s0.log" in done.stderr and "not begun: one" in done.stderr and variants_trained(
-        course) == ["1"]
+    done = course.regenerate()
+    assert "one.bad-s0: ValueError: planted: x is -1 (while training one bad-s0)" in done.error
+    assert "logs/one.bad-s0.log" in done.error and "not begun: one" in done.error
     assert "planted" in (course.root / "build" / "smoke" / "logs" / "one.bad-s0.log").read_text()
     assert [f.name for f in (course.figures / "one").rglob("*.parquet")] == ["good-s0.parquet"]
-    course.module("one", lesson({"good": {"x": 1}, "bad": {"x": 5}}))
-    assert course.rrg("regenerate", "-p", "smoke").returncode == 0 and variants_trained(course) == ["1", "5"]
+    course.module("one", lesson(good=1, bad=5))
+    assert course.regenerate().ran == {"one"} and course.trained == ["1", "-1", "5"]
 
-def test_a_kill_in_training_leaves_what_was_finished(course, tmp_path):
-    course.module("one", lesson({"a": {"x": 1}, "slow": {"x": 2}}, extra="PATIENCE = 0"))
-    source = (course.root / "lib" / "rrg_core" / "one.py").read_text()
-    hang = source.replace(
-        "time.sleep(0.0)",
-        "time.sleep(300 if settings['x'] == 2 and not os.path.exists(os.environ['LESSON_LOG'] + '.go') else "
-        "0)")
-    (course.root / "lib" / "rrg_core" / "one.py").write_text(hang)
-    course.chapter("one", READ)
-    run = course.start("regenerate", "-p", "smoke", "--cores", "2")
-    predictions = course.figures / "one" / "predictions"
-    assert wait_for((predictions / "a-s0.parquet").is_file), run.communicate(timeout=5)
-    slow = course.root / "build" / "smoke" / "progress" / "one.slow-s0.json"
-    assert wait_for(lambda: slow.is_file() and "thinking" in slow.read_text())
-    family = psutil.Process(run.pid).children(recursive=True)
-    assert any("rrg_core.engine.trainer" in " ".join(p.cmdline()) for p in family)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    _, alive = psutil.wait_procs(family, timeout=30)
-    assert not alive, [p.cmdline() for p in alive]
-    assert [f.name for f in predictions.iterdir()] == ["a-s0.parquet"]
-
-    (course.root / "trained.log.go").touch()
-    resumed = course.rrg("regenerate", "-p", "smoke")
-    assert resumed.returncode == 0 and "trains 1: slow-s0" in resumed.stdout and variants_trained(course) == [
-        "1", "2"
-    ], resumed.stdout + resumed.stderr
-    after_kill = course.bytes()
-    assert course.rrg("regenerate", "-p", "smoke", "--out", str(tmp_path / "whole")).returncode == 0
-    assert {n: (tmp_path / "whole" / n).read_bytes()
-            for n in after_kill} == after_kill and variants_trained(course) == ["1", "1", "2", "2"]
 
 def test_training_alone(course):
-    course.module("one", lesson({"a": {"x": 1}, "b": {"x": 2}}))
+    course.module("one", lesson(a=1, b=2))
     course.chapter("one", READ)
-    wrong = course.rrg("train", "one", "full", "-p", "smoke")
-    assert wrong.returncode == 1 and wrong.stderr.strip(
-    ) == "rrg: one has no variant 'full': there are a, b; or all"
-    first = course.rrg("train", "one", "b", "-p", "smoke", "--seed", "3", "--seed", "4")
-    assert first.returncode == 0 and "one.b-s3  trained in" in first.stdout and variants_trained(course) == [
-        "2", "2"
-    ], first.stdout + first.stderr
-    assert "loaded: b-s3; b-s4" in course.rrg("train", "one", "b", "-p", "smoke", "--seed", "3", "--seed",
-                                              "4").stdout
-    every = course.rrg("train", "one", "all", "-p", "smoke", "--retrain")
-    assert every.returncode == 0 and len(
-        course.trained) == 4 and not (course.figures / "one" / "manifest.json").exists()
-    assert "trains" not in course.rrg("regenerate", "-p", "smoke").stdout and len(course.trained) == 4
-    nothing = course.rrg("train", "two", "all", "-p", "smoke")
-    assert nothing.returncode == 1 and "unknown chapter 'two': the course has one" in nothing.stderr
+    assert course.train("one", "full").error == "one has no variant 'full': there are a, b; or all"
+    first = course.train("one", "b", [3, 4])
+    assert "one.b-s3  trained in" in first.text and course.trained == ["2", "2"]
+    assert "loaded: b-s3; b-s4" in course.train("one", "b", [3, 4]).text
+    assert not course.train("one", "all", dry_run=True).error and len(course.trained) == 2
+    assert "one.a-s0  trained" in course.train("one").text and len(course.trained) == 4
+    assert not (course.figures / "one" / "manifest.json").exists()
+    assert "trains" not in course.regenerate().text and len(course.trained) == 4
+    assert "unknown chapter 'two': the course has one" in course.train("two").error
     course.chapter("two", table(1))
-    assert "chapter two has nothing to train" in course.rrg("train", "two", "all", "-p", "smoke").stderr
+    assert "chapter two has nothing to train" in course.train("two").error
+    course.module("two", "EXPERIMENTS = {}\nraise RuntimeError('broken')")
+    assert "rrg_core.two cannot be imported: RuntimeError: broken" in course.train("two").error
 
-def test_a_cluster_gets_the_same_jobs(course):
-    pytest.importorskip("snakemake_executor_plugin_slurm",
-                        reason="optional dependency: pip install 'rrg-core[slurm]'")
-    course.module("one", lesson({"a": {"x": 1}, "b.2": {"x": 2}}))
+
+def test_what_fits_is_trained_and_the_rest_is_named(course):
+    from rrg_core.engine.store import changing_records
+    course.module("one", lesson(a=1, b=2, c=3))
     course.chapter("one", READ)
-    done = course.rrg("regenerate", "-p", "smoke", "--executor", "slurm", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert all(f"rule {name}:" in done.stdout for name in ("one", "one.a-s0", "one.b.2-s0")), done.stdout
-    assert not course.figures.exists() and not course.trained
+    course.train("one", "a")
+    course.train("one", "b")
+    with changing_records(course.figures / "one") as records:  # b took an hour when it was last trained
+        records["artifacts"]["predictions/b-s0.parquet"] |= {"seconds": 3600, "key": "another"}
+    some = course.train("one", minutes=5, jobs=2)
+    assert not some.error and "loaded: a-s0" in some.text and "one.c-s0  trained" in some.text
+    assert "left for the next call: one.b-s0" in some.text and "one.b-s0  " not in some.text
+    assert "left" not in course.train("one", minutes=90, jobs=2).text  # from its model: only written anew
+    assert "loaded: a-s0; b-s0; c-s0" in course.train("one").text and course.trained == ["1", "2", "3"]
+
+
+def test_other_beams_train_nothing(course):
+    course.module("one", lesson(a=1))
+    course.chapter("one", READ)
+    course.regenerate()
+    course.module("one", lesson(a={"x": 1, "beams": 1}))
+    assert "trains 1: a-s0 (settings changed)" in course.planned
+    assert course.regenerate().ran == {"one"} and course.trained == ["1"]
+
+
+# --- stand-ins: what other chapters read ---
 
 STANDIN = """
-from pathlib import Path
-from rrg_core.engine.experiments import standin
+import os
+from functools import partial
+from rrg_core.engine.code import Registry, for_readers
+from rrg_core.engine.experiments import parts_of
+from rrg_core.engine.settings import figures_root
+from rrg_core.engine.store import Artifact
 
 DEPTH = 1
-EXPERIMENTS = {}
-def clip(profile, say):
-    def build(folder):
-        say("thinking")
-        (folder / "weights").write_text("w" * DEPTH)
-    return standin("clip-standin", {"depth": DEPTH}, build, profile, say=say)
-PARTS = {"clip-standin": clip}
+EXPERIMENTS: Registry = {}
+@for_readers
+def card(depth): return f"A card about {depth}."
+def build(folder, depth):
+    "Two words."
+    with open(os.environ["LESSON_LOG"], "a") as f: f.write("clip\\n")
+    (folder/"weights").write_text("w"*max(2, depth))
+    (folder/"README.md").write_text(card(depth))
+def clip(p):
+    made = partial(build, depth=DEPTH)
+    parts = parts_of(made, {"depth": DEPTH}, p)
+    return Artifact(figures_root(p)/"learning", "standins/clip-standin", parts, made, "clip-standin")
+PARTS: Registry = {"clip-standin": clip}
 """
 
-READER = """
-import pandas as pd
-from rrg_core.engine.experiments import standin_folder
-
-EXPERIMENTS = {"full": {}, "plain": {}}
-NEEDS = {"full": ["clip-standin"]}
-def run_variant(settings, seed, profile, say):
-    return pd.DataFrame({"study_id": ["a"], "score": [len((standin_folder("clip-standin", profile) / "weights").read_text())]})
+READS = """
+def train(folder, settings, seed, p):
+    from rrg_core.engine.experiments import standin_folder
+    with open(os.environ["LESSON_LOG"], "a") as f: f.write("reader\\n")
+    (folder/"w").write_text(str(len((standin_folder("clip-standin", p)/"weights").read_text())))
+def needs(settings): return ["clip-standin"] if settings["x"] else []
+SYSTEMS: Registry = {"number": System(decode, train, needs)}
+"""
+RUN_PARTS = """
+import rrg_core.learning
+from rrg_core.engine.experiments import run_parts
+save("parts", list(run_parts(desk)))
 """
 
-def test_what_others_wait_for_goes_first(course):
-    "With one core, the stand-in is made before the variants that do not need it."
-    extra = """NEEDS = {"z": ["clip-standin"]}
-    from rrg_core.engine.experiments import standin
-    def clip(profile, say):
-        def build(folder):
-            with open(os.environ["LESSON_LOG"], "a") as f: f.write("clip 1 0 0\\n")
-            (folder / "weights").write_text("w")
-        return standin("clip-standin", {}, build, profile, say=say)
-    PARTS = {"clip-standin": clip}"""
-    course.module("learning", lesson({"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 3}, "z": {"x": 4}},
-                                     extra=extra))
-    course.chapter(
-        "learning",
-        "import rrg_core.learning\nfrom rrg_core.engine.experiments import run_experiments\nsave('n', "
-        "len(run_experiments(desk)))")
-    done = course.rrg("regenerate", "-p", "smoke", "--cores", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    trained = [line.split()[0]
-               for line in (course.root / "trained.log").read_text().splitlines()] # in the order of training
-    assert sorted(trained) == ["1", "2", "3", "4", "clip"] and trained[0] == "clip", trained
-    priority = {
-        n: j["priority"] // 10_000
-        for n, j in json.loads((course.root / "build" / "smoke" / "plan.json").read_text())["jobs"].items()
-    }
-    assert priority["learning.clip-standin"] == 2 and priority["learning.a-s0"] == 1 and priority[
-        "learning"] == 0
 
 def test_a_standin_that_changes_reaches_the_chapters_that_read_it(course):
     course.module("learning", STANDIN)
-    course.module("fita", READER)
-    course.chapter(
-        "learning",
-        "import rrg_core.learning\nfrom rrg_core.engine.experiments import run_parts\nsave('parts', "
-        "list(run_parts(desk)))")
-    read = ("import rrg_core.fita\nfrom rrg_core.engine.experiments import run_experiments\nsave('score', "
-            "int(run_experiments(desk)['full'][0]['score'][0]))")
-    course.chapter("fita", read, needs=("learning", ))
-    first = course.rrg("regenerate", "-p", "smoke")
-    assert first.returncode == 0 and ran(first) == {
-        "learning", "fita"
-    } and "learning  trains 1: clip-standin (not made)" in first.stdout, first.stdout + first.stderr
-    standin = course.figures / "learning" / "standins" / "clip-standin"
-    assert {"standins/clip-standin/weights", "standins/clip-standin/made.json", "parts.json"} <= set(
-        json.loads((course.figures / "learning" / "manifest.json").read_text())["outputs"])
-    assert (course.figures / "fita" / "score.json").read_text() == "1"
+    course.module("one", lesson(full=1, plain=0) + READS)
+    course.chapter("learning", RUN_PARTS)
+    course.chapter("one", READ, needs=("learning", ))
+    first = course.regenerate()
+    assert first.ran == {"learning", "one"} and "learning  trains 1: clip-standin (never made)" in first.text
+    outputs = set(course.manifest("learning")["outputs"])
+    assert outputs == {"parts.json", "standins/clip-standin/README.md", "standins/clip-standin/weights"}
+    assert (course.figures / "one" / "sum.json").read_text() == "4.0" and course.trained[0] == "clip"
 
+    for same in (("Two words", "Other words"), ("A card", "Another card"), ("DEPTH = 1", "DEPTH = 1  # low")):
+        course.module("learning", STANDIN.replace(*same))
+        assert "trains" not in course.planned and len(course.trained) == 3, same
+
+    # made anew with the same weights: nothing that reads it is trained
     course.module("learning", STANDIN.replace("DEPTH = 1", "DEPTH = 2"))
-    second = course.rrg("regenerate", "-p", "smoke")
-    assert second.returncode == 0 and ("fita  trains 1: full-s0 (what it reads may "
-                                       "change)") in second.stdout, second.stdout + second.stderr
-    assert "fita.full-s0  trained in" in second.stdout and (standin / "weights").read_text() == "ww" and (
-        course.figures / "fita" / "score.json").read_text() == "2"
-    assert "up to date: learning, fita" in course.rrg("regenerate", "-p", "smoke").stdout
+    again = course.regenerate()
+    assert "learning  trains 1: clip-standin (settings changed)" in again.text
+    assert "one.full-s0  loaded" in again.text and course.trained[3:] == ["clip"]
+    course.module("learning", STANDIN.replace("DEPTH = 1", "DEPTH = 3"))
+    other = course.regenerate()
+    assert "one  trains 1: full-s0 (what it reads is trained)" in other.text
+    assert "one.full-s0  trained in" in other.text and course.trained[4:] == ["clip", "reader"]
+    assert (course.figures / "one" / "sum.json").read_text() == "5.0"
+    assert "up to date: learning, one" in course.regenerate().text
+
+
+def test_what_others_wait_for_goes_first(course):
+    "With one core, the stand-in is made before the variants that do not need it."
+    course.module("learning", STANDIN)
+    course.module("one", lesson(a=0, b=0, z=1) + READS)
+    course.chapter("learning", RUN_PARTS)
+    course.chapter("one", READ, needs=("learning", ))
+    assert course.regenerate(cores=1).ran == {"learning", "one"}
+    assert course.trained == ["clip", "reader", "reader", "reader"]
+    jobs = json.loads((course.root / "build" / "smoke" / "plan.json").read_text())["jobs"]
+    first = {name: job["priority"] // 10_000 for name, job in jobs.items()}
+    assert first["learning.clip-standin"] == 2 and first["one.a-s0"] == 1 and first["one"] == 0
+    assert jobs["one.z-s0"]["needs"] == ["learning.clip-standin"] and jobs["one.a-s0"]["needs"] == []
+
+
+def test_a_lost_standin_says_what_makes_it(course):
+    course.module("one", lesson(full=1) + READS)
+    course.chapter("one", READ)
+    assert "needs the stand-in 'clip-standin'" in course.regenerate().error
+    assert "`rrg train learning clip-standin --profile smoke` makes it" in course.regenerate().error
+
+
+# --- declared stale, and accepted ---
+
+
+def test_a_chapter_that_is_declared_stale_is_shown_and_not_trained(course):
+    from rrg_core.engine.plan import declare
+    course.module("one", lesson(a=1, b=2))
+    course.chapter("one", READ)
+    course.chapter("two", table(1))
+    course.regenerate()
+    course.module("one", lesson(a=3, b=2))
+    assert "one  trains 1: a-s0 (training changed)" in course.planned
+    declare("one", "waits for a quiet machine", "smoke")
+    assert "one  declared stale: waits for a quiet machine" in course.planned
+    assert "trains" not in course.planned and "up to date: two" in course.planned
+    shown = course.regenerate()
+    assert shown.ran == {"one"} and course.trained == ["1", "2"]
+    assert "a: seed 0 loaded, declared stale: waits for a quiet machine" in of_jobs(course)
+    assert (course.figures / "one" / "sum.json").read_text() == "21.0"
+    assert "declared stale" in course.regenerate().text and course.trained == ["1", "2"]
+    assert "declared stale" in course.train("one", "b").text and course.records("one")["stale"]
+    trained = course.train("one")
+    assert "one.a-s0  trained in" in trained.text and course.trained == ["1", "2", "3"]
+    assert "stale" not in course.records("one") and "stale" not in course.planned
+    with pytest.raises(Exception, match="unknown chapter 'three'"):
+        declare("three", "x", "smoke")
+
+
+def test_retraining_lifts_the_mark_of_what_was_asked_for_alone(course):
+    from rrg_core.engine.plan import declare
+    course.module("one", lesson(a=1))
+    course.module("two", lesson(a=2))
+    course.chapter("one", READ)
+    course.chapter("two", READ.replace("rrg_core.one", "rrg_core.two"), needs=("one", ))
+    course.regenerate()
+    declare("one", "waits", "smoke")
+    declare("two", "waits too", "smoke")
+    course.chapter("one", READ, "1 + 1")  # its page runs as well
+    done = course.regenerate("two", retrain=True)
+    assert done.ran == {"one", "two"} and course.trained == ["1", "2", "2"]
+    assert "stale" not in course.records("two") and course.records("one")["stale"]["why"] == "waits"
+
+
+TORCH = """
+import os, time
+from pathlib import Path
+import pandas as pd
+import torch
+from rrg_core.engine.code import Registry
+from rrg_core.engine.experiments import System
+from rrg_core.nets.training import fit
+
+EXPERIMENTS: Registry = {"full": {}, "wide": {"width": 5}}
+DEFAULTS = dict(width=3, rate=1e-2, beams=1)
+MAIN = "full"
+class Net(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Dropout(.1), torch.nn.Linear(width, 1))
+    def forward(self, x, y): return {"loss": (self.layers(x)[:, 0] - y).square().mean()}
+def collate(items):
+    time.sleep(float(os.environ.get("LESSON_PAUSE", 0)))
+    return {"x": torch.stack([i[0] for i in items]), "y": torch.stack([i[1] for i in items])}
+def data():
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    return list(zip(x, x.sum(1)))
+def train(folder, settings, seed, p):
+    torch.manual_seed(seed)
+    net = Net(settings["width"])
+    fit(net, data(), collate, steps=40, batch=8, rate=settings["rate"], every=4, best=None, seed=seed, precision="no")
+    torch.save(net.state_dict(), folder/"net.pt")
+def decode(folder, settings, seed, p, first=None):
+    net = Net(settings["width"])
+    net.load_state_dict(torch.load(folder/"net.pt", weights_only=True))
+    said = [f"{v:.4f}" for v in net.eval().layers(torch.eye(4).repeat(8, 1))[:, 0].tolist()][:first]
+    ids = [f"study {i}" for i in range(len(said))]
+    return pd.DataFrame({"study_id": ids, "hypothesis": said, "reference": ids})
+SYSTEMS: Registry = {"net": System(decode, train)}
+"""
+
+PROVEN = [  # another text, the same numbers
+    ("x.sum(1)", "torch.sum(x, dim=1)"), ("net = Net(settings[\"width\"])\n    fit", "width = settings['width']\n    net = Net(width)\n    fit"),
+    ("[f\"{v:.4f}\" for v in", "[format(v, '.4f') for v in"),
+    ("batch=8, rate=settings[\"rate\"]", "rate=settings['rate'], batch=2*4"),
+]
+REFUSED = {  # what changed → how it is refused
+    "a rate in the settings": ("rate=1e-2", "rate=2e-2", "training 1, step 1: loss"),
+    "a rate in the code": ("rate=settings[\"rate\"]", "rate=2*settings['rate']", "training 1, step 1: loss"),
+    "the data": ("x.sum(1)", "x.sum(1)**2", "training 1, step 0: loss"),
+    "the order": ("list(zip(x, x.sum(1)))", "list(zip(x, x.sum(1)))[::-1]", "training 1, step 0: loss"),
+    "a layer": ("Dropout(.1)", "Dropout(.2)", "training 1, step 0: loss"),
+    "a training more": ("    torch.save", "    fit(net, data(), collate, steps=4, batch=8)\n    torch.save", "2 trainings"),
+    "fewer steps": ("steps=40", "steps=10", "training 1: 10 steps, before 20"),
+    "no losses kept": ("    fit(net", "    from rrg_core.engine.store import Build, building\n"
+                       "    with building(None): fit(net", "0 trainings, before 1"),
+    "the writing": (":.4f}", ":.3f}", "16 studies are written otherwise"),
+    "a study less": ("repeat(8, 1)", "repeat(2, 1)", "16 studies are written otherwise"),
+}
+
+
+@pytest.fixture
+def net(course):
+    course.jobs = "no"
+    course.module("one", TORCH)
+    course.chapter("one", READ)
+    assert not course.train("one").error
+    return course
+
+
+def accepted(course, why="only names"):
+    from rrg_core.engine.plan import accept
+    return course.call(accept, "one", why, "smoke")
+
+
+def test_what_is_proven_to_be_the_same_keeps_its_results(net):
+    before = net.records("one")["artifacts"]
+    for old, new in PROVEN:
+        assert old in TORCH
+        net.module("one", TORCH.replace(old, new))
+        assert "one  loaded" not in net.train("one", dry_run=True).text, old
+        said = accepted(net, f"wrote {new[:9]!r} otherwise")
+        assert not said.error and "one full-s0: accepted" in said.text, (old, said.error)
+        assert "one  loaded: full-s0; wide-s0" in net.train("one").text, old
+    after = net.records("one")["artifacts"]
+    assert {n: r["losses"] for n, r in after.items()} == {n: r["losses"] for n, r in before.items()}
+    why = f"wrote {PROVEN[-1][1][:9]!r} otherwise"
+    assert after["predictions/full-s0.parquet"]["accepted"][-1]["why"] == why
+    assert f"one  keeps its results: {why}" in net.planned
+    assert "say why" in accepted(net, " ").error
+
+
+def test_what_is_another_result_is_refused(net):
+    before = net.records("one")
+    for what, (old, new, words) in REFUSED.items():
+        assert old in TORCH, what
+        net.module("one", TORCH.replace(old, new))
+        said = accepted(net)
+        assert "one: not accepted: " in said.error and words in said.error, (what, said.error)
+        assert ": accepted" not in said.text and net.records("one") == before, what
+
+
+def test_nothing_is_accepted_without_its_evidence(net):
+    from rrg_core.engine.store import changing_records
+    net.module("one", TORCH.replace("x.sum(1)", "torch.sum(x, dim=1)"))
+    with changing_records(net.figures / "one") as records:
+        records["artifacts"]["predictions/full-s0.parquet"].pop("losses")
+    said = accepted(net)
+    assert "full-s0 (its record holds no losses" in said.error and "wide-s0 (its model is not here" in said.error
+    shutil.rmtree(net.figures / "one" / "model")
+    assert "wide-s0 (its model is not here" in accepted(net).error
+    net.settings(train=47)
+    assert "wide-s0 (data changed: that is another result)" in accepted(net).error
+    (net.figures / "one" / "records.json").unlink()
+    assert "wide-s0 (no record)" in accepted(net).error
+
+
+# --- processes: threads, a cluster, and kills ---
+
+
+def test_trainings_run_side_by_side_with_their_share_of_threads(processes):
+    pause = """
+def train(folder, settings, seed, p):
+    began = time.time()
+    time.sleep(2)
+    with open(os.environ["LESSON_LOG"], "a") as f:
+        f.write(f"{os.environ['OMP_NUM_THREADS']} {began} {time.time()}\\n")
+    (folder/"w").write_text("1")
+SYSTEMS: Registry = {"number": System(decode, train)}
+"""
+    processes.module("one", lesson(a=1, b=2) + pause)
+    processes.chapter("one", READ)
+    assert not processes.train("one", jobs=2).error
+    (threads, began, ended), (threads2, began2, ended2) = (line.split() for line in processes.trained)
+    assert threads == threads2 == "1" and float(began) < float(ended2) and float(began2) < float(ended)
+
+
+def test_a_cluster_gets_the_same_jobs(course):
+    "Chapters and experiments are planned for SLURM without a cluster."
+    pytest.importorskip("snakemake_executor_plugin_slurm",
+                        reason="optional dependency: pip install 'rrg-core[slurm]'")
+    course.module("one", lesson(a=1, b2=2))
+    course.chapter("one", READ)
+    course.chapter("two", table(1), needs=("one", ))
+    done = course.regenerate(executor="slurm", dry_run=True)
+    assert not done.error
+    assert all(f"rule {name}:" in done.text for name in ("one", "two", "one.a-s0", "one.b2-s0")), done.text
+    assert not course.figures.exists() and not course.trained
+    some = course.train("one", "a", [3], executor="slurm", dry_run=True)
+    assert "rule one.a-s3:" in some.text and "rule one:" not in some.text and not course.trained
+
+
+def gone(family):
+    "Whether a killed run's processes end by themselves."
+    _, alive = psutil.wait_procs(family, timeout=30)
+    return [" ".join(p.cmdline()) for p in alive] == []
+
+
+def family_of(pid):
+    return psutil.Process(pid).children(recursive=True)
+
+
+def test_a_killed_command_takes_its_page_with_it(processes):
+    processes.chapter("one", table(2, "early"), "time.sleep(60)\n" + table(3, "late"))
+    run = processes.start("regenerate", "-p", "smoke")
+    assert wait_for((processes.figures / "one" / "early.json").is_file), run.communicate(timeout=5)
+    family = family_of(run.pid)
+    said = [" ".join(p.cmdline()) for p in family]
+    assert any("ipykernel" in s for s in said) and any("rrg_core.engine.run" in s for s in said)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert gone(family)
+    assert {f.name for f in (processes.figures / "one").iterdir()} == {"early.json"}
+
+
+SLOW = """
+def note(what):
+    with open(os.environ["LESSON_LOG"], "a") as f: f.write(what + "\\n")
+def train(folder, settings, seed, p):
+    (folder/"w").write_text("half")
+    note("train")
+    time.sleep(.5)
+    (folder/"w").write_text(str(7*settings["x"]))
+def decode(folder, settings, seed, p, first=None):
+    note("decode")
+    time.sleep(.5)
+    return pd.DataFrame({"study_id": ["a"], "hypothesis": [(folder/"w").read_text()], "reference": ["7"]})
+SYSTEMS: Registry = {"number": System(decode, train)}
+"""
+PAGE = """
+import rrg_core.one
+from rrg_core.engine.experiments import run_experiments
+predictions = run_experiments(desk)
+save("early", 1)
+rrg_core.one.note("page")
+time.sleep(.5)
+save("sum", sum(float(f["hypothesis"][0]) for seeds in predictions.values() for f in seeds.values()))
+"""
+
+
+def killed(course, forks, phase, after):
+    "Begin a run, kill it some seconds after it said that it is in a phase; its family."
+    course.log.unlink(missing_ok=True)
+    forks.stdin.write(json.dumps({"profile_name": "smoke", "cores": 1}) + "\n")
+    forks.stdin.flush()
+    while not (line := forks.stdout.readline()).startswith("pid"):
+        pass
+    pid = int(line.split()[1])
+    assert wait_for(lambda: phase in course.trained), (phase, course.trained)
+    time.sleep(after)
+    family = family_of(pid)
+    os.kill(pid, signal.SIGKILL)
+    while not (line := forks.stdout.readline()).startswith("ended"):
+        pass
+    assert line.split()[1] == "9", (phase, line)  # killed: it had not ended by itself
+    return family
+
+
+def assert_whole(course):
+    "What lies in its place is whole, and nothing says that the page was made."
+    import pandas as pd
+    places = [course.figures, course.root / "build" / "cache"]
+    files = [f for place in places for f in place.rglob("*") if f.is_file()]
+    for f in files:
+        if any(part.startswith((".making-", ".partial-")) for part in f.parts):
+            continue
+        if f.suffix == ".parquet":
+            assert len(pd.read_parquet(f)) == 1
+        elif f.suffix == ".json":
+            json.loads(f.read_text())
+        elif f.name == "w":
+            assert f.read_text() in ("7", "14"), f
+    assert not (course.figures / "one" / "manifest.json").exists()
+
+
+def test_ten_kills_end_in_the_same_tables(course, tmp_path):
+    course.module("one", lesson(a=1, b=2) + SLOW)
+    course.chapter("one", PAGE)
+    moments = random.Random(0)
+    forks = course.forks()
+    try:
+        for phase in ["train"]*2 + ["decode"]*2 + ["train"]*2 + ["decode"] + ["page"]*3:  # of a, of b
+            family = killed(course, forks, phase, moments.uniform(0, .4))
+            assert gone(family), phase
+            assert_whole(course)
+        for out in (None, tmp_path / "whole"):  # the one goes on, the other begins anew
+            cache = {"RRG_CACHE": str(tmp_path / "cache")} if out else {}
+            asked = {"profile_name": "smoke", "out": out and str(out), "environment": cache}
+            forks.stdin.write(json.dumps(asked) + "\n")
+            forks.stdin.flush()
+            while not (line := forks.stdout.readline()).startswith("ended"):
+                pass
+            assert line.split()[1] == "0"
+    finally:
+        forks.stdin.close()
+        forks.wait(timeout=60)
+    assert course.bytes() == course.bytes(tmp_path / "whole") and "one/sum.json" in course.bytes()
+    assert (course.figures / "one" / "sum.json").read_text() == "21.0"
+    places = [course.figures, course.root / "build" / "cache"]
+    assert [f for place in places for f in place.rglob(".*")] == []
