@@ -681,3 +681,42 @@ def test_ten_kills_end_in_the_same_tables(course, tmp_path):
     assert (course.figures / "one" / "sum.json").read_text() == "21.0"
     places = [course.figures, course.root / "build" / "cache"]
     assert [f for place in places for f in place.rglob(".*")] == []
+
+
+def losses_of(figures):
+    records = json.loads((figures / "one" / "records.json").read_text())["artifacts"]
+    return records["predictions/full-s0.parquet"]["losses"]
+
+
+def begin(course, out, n, pause=0.):
+    "`rrg train one full --processes n` into a folder, with a cache beside it."
+    return course.start("train", "one", "full", "-p", "smoke", "--processes", str(n), "--out", str(out),
+                        RRG_CACHE=str(out) + "-cache", LESSON_PAUSE=str(pause), ACCELERATE_USE_CPU="1")
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_killed_training_goes_on_where_it_was(course, tmp_path, n):
+    "On one process, and on two under torchrun: the losses of an unbroken run."
+    course.module("one", TORCH)
+    course.chapter("one", READ)
+    whole = begin(course, tmp_path / "whole", n)
+    assert whole.wait(timeout=200) == 0, whole.communicate()
+    broken = begin(course, tmp_path / "broken", n, .2)
+    checkpoints = course.root / "build" / "checkpoints"
+    assert wait_for(lambda: list(checkpoints.rglob("state.pt"))), broken.communicate(timeout=5)
+    family = family_of(broken.pid)
+    trainers = [p for p in family if "rrg_core.engine.run" in " ".join(p.cmdline())
+                and "torch.distributed.run" not in " ".join(p.cmdline())]
+    assert len(trainers) == n
+    os.kill(broken.pid, signal.SIGKILL)
+    broken.wait()
+    assert gone(family) and not list((tmp_path / "broken").rglob("*.parquet"))
+    assert list(checkpoints.rglob("state.pt"))
+
+    resumed = begin(course, tmp_path / "broken", n)
+    said, _ = resumed.communicate(timeout=200)
+    assert resumed.returncode == 0 and "one.full-s0  trained in" in said, said
+    assert losses_of(tmp_path / "broken") == losses_of(tmp_path / "whole")
+    assert len(losses_of(tmp_path / "whole")[0]) == 20 and not list(checkpoints.iterdir())
+    log = (tmp_path / "broken" / ".run" / "logs" / "one.full-s0.log").read_text()
+    assert course.bytes(tmp_path / "broken") == course.bytes(tmp_path / "whole"), log
