@@ -21,8 +21,9 @@ install: $(VENV)/.installed
 regenerate: install
 	$(BIN)/rrg regenerate $(CHAPTERS) --profile $(PROFILE)
 
-# Every chapter and solution at smoke; then the exported tests, the engine end to end, and the state of the export.
+# Lines that fit the page; every chapter and solution at smoke; then the exported tests, the engine end to end, and the state of the export.
 test: install
+	$(BIN)/ruff check --quiet nbs rrg_core data_scripts
 	RRG_PROFILE=smoke OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/browser -n 2 --dist loadfile
 

@@ -1,4 +1,4 @@
-"""Export `#| test name` cells to `tests/<package>/test_<module>.py` (by hand: nbdev needs it to export at all)."""
+"""Export `#| test name` cells to `tests/<package>/test_<module>.py` (by hand: nbdev needs it to export)."""
 import ast
 import re
 from pathlib import Path
@@ -60,7 +60,7 @@ class TestProc(Processor):
 
 
 def test_file(module):
-    "Where a module's tests go: `tests/` mirrors the packages; a package's own are in `tests/data/test_data.py`."
+    "Where a module's tests go: `tests/` mirrors the packages; a package's own in `tests/data/test_data.py`."
     *packages, name = module.split(".")
     return Path("tests", *packages, f"test_{packages[-1] if name == '__init__' else name}.py")
 

@@ -1,4 +1,4 @@
-"""The course itself: the export is clean, every chapter regenerates at smoke, the committed figures are what the chapters make."""
+"""The course itself: a clean export, every chapter at smoke, committed figures that are what the chapters make."""
 import json
 import os
 import re
@@ -11,10 +11,10 @@ import nbformat
 import pandas as pd
 import pytest
 
-from rrg_core.engine.freshness import ingredients, stale_reasons
-from rrg_core.tools.house import notebooks, orphans, strip_all, untidy
-from rrg_core.engine.pages import stderr_lines
+from rrg_core.engine.run import notebook_of, page_parts, parameters_of, read_manifest, stale_reasons, stderr_lines
 from rrg_core.engine.settings import chapters, profile, repo_root
+from rrg_core.engine.store import content_hash, read_records
+from rrg_core.tools.house import notebooks, orphans, strip_all, untidy
 
 RRG = [sys.executable, "-c", "from rrg_core.tools.cli import main; main()"]
 ROOT = repo_root()
@@ -36,17 +36,16 @@ def test_what_is_planted_is_found(tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for name in ("pyproject.toml", "settings.ini", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "nbs" / "90j_runner.ipynb").unlink()
-    assert "rrg_core/engine/runner.py" in [p.as_posix() for p in orphans(tmp_path)]
-    with open(tmp_path / "rrg_core" / "files.py", "a") as f:
+    (tmp_path / "nbs" / "90f_run.ipynb").unlink()
+    assert "rrg_core/engine/run.py" in [p.as_posix() for p in orphans(tmp_path)]
+    with open(tmp_path / "rrg_core" / "engine" / "desk.py", "a") as f:
         f.write("\nhand_edited = True\n")
-    path = tmp_path / "nbs" / "90b_files.ipynb"
+    path = tmp_path / "nbs" / "90b_desk.ipynb"
     nb = nbformat.read(path, as_version=4)
     nb.metadata.widgets = {"state": {}}
     nbformat.write(nb, path)
     found = untidy(tmp_path)
-    for file in ("rrg_core/engine/files.py", "rrg_core/engine/runner.py", "tests/test_runner.py",
-                 "nbs/90b_files.ipynb"):
+    for file in ("rrg_core/engine/desk.py", "rrg_core/engine/run.py", "tests/engine/test_run.py", "nbs/90b_desk.ipynb"):
         assert any(line.startswith(file + ":") for line in found), (file, found)
     assert strip_all(tmp_path) == [path] and strip_all(tmp_path) == []
 
@@ -63,18 +62,27 @@ def test_notebooks_hold_no_trace_of_a_machine():
         assert all(c.get("execution_count") is None for c in nb["cells"]), path.name
 
 def test_settings_and_notebooks_agree():
-    from rrg_core.engine.freshness import notebook_of
-    from rrg_core.engine.jobs import parameters_of
     for chapter in chapters():
         assert parameters_of(notebook_of(chapter)) == ["profile", "seed"]
 
 @pytest.mark.parametrize("chapter", list(chapters()))
 def test_committed_figures_are_what_the_chapter_makes(chapter):
-    "Hashes of code, settings and data in the manifest are today's, and so are the bytes of every output."
-    p = profile("phantom")
-    assert stale_reasons(ROOT / "figures" / chapter,
-                         ingredients(chapter, p, {"profile": p.name, "seed": p.seed},
-                                     ROOT / "figures")) == []
+    "Code, settings and data in the manifest are today's, and so are the bytes of every output."
+    p, folder = profile("phantom"), ROOT / "figures" / chapter
+    parts = page_parts(chapter, p, {"profile": p.name, "seed": p.seed}, ROOT / "figures")
+    assert stale_reasons(folder, parts) == []
+
+@pytest.mark.parametrize("chapter", list(chapters()))
+def test_records_say_what_lies_there(chapter):
+    "Each committed artifact has a record with the hash of its content, time, hardware and precision, outside of it."
+    folder = ROOT / "figures" / chapter
+    records = read_records(folder)["artifacts"]
+    assert "records.json" not in read_manifest(folder)["outputs"]
+    for name, record in records.items():
+        assert record["content"] == content_hash(folder / name), name
+        assert record["key"] and record["parts"] and (name.endswith(".csv") or record["hardware"]), name
+    kept = {f.relative_to(folder).as_posix() for f in folder.rglob("*.parquet")}
+    assert kept == {n for n in records if n.endswith(".parquet")}
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
@@ -97,13 +105,14 @@ def test_a_chapter_is_complete_at_smoke(smoke, chapter):
         f.relative_to(ROOT / "figures" / chapter).as_posix()
         for f in (ROOT / "figures" / chapter).rglob("*") if f.is_file()
     }
-    assert {any_seed(f) for f in made} == {any_seed(f) for f in committed}
+    optional = {"records.json", "manifest.json", "cost.csv"}
+    assert {any_seed(f) for f in made} - optional == {any_seed(f) for f in committed} - optional
     manifest = json.loads((smoke / chapter / "manifest.json").read_text())
     assert manifest["profile"] == "smoke" and manifest["seeds"] == list(profile("smoke").seeds)
     for file in made:
         text = (smoke / chapter / file).read_bytes()
         assert len(text) > 10 and str(ROOT).encode() not in text, file
-    for file in sorted(f for f in made if f.endswith(".csv")):
+    for file in sorted(f for f in made if f.endswith(".csv") and f != "cost.csv"):
         table = pd.read_csv(smoke / chapter / file)
         assert len(table) and not table.columns.duplicated().any() and not table.isna().all(axis=None), file
         assert list(table.columns) == list(pd.read_csv(ROOT / "figures" / chapter / file).columns), file

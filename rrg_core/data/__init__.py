@@ -123,7 +123,8 @@ SOURCES:Registry = {
                 "JF Healthcare (object-CXR)", "research use", "https://github.com/hlk-1135/object-CXR",
                 "train/*.jpg, train.csv", "15_llava_rad")
 }
-PUBLIC.update(name for name, s in SOURCES.items() if not s.credentialed) # The engine hands on nothing of others
+# The engine hands on nothing of others
+PUBLIC.update(name for name, s in SOURCES.items() if not s.credentialed)
 
 # %% ../../nbs/01_data.ipynb #00fbb68a
 def load(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Registry', 'DATA_FILES', 'for_readers', 'digest', 'canonical', 'plain', 'Module', 'Reach',
-           'Code', 'todays_code', 'texts_of', 'reach_of', 'data_parts', 'weights_hash',
-           'code_of_cells']
+           'Code', 'todays_code', 'texts_of', 'reach_of', 'data_parts', 'folder_hash',
+           'weights_hash', 'code_of_cells']
 
 # %% ../../nbs/90c_code.ipynb #91c4670d
 import ast, inspect, json, sys, textwrap
@@ -19,8 +19,7 @@ from .desk import file_hash
 from .settings import CourseError, Profile, data_root, package_root
 
 # %% ../../nbs/90c_code.ipynb #0ccae3de
-# Annotation of a dictionary that counts by the entries that are used: `SOURCES:Registry = {…}`
-Registry = dict
+Registry = dict # Annotation of a dictionary that counts by the entries in use: `SOURCES:Registry = {…}`
 
 def for_readers(f):
     "Mark a function that writes for people alone, such as a card: the key does not count it."
@@ -30,78 +29,67 @@ def digest(*texts:str)->str: # 16 hexadecimal digits
     "Hash of some texts."
     return sha256("\0".join(texts).encode()).hexdigest()[:16]
 
-def canonical(value, name:str="")->str: # JSON with sorted keys
+def canonical(value)->str: # JSON with sorted keys
     "Settings as a text that can be hashed. `CourseError` for what JSON cannot hold."
     try: return json.dumps(value, sort_keys=True)
-    except TypeError as e:
-        raise CourseError(f"{name}: settings must be what JSON can hold ({e}): {value}") from None
+    except TypeError as e: raise CourseError(f"settings must be what JSON can hold ({e}): {value}") from None
 
-# %% ../../nbs/90c_code.ipynb #3f823d4a
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 _SKIPPED = {"ctx", "annotation", "returns", "type_comment"}
 
 def _is_text(node): return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-def _written(node, out, words=True):
-    "Append what counts of a tree to `out`; without `words`, no text does."
-    if isinstance(node, list):
-        for n in node: _written(n, out, words)
-        return
-    if not isinstance(node, ast.AST): return out.append(repr(node))
-    if isinstance(node, (ast.Import, ast.ImportFrom)): return # what is imported counts where it is used
-    if not words and (_is_text(node) or isinstance(node, ast.JoinedStr)): return
-    out.append(type(node).__name__)
-    for name, value in ast.iter_fields(node):
-        if name in _SKIPPED or value is None or value == []: continue
-        if name == "body" and isinstance(node, (*_FUNCTIONS, ast.ClassDef)): value = _without_docstring(value)
-        if isinstance(node, ast.Assert) and name == "msg": continue
-        out.append(name)
-        _written(value, out, words and not isinstance(node, ast.Raise))
-    out.append(";")
-
+def _is_import(node): return isinstance(node, (ast.Import, ast.ImportFrom))
+def _is_definition(node): return isinstance(node, (*_FUNCTIONS, ast.ClassDef))
 def _without_docstring(body):
     return body[1:] if body and isinstance(body[0], ast.Expr) and _is_text(body[0].value) else body
+def _written(node, out, words=True): # append what counts of a tree to `out`; without `words`, no text does
+    if isinstance(node, list):
+        for n in node: _written(n, out, words)
+    elif not isinstance(node, ast.AST): out.append(repr(node))
+    # what is imported counts where it is used
+    elif not _is_import(node) and (words or not (_is_text(node) or isinstance(node, ast.JoinedStr))):
+        out.append(type(node).__name__)
+        for name, value in ast.iter_fields(node):
+            if name in _SKIPPED or value is None or value == []: continue
+            if isinstance(node, ast.Assert) and name == "msg": continue
+            if name == "body" and _is_definition(node): value = _without_docstring(value)
+            out.append(name)
+            _written(value, out, words and not isinstance(node, ast.Raise))
+        out.append(";")
 
 def plain(*nodes:ast.AST)->str: # 16 hexadecimal digits
     "Hash of definitions without docstrings, annotations, comments, formatting and the words of errors."
-    out = []
-    _written(list(nodes), out)
+    _written(list(nodes), out := [])
     return digest("\n".join(out))
 
 # %% ../../nbs/90c_code.ipynb #30b12cad
 def _targets(node): # names that a statement assigns
-    found = getattr(node, "targets", [node.target] if isinstance(node,
-                                                                 (ast.AnnAssign, ast.AugAssign)) else [])
+    found = getattr(node, "targets", [])
+    if isinstance(node, (ast.AnnAssign, ast.AugAssign)): found = [node.target]
     return [n.id for t in found for n in ast.walk(t) if isinstance(n, ast.Name)]
-
-def _patched(node): # the class that `@patch def f(self:Class)` belongs to
-    names = [getattr(d, "id", getattr(getattr(d, "func", None), "id", "")) for d in node.decorator_list]
-    if isinstance(node, ast.ClassDef) or "patch" not in names: return None
-    return getattr(node.args.args[0].annotation, "id", None)
-
-def _is_registry(node): return isinstance(node, ast.AnnAssign) and "Registry" in ast.unparse(node.annotation)
 
 class Module:
     "A source file as definitions."
     def __init__(self, name:str, source:str, inside:str): # `inside`: where relative imports start
         self.name, self.inside, self.folder = name, inside, inside.split(".")[1:]
         self.definitions, self.imports, self.loose, self.patches = {}, {}, [], {}
-        self.registries, self.for_readers = set(), set()
-        self._uses = {}
+        self.registries, self.for_readers, self._uses = set(), set(), {}
         for node in _without_docstring(ast.parse(source).body): self._take(node)
-
     def _take(self, node):
-        if isinstance(node, (ast.Import, ast.ImportFrom)): self.imports |= self.imported(node)
-        elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
-            owner, marks = _patched(node), [getattr(d, "id", "") for d in node.decorator_list]
+        if _is_import(node): self.imports |= self.imported(node)
+        elif _is_definition(node):
+            marks = [getattr(getattr(d, "func", d), "id", "") for d in node.decorator_list]
+            owner = None # the class that `@patch def f(self:Class)` belongs to
+            if "patch" in marks and not isinstance(node, ast.ClassDef):
+                owner = getattr(node.args.args[0].annotation, "id", None)
             if "for_readers" in marks: self.for_readers.add(node.name)
             (self.patches if owner else self.definitions).setdefault(owner or node.name, []).append(node)
         elif names := _targets(node):
             if names == ["__all__"]: return
             for n in names: self.definitions.setdefault(n, []).append(node)
-            if _is_registry(node): self.registries |= set(names)
+            if isinstance(node, ast.AnnAssign) and "Registry" in ast.unparse(node.annotation):
+                self.registries |= set(names)
         elif not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)): self.loose.append(node)
-
     def imported(self, node): # alias → (module, name or None)
         if isinstance(node, ast.Import):
             top = lambda a: a.name if a.asname else a.name.split(".")[0]
@@ -109,25 +97,22 @@ class Module:
         parts = self.inside.split(".")
         base = ".".join([*parts[:len(parts) + 1 - node.level]*bool(node.level), *filter(None, [node.module])])
         return {a.asname or a.name: (base, a.name) for a in node.names}
-
-    def uses(self, key, nodes)->tuple: # names, (alias, attribute) pairs, texts, and what is imported within
-        "What some nodes name; remembered under `key`."
-        if key not in self._uses: self._uses[key] = self.read(nodes)
+    def uses(self, key, nodes)->tuple:
+        "Hash of some nodes and what they name (as `read`), remembered under `key`."
+        if key not in self._uses: self._uses[key] = plain(*nodes), *self.read(nodes)
         return self._uses[key]
-
-    def read(self, nodes)->tuple:
+    def read(self, nodes)->tuple: # names, (alias, attribute) pairs, texts, and what is imported within
         "What some nodes name, without docstrings, annotations and the words of errors."
-        names, pairs, texts, local, inner = set(), set(), set(), {}, set()
-        todo = list(nodes)
+        names, pairs, texts, local, inner, todo = set(), set(), set(), {}, set(), list(nodes)
         while todo:
             n = todo.pop()
-            if isinstance(n, (ast.Import, ast.ImportFrom)): local |= self.imported(n)
+            if _is_import(n): local |= self.imported(n)
             elif isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name):
                 pairs.add((n.value.id, n.attr))
                 inner.add(id(n.value))
             elif isinstance(n, ast.Name) and id(n) not in inner: names.add(n.id)
             elif _is_text(n): texts.add(n.value)
-            if isinstance(n, (*_FUNCTIONS, ast.ClassDef)): # neither docstring nor annotations
+            if _is_definition(n): # neither docstring nor annotations
                 args = getattr(n, "args", None)
                 more = [*args.defaults, *args.kw_defaults] if args else [*n.bases, *n.keywords]
                 todo += [*n.decorator_list, *filter(None, more), *_without_docstring(n.body)]
@@ -149,40 +134,37 @@ class Reach:
     def key(self)->str: # Module names do not count
         "Hash of all of them."
         return digest(*sorted(f"{name.rpartition('.')[2]} {h}" for name, h in self.hashes.items()))
-
-    def modules(self)->dict[str, str]: # "rrg_core.fita" → hash
+    def modules(self)->dict[str, str]: # "code rrg_core.fita" → hash
         "What is reached of each module."
         out = {}
-        for name, h in sorted(self.hashes.items()): out.setdefault(name.rpartition(".")[0], []).append(h)
-        return {f"code {m}": digest(*sorted(hs)) for m, hs in out.items()}
+        for name, h in self.hashes.items(): out.setdefault(f"code {name.rpartition('.')[0]}", []).append(h)
+        return {m: digest(*sorted(hs)) for m, hs in sorted(out.items())}
+def _entries_of(nodes): # key → node, of a dictionary that is written out; else nothing
+    tables = [n.value for n in nodes if isinstance(getattr(n, "value", None), ast.Dict)]
+    return {k.value: v for t in tables for k, v in zip(t.keys, t.values) if k is not None and _is_text(k)}
+
+# %% ../../nbs/90c_code.ipynb #f90c0001
+def _under(name, root): return name == root or name.startswith(f"{root}.")
+def _counts(module): # of the engine, only what formats tables
+    return not _under(module, "rrg_core.engine") or module == "rrg_core.engine.desk"
 
 class Code:
     "A package's source, read definition by definition."
-    def __init__(self, folder:Path=None, # The package's folder, by default the one that runs
-                 outside=("rrg_core.engine",), # What does not count
-                 inside=("rrg_core.engine.desk",)): # What does all the same: it formats tables
-        self.folder, self.package = Path(folder or package_root()), "rrg_core"
-        self.outside, self.inside, self.modules = outside, inside, {}
-        self._files, self._plain, self._reached = {}, {}, {}
+    def __init__(self, folder:Path=None): # The package's folder, by default the one that runs
+        self.folder, self.modules, self._files, self._reached = Path(folder or package_root()), {}, {}, {}
         for file in self.folder.rglob("*.py"): # a patch may stand anywhere
-            if "@patch" in file.read_text(): self.module(_dotted(file, self.folder))
-
+            if "@patch" not in file.read_text(): continue
+            parts = file.relative_to(self.folder).with_suffix("").parts
+            self.module(".".join(["rrg_core", *parts]).removesuffix(".__init__"))
     def module(self, name:str)->Module|None: # None for what is no module of the package
         "A module by its dotted name."
         if name not in self.modules: self.modules[name] = self._load(name)
         return self.modules[name]
-
     def _load(self, name):
-        if name != self.package and not name.startswith(self.package + "."): return None
+        if not _under(name, "rrg_core"): return None
         path = self.folder.joinpath(*name.split(".")[1:])
         for file, inside in ((path/"__init__.py", name), (path.with_suffix(".py"), name.rpartition(".")[0])):
             if file.is_file(): return Module(name, file.read_text(), inside)
-
-    def counts(self, name:str)->bool:
-        "Whether a module counts."
-        under = lambda names: any(name == n or name.startswith(n + ".") for n in names)
-        return under(self.inside) or not under(self.outside)
-
     def resolve(self, module:str, name:str|None)->tuple: # (module, name); name None: a whole module
         "Where a name that may only be handed on is defined."
         while name and (m := self.module(module)) and name not in m.definitions:
@@ -190,82 +172,52 @@ class Code:
             if name not in m.imports: break
             module, name = m.imports[name]
         return module, name
-
-    def hash(self, m:Module, name:str, nodes)->str:
-        "Hash of a definition, remembered."
-        place = (m.name, name, len(nodes))
-        if place not in self._plain: self._plain[place] = plain(*nodes)
-        return self._plain[place]
-
     def data_files(self, m:Module, text:str)->dict[str, str]: # File → hash of its bytes
         "The data files that a text names, beside the module or below the package; of a folder all."
         if not text or not set(text) <= _NAMES or text[0] in "./": return {}
         out = {}
-        for base in (self.folder.joinpath(*m.folder), self.folder):
-            path = base/text
+        for path in (self.folder.joinpath(*m.folder, text), self.folder/text):
             files = [path] if path.is_file() else [] if any(path.glob("*.py")) else sorted(path.glob("*"))
             for f in (f for f in files if f.suffix in DATA_FILES):
-                out[f.relative_to(self.folder).as_posix()] = self._bytes(f)
+                if f not in self._files: self._files[f] = file_hash(f)[:16]
+                out[f.relative_to(self.folder).as_posix()] = self._files[f]
         return out
-
-    def _bytes(self, file):
-        if file not in self._files: self._files[file] = sha256(file.read_bytes()).hexdigest()[:16]
-        return self._files[file]
-
     def reach(self, starts, # (module, name) each; name None: the whole module
               texts=(), # Texts of the settings: the keys of registries' entries
               whole=() # Registries, as (module, name), that count with all their entries
              )->Reach:
         "All that is reached from some definitions."
-        asked = (frozenset(starts), frozenset(texts), frozenset(whole))
-        if asked not in self._reached: self._reached[asked] = _Walk(self, texts, set(whole)).run(list(starts))
+        asked = frozenset(starts), frozenset(texts), frozenset(whole)
+        if asked not in self._reached: self._reached[asked] = _Walk(self, texts, whole).run(starts)
         return self._reached[asked]
-
-def _dotted(file, folder):
-    return ".".join(["rrg_core", *file.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
 
 # %% ../../nbs/90c_code.ipynb #47033289
 class _Walk:
     "One walk through the code."
     def __init__(self, code, texts, whole):
-        self.code, self.texts, self.whole = code, set(texts), whole
+        self.code, self.texts, self.whole = code, set(texts), set(whole)
         self.seen, self.todo, self.entered, self.registries = {}, [], set(), {}
-
     def run(self, starts):
         self.todo += starts
         while self.todo or self._entries():
-            if self.todo: self._visit(*self.todo.pop())
+            if self.todo: self._visit(*self.code.resolve(*self.todo.pop()))
         return Reach({f"{m}.{n}": h for (m, n), h in self.seen.items() if h})
-
     def _visit(self, module, name):
-        module, name = self.code.resolve(module, name)
         m = self.code.module(module)
-        if not m or (module, name) in self.seen or not self.code.counts(module): return
-        self._enter(m)
-        if name is None:
-            self.seen[module, None] = ""
-            self.todo += [(module, n) for n in m.definitions]
-        elif name in m.for_readers: self.seen[module, name] = ""
-        elif name in m.definitions and name in m.registries and (module, name) not in self.whole:
-            self.seen[module, name] = ""
-            self.registries[module, name] = _entries_of(m.definitions[name])
+        if not m or (module, name) in self.seen or not _counts(module): return
+        if module not in self.entered and m.loose: self._take(m, "<import>", m.loose)
+        self.entered.add(module) # what is loose has run
+        if name is None: self.todo += [(module, n) for n in m.definitions]
+        if name is None or name in m.for_readers: self.seen[module, name] = ""
+        elif name in m.registries and (module, name) not in self.whole:
+            self.seen[module, name], self.registries[module, name] = "", _entries_of(m.definitions[name])
         elif name in m.definitions: self._take(m, name, m.definitions[name] + self._patches(m, name))
-
-    def _enter(self, m): # what runs when it is imported, and its packages with it
-        if m.name in self.entered: return
-        self.entered.add(m.name)
-        if m.loose: self._take(m, "<import>", m.loose)
-
-    def _patches(self, m, name):
-        found = list(m.patches.get(name, []))
-        for other in self.code.modules.values():
-            if other and other is not m and other.imports.get(name, [""])[0] == m.name:
-                found += other.patches.get(name, [])
-        return found
-
+    def _patches(self, m, name): # by the class's own module, and by others that import it
+        theirs = [o.patches.get(name, []) for o in self.code.modules.values()
+                  if o and o is not m and o.imports.get(name, [""])[0] == m.name]
+        return sum(theirs, m.patches.get(name, []))
     def _take(self, m, name, nodes):
-        self.seen[m.name, name] = self.code.hash(m, name, nodes)
-        names, pairs, texts, local = m.uses((name, len(nodes)), nodes)
+        self.seen[m.name, name], names, pairs, texts, local = m.uses((name, len(nodes)), nodes)
         known = m.imports | local
         for alias, attribute in pairs:
             if alias in known: self._name(known[alias], attribute)
@@ -275,30 +227,22 @@ class _Walk:
             elif n in known: self._name(known[n])
         self.texts |= texts
         for text in texts: self._text(m, text)
-
     def _name(self, place, attribute=None):
         module, name = self.code.resolve(*place)
-        if name is None and self.code.module(module): self.todo.append((module, attribute))
-        elif name is not None: self.todo.append((module, name))
-
-    def _text(self, m, text):
-        if text.startswith("rrg_core.") and text.replace(".", "").replace("_", "").isalnum():
-            module, name = self.code.resolve(*text.rpartition(".")[::2])
+        if name is not None or self.code.module(module): self.todo.append((module, name or attribute))
+    def _text(self, m, text): # a module or a name that is imported when asked for, or a data file
+        dotted = text.replace(":", ".") # "rrg_core.reports.sections:sections" as well
+        if text.startswith("rrg_core.") and dotted.replace(".", "").replace("_", "").isalnum():
+            module, name = self.code.resolve(*dotted.rpartition(".")[::2])
             if name is None and (found := self.code.module(module)):
-                self.todo.append((module, "load" if "load" in found.definitions else None))
-            elif name: self.todo.append((module, name))
+                name = "load" if "load" in found.definitions else None
+            self.todo.append((module, name))
         for file, h in self.code.data_files(m, text).items(): self.seen["data", file] = h
-
     def _entries(self): # add the entries of registries whose keys have come up; whether there were any
         found = [(place, k) for place, entries in self.registries.items() for k in entries if k in self.texts]
         for place, k in found:
-            node, m = self.registries[place].pop(k), self.code.module(place[0])
-            self._take(m, f"{place[1]}[{k}]", [node])
+            self._take(self.code.module(place[0]), f"{place[1]}[{k}]", [self.registries[place].pop(k)])
         return bool(self.todo or found)
-
-def _entries_of(nodes): # key → node, of a dictionary that is written out; else nothing
-    tables = [n.value for n in nodes if isinstance(getattr(n, "value", None), ast.Dict)]
-    return {k.value: v for t in tables for k, v in zip(t.keys, t.values) if k is not None and _is_text(k)}
 
 # %% ../../nbs/90c_code.ipynb #5de64eba
 @lru_cache(maxsize=4)
@@ -306,19 +250,17 @@ def _code_of(folder, stamp): return Code(folder) # `stamp`: an edited file is se
 
 def todays_code()->Code:
     "The package that runs, as it is on the disk now."
-    files = sorted(package_root().rglob("*.py"))
-    return _code_of(package_root(), tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files))
+    files = [(f.name, f.stat()) for f in sorted(package_root().rglob("*.py"))]
+    return _code_of(package_root(), tuple((name, s.st_mtime_ns, s.st_size) for name, s in files))
 
 def texts_of(value)->set[str]:
     "Every text in some settings."
     if isinstance(value, str): return {value}
     if isinstance(value, dict): value = [*value.keys(), *value.values()]
     return set().union(*map(texts_of, value)) if isinstance(value, (list, tuple, set, frozenset)) else set()
-
 def _tree(f): # None where Python does not find its text: a lambda in a line, or a class of a page
     try: return ast.parse(textwrap.dedent(inspect.getsource(f)))
     except (OSError, TypeError, SyntaxError): return None
-
 def _home(f, code): # (module, name) of a library function, or of the exported twin of a page's
     name = f.__qualname__.partition(".")[0]
     if f.__module__.startswith("rrg_core."): return f.__module__, name
@@ -326,7 +268,6 @@ def _home(f, code): # (module, name) of a library function, or of the exported t
     for module in [m for m in sys.modules if m.startswith("rrg_core.") and name in vars(sys.modules[m])]:
         twin = getattr(code.module(module), "definitions", {}).get(name)
         if twin and plain(*twin) == plain(*tree.body): return module, name
-
 def _free(f, code, seen, starts): # a function outside of the package: its text, and the globals that it names
     if f in seen: return
     if not (tree := _tree(f)):
@@ -334,36 +275,28 @@ def _free(f, code, seen, starts): # a function outside of the package: its text,
                           "function")
     seen[f] = plain(*tree.body)
     scope = getattr(f, "__globals__", None) or vars(sys.modules[f.__module__])
-    for n in sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} & set(scope)):
-        _named(n, scope[n], f, code, seen, starts)
-
-def _named(name, value, f, code, seen, starts):
-    if inspect.ismodule(value):
-        starts += [(value.__name__, None)] if value.__name__.startswith("rrg_core.") else []
-    elif inspect.isfunction(value) or inspect.isclass(value):
-        if home := _home(value, code): starts.append(home)
-        elif value.__module__ == f.__module__ and inspect.isfunction(value): _free(value, code, seen, starts)
-    elif isinstance(value, (str, int, float, bool, tuple, list, dict)):
-        seen[f"{f.__qualname__}.{name}"] = digest(repr(value))
-
+    for name in sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} & set(scope)):
+        value = scope[name]
+        if inspect.ismodule(value): starts += [(value.__name__, None)]*value.__name__.startswith("rrg_core.")
+        elif inspect.isfunction(value) or inspect.isclass(value):
+            inner = value.__module__ == f.__module__ and inspect.isfunction(value)
+            if home := _home(value, code): starts.append(home)
+            elif inner: _free(value, code, seen, starts)
+        elif isinstance(value, (str, int, float, bool, tuple, list, dict)):
+            seen[f"{f.__qualname__}.{name}"] = digest(repr(value))
 def _callables(f): # a function or a class; of a `partial`, also those that it was given
-    if isinstance(f, partial):
-        return [g for x in (f.func, *f.args, *f.keywords.values()) for g in _callables(x)]
-    return [f] if inspect.isfunction(f) or inspect.isclass(f) else []
+    if not isinstance(f, partial): return [f]*(inspect.isfunction(f) or inspect.isclass(f))
+    given = [g for x in (*f.args, *f.keywords.values()) for g in _callables(x)]
+    return [*_callables(f.func), *(g for g in given if g.__module__.startswith("rrg_core."))]
 
-def reach_of(f, # A function, a class, or a `partial` of one
-             settings=None, # Their texts pick the entries of registries
-             whole=()
-            )->Reach:
-    "The code that a function depends on. `CourseError` for one whose text Python cannot find."
+def reach_of(f, settings=None, whole=())->Reach: # `settings`: their texts pick the entries of registries
+    "What a function, class or `partial` depends on. `CourseError` for one whose text Python cannot find."
     code, seen, starts = todays_code(), {}, []
     for g in _callables(f):
         if home := _home(g, code): starts.append(home)
         elif not g.__module__.startswith("rrg_core."): _free(g, code, seen, starts)
-    found = code.reach(starts, texts_of(settings), whole)
-    return Reach(found.hashes
-                 | {f"page.{k if isinstance(k, str) else k.__qualname__}": h
-                    for k, h in seen.items()})
+    page = {f"page.{k if isinstance(k, str) else k.__qualname__}": h for k, h in seen.items()}
+    return Reach(code.reach(starts, texts_of(settings), whole).hashes | page)
 
 # %% ../../nbs/90c_code.ipynb #1fd8b89e
 def data_parts(p:Profile, test:bool=False)->dict[str, str]: # A test set counts where it is read
@@ -375,13 +308,18 @@ def data_parts(p:Profile, test:bool=False)->dict[str, str]: # A test set counts 
         parts[p.data] = digest(ready.read_text()) if ready.is_file() else f"unprepared folder {root.name}"
     return parts
 
-def weights_hash(folder:Path)->str: # "missing" where there is none
-    "Hash of the weights, settings and tokenizer in a folder; cards (.md) and tables (.csv) do not count."
-    if not Path(folder).is_dir(): return "missing"
-    files = [f for f in sorted(Path(folder).rglob("*")) if f.is_file() and f.suffix not in (".md", ".csv")]
+def folder_hash(folder:Path, without=())->str: # 16 hexadecimal digits; "missing" where there is none
+    "Hash of the names and bytes in a folder, `without` some endings."
+    if not (folder := Path(folder)).is_dir(): return "missing"
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix not in without]
     return digest(*(f"{f.relative_to(folder).as_posix()} {file_hash(f)}" for f in files))
 
-# %% ../../nbs/90c_code.ipynb #959ba1d9
+def weights_hash(folder:Path)->str: # As `folder_hash`
+    "Hash of the weights, settings and tokenizer in a folder; cards (.md) and tables (.csv) do not count."
+    return folder_hash(folder, (".md", ".csv"))
+
+_DECLARED = "EXPERIMENTS", "DEFAULTS", "SYSTEMS", "PARTS", "ONE_SEED", "MAIN"
+
 def code_of_cells(cells:list[str], chapter:str, # Of the page: `rrg_core.<chapter>`
                   texts=())->tuple[str, Reach]: # Hash of the cells, and what they reach
     "What a page depends on."
@@ -395,7 +333,5 @@ def code_of_cells(cells:list[str], chapter:str, # Of the page: `rrg_core.<chapte
     whole = {(mine, n) for n in getattr(code.module(mine), "definitions", ()) if n in _DECLARED}
     whole |= {places[n] for n in names if n in places}
     starts = whole | {place if place[1] else (place[0], a) for n, a in pairs if (place := places.get(n))}
-    return plain(*trees), code.reach([s for s in starts if s[0].startswith("rrg_core")], {*said, *texts},
-                                     whole)
-
-_DECLARED = ("EXPERIMENTS", "DEFAULTS", "SYSTEMS", "PARTS", "ONE_SEED", "MAIN")
+    starts = [s for s in starts if s[0].startswith("rrg_core")]
+    return plain(*trees), code.reach(starts, {*said, *texts}, whole)

@@ -18,9 +18,8 @@ from .settings import Profile, figures_root, profile as load_profile
 PARTIAL = ".partial-" # Beginning of a temporary file's name
 
 @contextmanager
-def atomic(path:Path # Final place of the file; its folder is made
-          ): # Temporary path to write to, moved to `path` when the block ends well
-    "A file that appears whole or not at all."
+def atomic(path:Path): # Final place of the file; its folder is made
+    "A file that appears whole or not at all: a temporary path, moved to `path` when the block ends well."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=path.suffix, dir=path.parent)
@@ -51,39 +50,31 @@ WRITTEN = {} # Chapter → its files that this process wrote or loaded, in order
 class Desk:
     "What a chapter is run with (profile, seed), and the folder that it writes to."
     def __init__(self, name:str, # The module's name: "fita", not "11_fita"
-                 # A profile or its name; None follows `RRG_PROFILE`, else "phantom"
-                 profile:Profile|str|None=None,
+                 profile:Profile|str|None=None, # Or its name; None follows `RRG_PROFILE`, else "phantom"
                  seed:int=None, # The profile's first by default
-                 root:Path=None # Folder above the chapters; `figures_root(profile)` by default
-                ):
+                 root:Path=None): # Folder above the chapters; `figures_root(profile)` by default
         self.name, self.profile = name, profile if isinstance(profile, Profile) else load_profile(profile)
         self.seed = self.profile.seed if seed is None else seed
         self.folder = Path(root or figures_root(self.profile))/name
-
     def path(self, file:str)->Path:
         "Where `file` goes; `ValueError` for a name that leaves the chapter's folder."
         if not (self.folder/file).resolve().is_relative_to(self.folder.resolve()):
             raise ValueError(f"{file!r} lies outside {self.name}'s folder")
         return self.folder/file
-
     @contextmanager
-    def writing(self, file:str # Relative to the chapter's folder
-               ): # Temporary path to write to
+    def writing(self, file:str): # Relative to the chapter's folder; a temporary path to write to
         "Write a file atomically, and note its name for the manifest."
         with atomic(self.path(file)) as tmp: yield tmp
         WRITTEN.setdefault(self.name, {})[file] = None
-
     def write_csv(self, frame, stem:str)->None: # A pandas frame, and a file name without ending
         "Write `<stem>.csv`, eight significant digits, without the index."
         with self.writing(f"{stem}.csv") as tmp:
             frame.to_csv(tmp, index=False, float_format="%.8g", lineterminator="\n")
-
     def table(self, frame, # Long or wide; its index is not written
               stem:str, # File name without ending
               caption:str, # What is counted, on what, with which unit
               digits:int=3, # Decimals shown; the CSV keeps eight significant digits
-              show:int=None # Rows shown on the page, all by default
-             ): # What the page shows
+              show:int=None): # Rows shown on the page, all by default
         "Write `<stem>.csv` and `<stem>.md`; the value shows the table on the page."
         self.write_csv(frame, stem)
         right = [t.kind in "iuf" for t in frame.dtypes]
@@ -92,10 +83,8 @@ class Desk:
         with self.writing(f"{stem}.md") as tmp:
             tmp.write_text(f"**{caption}**\n\n{body}\n\n{self.footer()}\n")
         return show_table(frame.head(show) if show else frame, caption, digits)
-
     def footer(self)->str:
-        """The last line of a table's page: profile, the command that makes it, and the runs that are behind
-        it."""
+        "The last line of a table's page: profile, the command that makes it, the runs that are behind it."
         from rrg_core.engine.store import read_records
         p, records = self.profile.name, read_records(self.folder)
         runs = [r for n, r in records["artifacts"].items() if n.startswith("predictions/") and r.get("made")]
@@ -104,11 +93,8 @@ class Desk:
                    f"{', '.join(where)}") if runs else ""
         stale = f" · declared stale: {records['stale']['why']}" if records["stale"] else ""
         return f"Profile `{p}` · made by `rrg regenerate {self.name} --profile {p}`{trained}{stale}"
-
-    def figure(self, fig, # A matplotlib figure
-               stem:str, # File name without ending
-               kind:str="svg" # "svg", or "png" where pixels are the message
-              ): # The figure
+    def figure(self, fig, stem:str, # A matplotlib figure, and its file name without ending
+               kind:str="svg"): # Or "png" where pixels are the message
         "Write `<stem>.<kind>` without date or machine; the value shows the figure on the page, once."
         import matplotlib.pyplot as plt
         if kind not in ("svg", "png"): raise ValueError(f"kind must be svg or png, got {kind!r}")
@@ -123,20 +109,16 @@ def _cell(value, digits):
     if not isinstance(value, (str, list, tuple, dict)) and pd.isna(value): return ""
     if isinstance(value, (bool, np.bool_)): return "yes" if value else "no"
     return f"{value:,.{digits}f}" if isinstance(value, (int, float, np.number)) else str(value)
-
 def _formatted(frame, digits):
     import numpy as np, pandas as pd
     def column(values):
-        numbers = [
-            v for v in values
-            if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and pd.notna(v)
-        ]
+        numbers = [v for v in values
+                   if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and pd.notna(v)]
         places = 0 if all(float(v).is_integer() for v in numbers) else digits
         return values.map(lambda v: _cell(v, places)).astype(object)
     return frame.apply(column)
 
-def show_table(frame, caption:str="", digits:int=3 # Decimals of a number that is not whole
-              ): # An IPython `HTML`
+def show_table(frame, caption:str="", digits:int=3): # Decimals where not whole; an `HTML`
     "A table as a page shows it: formatted numbers, the caption below."
     from IPython.display import HTML
     body = _formatted(frame, digits).to_html(index=False, border=0, escape=True)
@@ -147,11 +129,10 @@ def set_style()->None:
     import matplotlib as mpl, seaborn as sns
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     mpl.rcParams.update({
-        "figure.dpi": 100, "savefig.dpi": 100, "figure.figsize": (
-            7, 4), "svg.hashsalt": "rrg", "svg.fonttype": "path", "axes.titlesize": 12,
-        "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False,
-        "axes.spines.right": False, "figure.constrained_layout.use": True
-    })
+        "figure.dpi": 100, "savefig.dpi": 100, "figure.figsize": (7, 4), "svg.hashsalt": "rrg",
+        "svg.fonttype": "path", "axes.titlesize": 12, "axes.titleweight": "bold",
+        "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+        "figure.constrained_layout.use": True})
 
 class Chapter(Desk):
     "A page's desk: it also sets the look of the figures."
@@ -159,14 +140,12 @@ class Chapter(Desk):
         super().__init__(name, profile, seed, root)
         set_style()
         self._banner()
-
     def _banner(self): # on top of the page
         from IPython.display import Markdown, display
         from rrg_core.engine.store import read_records
         if stale := read_records(self.folder)["stale"]:
             display(Markdown(f"**Declared stale** on {stale['since']}: {stale['why']}. What this page shows "
-                             "was trained "
-                             "before; `rrg train` trains it anew."))
+                             "was trained before; `rrg train` trains it anew."))
 
 # %% ../../nbs/90b_desk.ipynb #07d7de5a
 def is_static()->bool: # True in a batch run or a test
@@ -174,32 +153,20 @@ def is_static()->bool: # True in a batch run or a test
     return any(os.environ.get(k) for k in ("RRG_STATIC", "IN_TEST", "CI"))
 
 def explore(f, # Function that draws or returns something to show
-            # Widget abbreviations as for `ipywidgets.interact`: (low, high), a list, a bool, a value
-            **controls
-           ):
+            **controls): # As for `ipywidgets.interact`: (low, high), a list, a bool, a value
     "Call `f` with sliders where a person is there, once with each control's first value where not."
     if is_static(): return f(**{k: _first(v) for k, v in controls.items()})
     from ipywidgets import interact
     interact(f, **controls)
-
 def _first(control):
     if isinstance(control, dict): return next(iter(control.values()))
     if not isinstance(control, (tuple, list)): return control
     return control[0][1] if isinstance(control[0], tuple) else control[0]
 
-def progress(items, # Any iterable
-             desc:str="", # What is being done
-             total:int=None, # Number of items where `items` has no length
-             **kwargs):
-    "A tqdm bar that leaves nothing behind, and is silent where nobody watches."
+def progress(items, desc:str="", total:int=None, **kwargs): # `total` where `items` has no length
+    "A tqdm bar that says what is being done, leaves nothing behind, and is silent where nobody watches."
     from tqdm import tqdm
-    watched = "IPython" in sys.modules and sys.modules["IPython"].get_ipython(
-    ) is not None or sys.stdout.isatty()
-    return tqdm(items,
-                desc=desc,
-                total=total,
-                leave=False,
-                disable=is_static() or not watched,
-                file=sys.stdout,
-                mininterval=.5,
-                **kwargs)
+    watched = ("IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+               or sys.stdout.isatty())
+    return tqdm(items, desc=desc, total=total, leave=False, disable=is_static() or not watched,
+                file=sys.stdout, mininterval=.5, **kwargs)

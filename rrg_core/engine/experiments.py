@@ -6,7 +6,7 @@
 __all__ = ['standin_folder', 'parts_of', 'shared', 'kept', 'System', 'merged', 'has_experiments',
            'chapter_module', 'Experiment', 'experiments', 'artifacts', 'checked',
            'write_predictions', 'read_predictions', 'run_experiments', 'run_experiment',
-           'run_parts', 'costs', 'note_costs', 'spread_of', 'compared']
+           'run_parts', 'note_costs', 'spread_of', 'compared']
 
 # %% ../../nbs/90e_experiments.ipynb #ef6c0bff
 import re
@@ -26,27 +26,17 @@ def standin_folder(name:str, p:Profile, root:Path=None)->Path: # `root`: above t
     "Where a stand-in for published weights lies."
     return Path(root or figures_root(p))/"learning"/"standins"/name
 
-def parts_of(build,
-             settings: dict,
-             p: Profile,
-             seed: int = 0,
-             needs=(),
-             root: Path = None,
-             test: bool = False) -> dict[str, str]:
-    """What determines an artifact: settings, seed, data, the bytes of stand-ins, and the code that its build
-    reaches."""
+def parts_of(build, settings:dict, p:Profile, seed:int=0, needs=(), # Stand-ins that it reads
+             root:Path=None, test:bool=False)->dict[str, str]: # Part → hash; `test`: it reads test studies
+    "What determines an artifact: settings, seed, data, bytes of stand-ins, the code that its build reaches."
     reach = reach_of(build, [settings, p.data])
-    parts = {"settings": digest(canonical(settings)), "seed": str(seed)} | data_parts(p, test)
-    parts |= {f"stand-in {n}": weights_hash(standin_folder(n, p, root)) for n in needs}
-    return parts | {"code": reach.key} | reach.modules()
+    parts = {f"stand-in {n}": weights_hash(standin_folder(n, p, root)) for n in needs} | data_parts(p, test)
+    parts |= {"settings": digest(canonical(settings)), "seed": str(seed), "code": reach.key}
+    return parts | reach.modules()
 
-def shared(name:str, # "features-train"
-           settings:dict, # All that it depends on and its code does not say
-           build:Callable[[Path], None], # Fills a folder
-           p:Profile, seed:int=0,
-           needs=(), # Names of stand-ins that it reads
-           say=print
-          )->Path: # Folder in the cache
+def shared(name:str, settings:dict, # "features-train", and all that it depends on and its code does not say
+           build:Callable[[Path], None], p:Profile, seed:int=0, # Fills a folder
+           needs=(), say=print)->Path: # Names of stand-ins that it reads. A folder in the cache
     "A part that variants share, made by whoever comes first; another variant, process or run finds it."
     parts = parts_of(build, settings, p, seed, needs, test=True)
     artifact = Artifact(cache_root()/"shared", f"{name}-{key_of(parts)}", parts, build, name)
@@ -55,41 +45,34 @@ def shared(name:str, # "features-train"
 
 def kept(desk:Desk, stem:str, # The table's file name without ending; `desk.table` writes the rest
          make:Callable, # Function of the page, without arguments, that returns the frame
-         reads=(), # Paths or experiments that it reads: their records or bytes count
-         say=print): # A pandas frame
-    """A table that takes minutes: loaded from `<stem>.csv` unless what determines it changed, its code
-    included."""
+         reads=(), say=print): # Paths or experiments that it reads: their bytes or keys count
+    "A table that takes minutes: read from `<stem>.csv` unless what determines it changed, its code included."
     import pandas as pd
     sizes = {"bootstraps": desk.profile.bootstraps, "seeds": desk.profile.seeds}
     parts = parts_of(make, sizes, desk.profile, desk.seed, root=desk.folder.parent, test=True)
     for r in reads:
-        runs = isinstance(r, Experiment)
-        parts[f"reads {Path(r.path if runs else r).name}"] = r.predictions.key if runs else weights_hash(r)
+        path, key = (r.path, r.predictions.key) if isinstance(r, Experiment) else (Path(r), weights_hash(r))
+        parts[f"reads {path.name}"] = key
     def build(tmp): make().to_csv(tmp, index=False, float_format="%.8g", lineterminator="\n")
     artifact = Artifact(desk.folder, f"{stem}.csv", parts, build, stem)
     say(f"{stem}: {artifact.make(lambda words: None)}")
     return pd.read_csv(artifact.path)
 
 # %% ../../nbs/90e_experiments.ipynb #49549f41
-# becomes a file's name; "x-s1" would look like a seed
-_NAME = re.compile(r"(?!.*-s\d+$)[A-Za-z0-9][A-Za-z0-9_.+-]*")
-
 @dataclass(frozen=True)
 class System:
     "How one kind of system is trained and how it writes."
-    # (folder or None, settings, seed, profile, first=None) → table with study_id, hypothesis, reference
-    decode:Callable
+    decode:Callable # (folder or None, settings, seed, profile, first=None) → study_id, hypothesis, reference
     train:Callable|None = None # (folder to fill, settings, seed, profile); None where nothing is learned
     needs:Callable = lambda settings: () # settings → names of the stand-ins that it reads
     decoding:tuple = ("beams",) # Settings that only `decode` reads
     score:Callable|None = None # predictions → {"F1": .5}: what a retrained run is compared by
 
-def merged(module, # A chapter's module
-           variant:str, p:Profile)->dict:
+def merged(module, variant:str, p:Profile)->dict: # A chapter's module
     "A variant's settings. `CourseError` for an unknown variant or setting, or a name that is no file name."
     if variant not in module.EXPERIMENTS:
         raise CourseError(f"unknown variant {variant!r}: there are {', '.join(module.EXPERIMENTS)}")
-    if not _NAME.fullmatch(variant):
+    if not re.fullmatch(r"(?!.*-s\d+$)[A-Za-z0-9][A-Za-z0-9_.+-]*", variant): # "x-s1" would look like a seed
         raise CourseError(f"variant {variant!r}: a name is letters, digits and _ . + -, and does not end "
                           "like -s1")
     defaults, differences = getattr(module, "DEFAULTS", None), module.EXPERIMENTS[variant]
@@ -110,10 +93,10 @@ def chapter_module(chapter:str):
         raise CourseError(f"chapter {chapter} has nothing to train: no EXPERIMENTS in "
                           f"rrg_core/{chapter}/__init__.py")
     try: return import_module(f"rrg_core.{chapter}")
-    except Exception as error:
-        raise CourseError(f"rrg_core.{chapter} cannot be imported: {type(error).__name__}: "
-                          f"{error}") from error
+    except Exception as e:
+        raise CourseError(f"rrg_core.{chapter} cannot be imported: {type(e).__name__}: {e}") from e
 
+# %% ../../nbs/90e_experiments.ipynb #f90e0001
 @dataclass(frozen=True)
 class Experiment:
     "A variant of a chapter with a seed, as two artifacts: the model and the predictions."
@@ -128,89 +111,65 @@ class Experiment:
     @property
     def name(self)->str: return f"{self.variant}-s{self.seed}"
     @property
-    def system(self) -> System:
-        return self.module.SYSTEMS[self.settings.get("system", next(iter(self.module.SYSTEMS)))]
+    def path(self)->Path: return self.predictions.path
     @property
-    def needs(self)->tuple: return tuple(self.system.needs(self.settings))
+    def system(self)->System:
+        return self.module.SYSTEMS[self.settings.get("system", next(iter(self.module.SYSTEMS)))]
     @property
     def learned(self)->dict: # What training depends on
         return {k: v for k, v in self.settings.items() if k not in self.system.decoding}
-
+    def _parts(self, build, settings, test=False):
+        needs = self.system.needs(self.settings)
+        return parts_of(build, settings, self.profile, self.seed, needs, self.folder.parent, test)
     @cached_property
     def model(self)->Artifact|None: # None where nothing is learned
         "The trained model: under figures/ for the chapter's main one, else in the cache."
-        train = self.system.train
-        if train is None: return None
-        parts = parts_of(train, self.learned, self.profile, self.seed, self.needs, self.folder.parent)
-        main = self.variant == getattr(self.module, "MAIN", None) and self.seed == self.profile.seed
-        folder, name = (self.folder, "model") if main else (cache_root() / self.chapter,
-                                                            f"{self.name}-{key_of(parts)}")
+        if (train := self.system.train) is None: return None
+        parts, folder, name = self._parts(train, self.learned), self.folder, "model"
+        if self.variant != getattr(self.module, "MAIN", None) or self.seed != self.profile.seed:
+            folder, name = cache_root()/self.chapter, f"{self.name}-{key_of(parts)}"
         build = partial(train, settings=self.learned, seed=self.seed, p=self.profile)
         return Artifact(folder, name, parts, build, f"{self.chapter} {self.name} model")
-
     @cached_property
     def predictions(self)->Artifact:
         "What it writes about the test studies."
-        written = {k: v for k, v in self.settings.items() if self.model is None or k in self.system.decoding}
-        parts = parts_of(self.system.decode,
-                         written,
-                         self.profile,
-                         self.seed,
-                         self.needs,
-                         self.folder.parent,
-                         test=True)
+        written = {k: v for k, v in self.settings.items() if not self.model or k in self.system.decoding}
+        parts = self._parts(self.system.decode, written, test=True)
         if self.model: parts |= {"training": self.model.key}
-        return Artifact(self.folder, f"predictions/{self.name}.parquet", parts, self._write,
-                        f"{self.chapter} {self.name}", self._notes)
-
-    def _write(self, path):
-        refuse_credentialed(self.path, self.profile)
-        try:
-            if self.model: self._train()
-            write_predictions(checked(self.decode(), f"{self.chapter} {self.name}"), path)
-        except Exception as error:
-            error.add_note(f"while training {self.chapter} {self.name}")
-            raise
-
-    def _train(self):
-        parts = getattr(self.module, "PARTS", {})
-        for need in self.needs:
-            if need in parts: parts[need](self.profile).make(lambda words: None)
-            elif not (folder := standin_folder(need, self.profile, self.folder.parent)).is_dir():
-                raise CourseError(f"{self.chapter} {self.name} needs the stand-in {need!r}, and {folder} "
-                                  "does not exist: "
-                                  f"`rrg train learning {need} --profile {self.profile.name}` makes it")
-        refuse_credentialed(self.model.path, self.profile)
-        self.model.make(lambda words: None, anew=True)
-
+        what = f"{self.chapter} {self.name}"
+        return Artifact(self.folder, f"predictions/{self.name}.parquet", parts, partial(_write, self, what),
+                        what, partial(_notes, self))
     def decode(self, first:int=None): # The first test studies, all by default; a table
         "What the trained model writes."
-        return self.system.decode(self.model and self.model.path,
-                                  self.settings,
-                                  self.seed,
-                                  self.profile,
-                                  first=first)
-
-    def _notes(self, path):
-        score = self.system.score
-        out = {"score": score(read_predictions(path))} if score else {}
-        if self.model and (r := self.model.record()):
-            out |= {
-                k: r[k]
-                for k in ("made", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "losses")
-                if k in r
-            }
-        return out
-
-    @property
-    def path(self)->Path: return self.predictions.path
+        folder = self.model.path if self.model else None
+        return self.system.decode(folder, self.settings, self.seed, self.profile, first=first)
 
 # %% ../../nbs/90e_experiments.ipynb #dd908d20
-def experiments(desk:Desk, # The chapter's
-                variants=None, # All of `EXPERIMENTS` by default
+def _write(e, what, path): # train where it has to be, then write
+    refuse_credentialed(e.path, e.profile)
+    try:
+        if e.model: _train(e, what)
+        write_predictions(checked(e.decode(), what), path)
+    except Exception as error:
+        error.add_note(f"while training {what}")
+        raise
+def _train(e, what):
+    parts = getattr(e.module, "PARTS", {})
+    for need in e.system.needs(e.settings):
+        if need in parts: parts[need](e.profile).make(lambda words: None)
+        elif not (folder := standin_folder(need, e.profile, e.folder.parent)).is_dir():
+            raise CourseError(f"{what} needs the stand-in {need!r}, and {folder} does not exist: "
+                              f"`rrg train learning {need} --profile {e.profile.name}` makes it")
+    e.model.make(lambda words: None, anew=True)
+def _notes(e, path): # of the predictions' record: the score, and what the training took
+    out = {"score": e.system.score(read_predictions(path))} if e.system.score else {}
+    trained = e.model.record() if e.model else {}
+    told = ("made", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "losses")
+    return out | {k: trained[k] for k in told if k in trained}
+
+def experiments(desk:Desk, variants=None, # The chapter's; all of `EXPERIMENTS` by default
                 seeds=None, # Those of the profile by default; the first alone for variants in ONE_SEED
-                module=None # `rrg_core.<chapter>` by default
-               )->list[Experiment]:
+                module=None)->list[Experiment]: # `rrg_core.<chapter>` by default
     "The experiments of a chapter, one for each variant and seed. Errors as `merged`."
     module, p = module or chapter_module(desk.name), desk.profile
     several = p.seeds if desk.seed == p.seed else tuple(desk.seed + i for i in range(len(p.seeds)))
@@ -225,39 +184,30 @@ def artifacts(desk:Desk, seeds=None, module=None)->dict[str, Artifact]:
     return parts | {e.name: e.predictions for e in experiments(desk, seeds=seeds, module=module)}
 
 # %% ../../nbs/90e_experiments.ipynb #00a736a2
-# A table; `name` of the experiment, for the message. Returned with a plain index
-def checked(frame, name:str):
-    """`CourseError` for no row, a missing or repeated study_id, a hypothesis that is no text, an empty
-    reference."""
+def checked(frame, name:str): # A table, `name` for the message; returned with a plain index
+    "`CourseError`: no row, a missing or repeated study_id, a hypothesis that is no text, an empty reference."
+    def refuse(words): raise CourseError(f"{name}{words}")
     if not (rows := getattr(frame, "shape", (None,))[0]):
-        without = " without a row" if rows == 0 else ""
-        raise CourseError(f"{name}: decode must return a table with a row a study, got "
-                          f"{type(frame).__name__}{without}")
+        got = f"{type(frame).__name__}{' without a row'*(rows == 0)}"
+        refuse(f": decode must return a table with a row a study, got {got}")
     if "study_id" not in frame:
-        raise CourseError(f"{name}: the predictions have no column study_id, only "
-                          f"{', '.join(map(str, frame.columns))}")
-    ids = frame["study_id"]
-    if (bad := ~ids.map(lambda i: isinstance(i, str) and bool(i))).any():
-        raise CourseError(f"{name}, row {int(bad.to_numpy().argmax())}: study_id must be a text, got "
-                          f"{ids[bad].iloc[0]}")
-    if ids.duplicated().any(): raise CourseError(f"{name}: study {ids[ids.duplicated()].iloc[0]} is "
-                                                 "predicted twice")
-    if ("hypothesis" in frame) != ("reference" in frame): raise CourseError(f"{name}: hypothesis and "
-                                                                            "reference go together")
-    for column in [c for c in ("hypothesis", "reference") if c in frame]:
-        good = frame[column].map(lambda t: isinstance(t, str) and (column == "hypothesis" or bool(t.strip())))
-        if good.all(): continue
-        value = frame[column][~good].iloc[0] # never the words: they may be a patient's
-        kind = "empty" if isinstance(value, str) else f"no text but a {type(value).__name__}"
-        raise CourseError(f"{name}, study {ids[~good].iloc[0]}: the {column} is {kind}")
+        refuse(f": the predictions have no column study_id, only {', '.join(map(str, frame.columns))}")
+    for row, i in enumerate(ids := frame["study_id"]):
+        if not (isinstance(i, str) and i): refuse(f", row {row}: study_id must be a text, got {i}")
+    if ids.duplicated().any(): refuse(f": study {ids[ids.duplicated()].iloc[0]} is predicted twice")
+    if ("hypothesis" in frame) != ("reference" in frame): refuse(": hypothesis and reference go together")
+    for column in ("hypothesis", "reference") if "reference" in frame else ():
+        for i, text in zip(ids, frame[column]): # never the words: they may be a patient's
+            kind = None if isinstance(text, str) else f"no text but a {type(text).__name__}"
+            if column == "reference" and not kind and not text.strip(): kind = "empty"
+            if kind: refuse(f", study {i}: the {column} is {kind}")
     return frame.reset_index(drop=True)
 
 def write_predictions(frame, path:Path)->None:
     "A Parquet file; the same table gives the same bytes, and nothing but the table is in it."
     import pyarrow as pa, pyarrow.parquet as pq
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata({}),
-                   path,
-                   compression="zstd")
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata({})
+    pq.write_table(table, path, compression="zstd")
 
 def read_predictions(path:Path): # A table; `.attrs["file"]` names it
     "The predictions in a file. `CourseError` where there is none."
@@ -268,20 +218,14 @@ def read_predictions(path:Path): # A table; `.attrs["file"]` names it
     return frame
 
 # %% ../../nbs/90e_experiments.ipynb #56ba33af
-def run_experiments(desk:Desk, # The chapter's
-                    variants=None, # All of `EXPERIMENTS` by default
-                    seeds=None, # As the chapter says (`seeds_of`) by default
-                    module=None, # `rrg_core.<chapter>` by default
-                    say=print # Told, a line a variant, what was loaded and what was trained
-                   )->dict[str, dict]: # Variant → seed → predictions
-    """Load a chapter's predictions, or train what is missing; write what they cost. Errors as `merged` and
-    `checked`."""
-    out, listed = {}, experiments(desk, variants, seeds, module)
-    for e in progress(listed, "training"):
+def run_experiments(desk:Desk, variants=None, seeds=None, module=None, # As `experiments`
+                    say=print)->dict[str, dict]: # Told how each came. Variant → seed → predictions
+    "Load the predictions or train what is missing; write what they cost. Errors as `merged` and `checked`."
+    out = {}
+    for e in progress(experiments(desk, variants, seeds, module), "training"):
         how = e.predictions.make(lambda words: None)
-        frame = read_predictions(e.path)
+        frame = out.setdefault(e.variant, {})[e.seed] = read_predictions(e.path)
         frame.attrs |= {"how": how, **e.predictions.record()}
-        out.setdefault(e.variant, {})[e.seed] = frame
     for variant, frames in out.items():
         say(f"{variant}: " + ", ".join(f"seed {s} {f.attrs['how']}" for s, f in frames.items()))
     note_costs(desk)
@@ -294,41 +238,27 @@ def run_experiment(desk:Desk, variant:str, seed:int=None, **options): # Options 
 
 def run_parts(desk:Desk, module=None, say=print)->dict[str, Path]: # Part → its folder
     "Load a chapter's parts, or make them; write what they cost."
-    out = {}
-    for name, part in getattr(module or chapter_module(desk.name), "PARTS", {}).items():
-        artifact = part(desk.profile)
-        how = artifact.make(lambda words: None)
-        say(f"{name}: {how}")
-        out[name] = artifact.path
+    parts = getattr(module or chapter_module(desk.name), "PARTS", {})
+    made = {name: part(desk.profile) for name, part in parts.items()}
+    for name, a in made.items(): say(f"{name}: {a.make(lambda words: None)}")
     note_costs(desk)
-    return out
+    return {name: a.path for name, a in made.items()}
 
-# %% ../../nbs/90e_experiments.ipynb #de75d841
-_COST = [
-    "variant", "seed", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "made",
-    "studies a second"
-]
-
-def costs(desk:Desk): # A table
-    "What the artifacts of a chapter cost, as their records say, and the speeds that were noted beside them."
+def note_costs(desk:Desk, speeds=None): # Table: variant, hardware, precision, studies a second
+    "Write `cost.csv` from the records; new speeds replace those of the same variant on the same hardware."
     import pandas as pd
-    name = lambda n: re.fullmatch(r"(.*?)(?:-s(\d+))?", Path(n).stem).groups()
-    rows = [dict(zip(_COST, name(n))) | {k: r.get(k) for k in _COST[2:]}
-            for n, r in read_records(desk.folder)["artifacts"].items()]
-    try: speeds = pd.read_csv(desk.path("cost.csv")).reindex(columns=_COST).dropna(subset="studies a second")
-    except (OSError, ValueError): speeds = pd.DataFrame(columns=_COST)
-    return pd.DataFrame([*rows, *speeds.to_dict("records")], columns=_COST).astype({"seed": "Int64"})
-
-def note_costs(desk:Desk, # The chapter's
-               speeds=None # Table: variant, hardware, studies a second, precision
-              ): # What cost.csv holds now
-    "Write `cost.csv`; new speeds take the place of those of the same variant on the same hardware."
-    import pandas as pd
-    out = costs(desk)
-    if speeds is not None:
-        out = pd.concat([out, speeds.reindex(columns=_COST)]).astype({"seed": "Int64"})
-        old = out["studies a second"].notna() & out.duplicated(["variant", "hardware"], keep="last")
-        out = out[~old].reset_index(drop=True)
+    told = ["seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "made"]
+    speed, rows = "studies a second", []
+    columns = ["variant", "seed", *told, speed]
+    for n, r in read_records(desk.folder)["artifacts"].items():
+        variant, seed = re.fullmatch(r"(.*?)(?:-s(\d+))?", Path(n).stem).groups()
+        rows.append({"variant": variant, "seed": seed} | {k: r.get(k) for k in told})
+    try: old = pd.read_csv(desk.path("cost.csv")).reindex(columns=columns).dropna(subset=speed)
+    except (OSError, ValueError): old = pd.DataFrame()
+    rows += old.to_dict("records") + ([] if speeds is None else speeds.to_dict("records"))
+    out = pd.DataFrame(rows, columns=columns).astype({"seed": "Int64"})
+    latest = ~out.duplicated(["variant", "hardware"], keep="last")
+    out = out[out[speed].isna() | latest].reset_index(drop=True)
     with desk.writing("cost.csv") as tmp: out.to_csv(tmp, index=False, lineterminator="\n")
     return out
 
@@ -347,15 +277,12 @@ def compared(desk:Desk, names)->list[str]: # A line for each artifact that was m
     old = {n: next(iter(r["score"].items())) for n, r in records["aside"].items() if r.get("score")}
     for n, (_, value) in old.items(): by.setdefault(n.rpartition("-s")[0], []).append(value)
     sd, free = spread_of(by)
-    for n in names:
-        new, mine = records["artifacts"].get(n, {}).get("score"), by.get(n.rpartition("-s")[0])
-        if not new or n not in old: continue
-        (measure, then), mean = old[n], sum(mine)/len(mine)
+    for n in (n for n in names if n in old and records["artifacts"].get(n, {}).get("score")):
+        (measure, then), mine = old[n], by[n.rpartition("-s")[0]]
+        now, mean = records["artifacts"][n]["score"][measure], sum(mine)/len(mine)
         half = t.ppf(.975, free)*sd*(1 + 1/len(mine))**.5 if free else float("nan")
-        word = "no spread of seeds to compare with" if not free else \
-            "as one more seed" if abs(new[measure] - mean) <= half else ("outside of what one more seed "
-                                                                         "would "
-                                                                         "give")
-        out.append(f"{Path(n).stem}: {measure} {new[measure]:.3f}, committed {then:.3f}, "
+        word = "as one more seed" if abs(now - mean) <= half else "outside of what one more seed would give"
+        if not free: word = "no spread of seeds to compare with"
+        out.append(f"{Path(n).stem}: {measure} {now:.3f}, committed {then:.3f}, "
                    f"seeds {mean:.3f} ± {half:.3f}: {word}")
     return out

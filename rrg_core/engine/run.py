@@ -4,22 +4,22 @@
 
 # %% auto #0
 __all__ = ['UNHASHED', 'Job', 'watch_token', 'die_with', 'notebook_of', 'cells_of', 'parameters_of',
-           'check_parameters', 'directives', 'strip_widgets', 'is_runners', 'tidy_page',
-           'stderr_lines', 'page_parts', 'read_manifest', 'stale_reasons', 'write_manifest',
-           'environment_of', 'ChapterFailed', 'run_page', 'run_training', 'main']
+           'check_parameters', 'directives', 'strip_widgets', 'tidy_page', 'stderr_lines',
+           'read_json', 'page_parts', 'stale_reasons', 'environment_of', 'run_page',
+           'run_training', 'main']
 
 # %% ../../nbs/90f_run.ipynb #f0e89bfb
-import ast, copy, json, os, platform, re, sys, threading, time, traceback
+import ast, json, os, platform, re, sys, threading, time, traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-
 import psutil
 
 from .code import code_of_cells, data_parts, digest
 from .desk import Desk, atomic, file_hash, sweep
-from .settings import CourseError, Profile, chapters, figures_at, profile, repo_root
+from .experiments import artifacts, chapter_module, experiments
+from .settings import CourseError, Profile, chapters, environment, profile, repo_root
 from .store import RECORDS
 
 # %% ../../nbs/90f_run.ipynb #73d500fc
@@ -37,29 +37,25 @@ class Job:
 
     @property
     def name(self)->str: return f"{self.chapter}.{self.experiment}" if self.experiment else self.chapter
-
     def file(self, kind:str)->Path:
         "Where the job's file in `pages`, `progress` or `results` lies."
         return Path(self.run)/kind/f"{self.name}.{'ipynb' if kind == 'pages' else 'json'}"
+    def says(self, words:str, **at)->None: # `cell`, `cells`: how far it is
+        "What a waiting person sees."
+        with atomic(self.file("progress")) as tmp: tmp.write_text(json.dumps({"said": words} | at))
 
-# %% ../../nbs/90f_run.ipynb #28784e33
 def watch_token()->str: # "pid:start time" of this process
     "What other processes need to know to watch this one."
     return f"{os.getpid()}:{psutil.Process().create_time():.2f}"
 
-def _alive(token):
-    pid, _, born = token.partition(":")
-    try:
-        process = psutil.Process(int(pid))
-        return abs(process.create_time() - float(born)) < .1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess: return False
-
-def die_with(token:str, # `watch_token()` of the process to follow; empty = nobody
-             every:float=.5 # Seconds between looks
-            )->None:
-    "End this process and its children as soon as the watched process is gone."
+def die_with(token:str, every:float=.5)->None: # `watch_token()` of the other; seconds between looks
+    "End this process and its children as soon as the other is gone; an empty token means nobody."
     def watch():
-        while _alive(token): time.sleep(every)
+        pid, _, born = token.partition(":")
+        with suppress(psutil.NoSuchProcess):
+            other, dead = psutil.Process(int(pid)), psutil.STATUS_ZOMBIE
+            if abs(other.create_time() - float(born)) < .1:
+                while other.is_running() and other.status() != dead: time.sleep(every)
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess): child.kill()
         os._exit(137)
@@ -68,12 +64,11 @@ def die_with(token:str, # `watch_token()` of the process to follow; empty = nobo
 # %% ../../nbs/90f_run.ipynb #1ca076b1
 def notebook_of(chapter:str)->Path:
     "The chapter's notebook, `nbs/NN_<chapter>.ipynb`. `CourseError` where there is none, or two."
-    named = [f.stem.partition("_") for f in (repo_root()/"nbs").glob(f"*_{chapter}.ipynb")]
-    found = [repo_root()/"nbs"/f"{n}_{c}.ipynb" for n, _, c in named if n.isdigit() and c == chapter]
-    if len(found) != 1:
-        raise CourseError(f"chapter {chapter}: {len(found)} notebooks are called nbs/NN_{chapter}.ipynb; "
-                          "settings.ini [chapters] and nbs/ must agree")
-    return found[0]
+    found = [f for f in (repo_root()/"nbs").glob(f"*_{chapter}.ipynb") if f.stem.partition("_")[0].isdigit()
+             and f.stem.partition("_")[2] == chapter]
+    if len(found) == 1: return found[0]
+    raise CourseError(f"chapter {chapter}: {len(found)} notebooks are called nbs/NN_{chapter}.ipynb; "
+                      "settings.ini [chapters] and nbs/ must agree")
 
 def cells_of(path:Path)->list[tuple[str, list]]: # (source, tags) of its code cells
     "A notebook's code cells, read without nbformat's checks."
@@ -83,126 +78,99 @@ def cells_of(path:Path)->list[tuple[str, list]]: # (source, tags) of its code ce
 def parameters_of(path:Path)->list[str]: # Names assigned in the cell tagged `parameters`
     "What the chapter's parameters cell takes. `CourseError` where it has none, or more than assignments."
     cells = [s for s, tags in cells_of(path) if "parameters" in tags]
-    if len(cells) != 1: raise CourseError(f"{path.name}: {len(cells)} cells are tagged `parameters`, a "
-                                          "chapter has one")
-    body = ast.parse(cells[0]).body
-    if not all(isinstance(b, ast.Assign) and all(isinstance(t, ast.Name) for t in b.targets) for b in body):
-        raise CourseError(f"{path.name}: the parameters cell may only assign, a name a line")
-    return [target.id for b in body for target in b.targets]
+    if len(cells) != 1:
+        raise CourseError(f"{path.name}: {len(cells)} cells are tagged `parameters`, a chapter has one")
+    targets = [t for b in ast.parse(cells[0]).body for t in (b.targets if isinstance(b, ast.Assign) else [b])]
+    if all(isinstance(t, ast.Name) for t in targets): return [t.id for t in targets]
+    raise CourseError(f"{path.name}: the parameters cell may only assign, a name a line")
 
 def check_parameters(path:Path, parameters:dict)->None:
     "`CourseError` where one of `parameters` is not in the chapter's parameters cell."
     known = parameters_of(path)
-    for name in parameters:
-        if name not in known:
-            raise CourseError(f"{path.name}: unknown parameter {name!r}; the chapter takes "
-                              f"{', '.join(known)}")
+    for n in (n for n in parameters if n not in known):
+        raise CourseError(f"{path.name}: unknown parameter {n!r}; the chapter takes {', '.join(known)}")
 
-def directives(source:str # A code cell
-              )->dict[str, str]: # `#| name value` lines at the top; "eval" for `#| eval: false`
-    "nbdev's directives of a cell."
+def directives(source:str)->dict[str, str]: # `#| name value` lines at the top; "eval" for `#| eval: false`
+    "nbdev's directives of a code cell."
     head = re.match(r"(?:#\|.*\n?|\s*\n)*", source)[0]
     return {k.rstrip(":"): v.strip() for k, v in re.findall(r"^#\|[ ]*(\S+)[ ]*(.*)$", head, flags=re.M)}
-
-_WIDGET = "application/vnd.jupyter.widget-view+json"
-
-def strip_widgets(nb)->bool: # A notebook node; whether there was anything
-    "Remove widget state and widget views, in place."
-    found = nb.metadata.pop("widgets", None) is not None
-    for cell in nb.cells:
-        outputs = cell.get("outputs", [])
-        kept = [o for o in outputs if _WIDGET not in o.get("data", {})]
-        if len(kept) < len(outputs): cell.outputs, found = kept, True
-    return found
-
-def is_runners(cell)->bool:
-    "The cell was put in by the runner or by papermill."
-    return bool({"runner", "injected-parameters", "papermill-error-cell-tag"}
-                & set(cell.metadata.get("tags", [])))
-
-def _framed(path, record):
+def _framed(path, record): # the notebook between the runner's two cells
     import nbformat
     nb = nbformat.read(path, as_version=4)
-    for cell in nb.cells:
-        if cell.cell_type != "code": continue
-        found = directives(cell.source)
-        cell.outputs, cell.execution_count = [], None
-        if found.get("eval") == "false" or any(d in found for d in ("slow", "gpu", "notest")):
+    for cell in (c for c in nb.cells if c.cell_type == "code"):
+        found, cell.outputs, cell.execution_count = directives(cell.source), [], None
+        if found.get("eval") == "false" or found.keys() & {"slow", "gpu", "notest"}:
             cell.metadata.tags = [*cell.metadata.get("tags", []), "skip-execution"]
     first = f"from rrg_core.engine.run import die_with\ndie_with({watch_token()!r})"
     last = (f"import json, pathlib\nfrom rrg_core.engine.desk import WRITTEN\n"
             f"_ = pathlib.Path({str(record)!r}).write_text(json.dumps(WRITTEN))")
-    frame = [nbformat.v4.new_code_cell(s, metadata={"tags": ["runner"]}) for s in (first, last)]
-    nb.cells = [frame[0], *nb.cells, frame[1]]
+    first, last = (nbformat.v4.new_code_cell(s, metadata={"tags": ["runner"]}) for s in (first, last))
+    nb.cells = [first, *nb.cells, last]
     return nb
+
+# %% ../../nbs/90f_run.ipynb #f90f0001
+def _is_runners(cell): # put in by the runner or by papermill
+    theirs = {"runner", "injected-parameters", "papermill-error-cell-tag"}
+    return not theirs.isdisjoint(cell.metadata.get("tags", []))
+
+def strip_widgets(nb)->bool: # A notebook node; whether there was anything
+    "Remove widget state and widget views, in place."
+    found, view = nb.metadata.pop("widgets", None) is not None, "application/vnd.jupyter.widget-view+json"
+    for cell in (c for c in nb.cells if c.get("outputs")):
+        kept = [o for o in cell.outputs if view not in o.get("data", {})]
+        if len(kept) < len(cell.outputs): cell.outputs, found = kept, True
+    return found
 
 def tidy_page(path:Path):
     "Rewrite an executed page as a page for readers; a notebook node."
     import nbformat
     nb = nbformat.read(path, as_version=4)
     strip_widgets(nb)
-    nb.cells = [c for c in nb.cells if not is_runners(c)]
+    nb.cells = [c for c in nb.cells if not _is_runners(c)]
     for cell in nb.cells:
         tags = [t for t in cell.metadata.get("tags", []) if t != "skip-execution"]
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
-        if cell.cell_type != "code": continue
-        cell.execution_count = None
-        for output in cell.outputs:
-            if "metadata" in output: output.metadata = nbformat.from_dict({})
-            if "execution_count" in output: output.execution_count = None
-    nb.metadata = nbformat.from_dict(
-        {"kernelspec": dict(display_name="python3", language="python", name="python3")})
+        for made in (cell, *cell.get("outputs", [])):
+            if "execution_count" in made: made.execution_count = None
+            if "metadata" in made and made is not cell: made.metadata = nbformat.from_dict({})
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    nb.metadata = nbformat.from_dict({"kernelspec": kernel})
     with atomic(path) as tmp: nbformat.write(nb, tmp)
     return nb
 
 def stderr_lines(nb)->list[str]:
     "What the cells wrote to the error stream."
-    texts = [
-        o.text for c in nb.cells for o in c.get("outputs", [])
-        if o.output_type == "stream" and o.name == "stderr"
-    ]
-    return [line for text in texts for line in text.splitlines() if line.strip()]
+    outputs = [o for c in nb.cells for o in c.get("outputs", []) if o.output_type == "stream"]
+    return [line for o in outputs if o.name == "stderr" for line in o.text.splitlines() if line.strip()]
 
 # %% ../../nbs/90f_run.ipynb #20dfa64a
-def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters cell receives
-               figures:Path # Folder above the chapters' artifacts
-              )->dict[str, str]: # Part → hash
-    "Everything that determines a chapter's page."
-    cells, reach = code_of_cells([s for s, _ in cells_of(notebook_of(chapter))], chapter, [p.data])
-    parts = {"cells": cells, "code": reach.key} | reach.modules()
-    parts |= {
-        "profile": digest(json.dumps(asdict(p))), "parameters": digest(json.dumps(parameters, sort_keys=True))
-    }
-    parts |= data_parts(p, test=True)
-    return parts | {f"chapter {need}": _outputs_hash(figures/need) for need in chapters()[chapter]}
-
-def _outputs_hash(folder):
-    manifest = read_manifest(folder)
-    return digest(json.dumps(manifest["outputs"], sort_keys=True)) if manifest else "missing"
-
-def read_manifest(folder:Path)->dict|None: # None where there is none, or it cannot be read
-    "The record of a chapter's page, `figures/<chapter>/manifest.json`."
-    try: return json.loads((Path(folder)/"manifest.json").read_text())
+def read_json(path:Path)->dict|None:
+    "What a JSON file holds; None where there is none, or it cannot be read."
+    try: return json.loads(Path(path).read_text())
     except (OSError, ValueError): return None
 
-def stale_reasons(folder:Path, parts:dict[str, str] # `page_parts` of today
-                 )->list[str]: # Empty where the page is fresh
-    "Why a page has to run again."
-    manifest = read_manifest(folder)
-    if manifest is None: return ["never made"]
-    then = manifest.get("parts", {})
-    counts = lambda k: not k.startswith("code ")
-    reasons = [f"{k} changed" for k in parts if counts(k) and k in then and then[k] != parts[k]]
-    if "code changed" in reasons: # say where
-        where = [k[5:].removeprefix("rrg_core.") for k in parts if not counts(k) and then.get(k) != parts[k]]
-        reasons[reasons.index("code changed")] = (
-            "code changed "
-            f"({', '.join(where[:3])}{', …' if len(where) > 3 else ''})")
-    reasons += [f"{k} is new" for k in parts if counts(k) and k not in then]
-    reasons += [f"{k} is gone" for k in then if counts(k) and k not in parts]
+def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters cell receives
+               figures:Path)->dict[str, str]: # Folder above the chapters' artifacts. Part → hash
+    "Everything that determines a chapter's page."
+    text = lambda value: digest(json.dumps(value, sort_keys=True))
+    cells, reach = code_of_cells([s for s, _ in cells_of(notebook_of(chapter))], chapter, [p.data])
+    parts = {"cells": cells, "code": reach.key} | reach.modules() | data_parts(p, test=True)
+    parts |= {"profile": digest(json.dumps(asdict(p))), "parameters": text(parameters)}
+    needs = {need: read_json(figures/need/"manifest.json") for need in chapters()[chapter]}
+    return parts | {f"chapter {need}": text(m["outputs"]) if m else "missing" for need, m in needs.items()}
+
+def stale_reasons(folder:Path, parts:dict[str, str])->list[str]: # `parts`: `page_parts` of today
+    "Why a page has to run again; empty where it is fresh."
+    if (manifest := read_json(Path(folder)/"manifest.json")) is None: return ["never made"]
+    then, reasons = manifest.get("parts", {}), []
+    changed = [k for k in then | parts if then.get(k) != parts.get(k)]
+    where = [k[5:].removeprefix("rrg_core.") for k in changed if k.startswith("code ") and k in parts]
+    for k in (k for k in changed if not k.startswith("code ")):
+        says = "is new" if k not in then else "is gone" if k not in parts else "changed"
+        if k == "code" and where: says += f" ({', '.join(where[:3])}{', …'*(len(where) > 3)})"
+        reasons.append(f"{k} {says}")
     for file, content in manifest.get("outputs", {}).items():
-        path = Path(folder)/file
-        if not path.is_file(): reasons.append(f"{file} is missing")
+        if not (path := Path(folder)/file).is_file(): reasons.append(f"{file} is missing")
         elif file_hash(path) != content: reasons.append(f"{file} was edited")
     return reasons
 
@@ -210,135 +178,106 @@ _VERSIONED = ("numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn
               "torchxrayvision", "transformers", "tokenizers", "datasets", "pycocoevalcap")
 UNHASHED = ("cost.csv", RECORDS) # Time, memory and machines: outside of byte identity
 
-def write_manifest(job:Job, parts:dict[str, str], files:list[str])->None:
-    "What went in and what came out; removes what an older version of the page left behind."
+def _write_manifest(job, parts, files): # what went in and came out; what an older page left behind goes
     folder, p = Path(job.figures)/job.chapter, profile(job.profile)
-    for old in (read_manifest(folder) or {}).get("outputs", {}):
+    for old in (read_json(folder/"manifest.json") or {}).get("outputs", {}):
         if old not in files: (folder/old).unlink(missing_ok=True)
-    manifest = {
-        "chapter": job.chapter, "profile": p.name, "seeds": list(p.seeds), "parameters": job.parameters or {},
-        "source": digest(json.dumps(parts, sort_keys=True)), "parts": parts, "versions": {
-            "python": platform.python_version(), **{n: version(n)
-                                                    for n in _VERSIONED}
-        }, "outputs": {f: file_hash(folder / f)
-                       for f in sorted(files) if f not in UNHASHED}
-    }
+    versions = {"python": platform.python_version()} | {n: version(n) for n in _VERSIONED}
+    manifest = {"chapter": job.chapter, "profile": p.name, "seeds": list(p.seeds),
+                "parameters": job.parameters or {}, "source": digest(json.dumps(parts, sort_keys=True)),
+                "parts": parts, "versions": versions,
+                "outputs": {f: file_hash(folder/f) for f in sorted(files) if f not in UNHASHED}}
     with atomic(folder/"manifest.json") as tmp: tmp.write_text(json.dumps(manifest, indent=1) + "\n")
 
 # %% ../../nbs/90f_run.ipynb #5815f6a2
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-            "RAYON_NUM_THREADS")
-
 def environment_of(p:Profile, figures:Path)->dict[str, str]:
     "Environment variables of a job's process and of a page's kernel."
-    return {
-        "RRG_PROFILE": p.name, "RRG_FIGURES": str(figures), "RRG_STATIC": "1", "RRG_REPO": str(repo_root()),
-        "PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1", "TOKENIZERS_PARALLELISM": "false",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1", **{v: str(p.threads)
-                                                  for v in _THREADS}
-    }
-
-class ChapterFailed(CourseError):
-    "A cell of a chapter raised: the message names notebook, cell and error."
-
-def _failure(notebook, page, error):
+    threads = [f"{lib}_NUM_THREADS" for lib in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")]
+    return {"RRG_PROFILE": p.name, "RRG_FIGURES": str(figures), "RRG_REPO": str(repo_root()),
+            "RRG_STATIC": "1", "PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1",
+            "TOKENIZERS_PARALLELISM": "false", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            **dict.fromkeys(threads, str(p.threads))}
+def _failure(notebook, page, error): # names notebook, cell and error
     import nbformat
-    cells = [c for c in nbformat.read(page, as_version=4).cells
-             if not is_runners(c)] if page.is_file() else []
-    begun = [(i, c.source) for i, c in enumerate(cells) if c.metadata.get("papermill", {}).get("start_time")]
-    index, source = begun[-1] if begun else (None, "")
-    lines = [l.strip() for l in source.splitlines() if l.strip() and not l.startswith("#|")]
-    where = "" if index is None else f" cell {index + 1} (`{(lines or [''])[0][:80]}`)"
-    text = getattr(error, "evalue", None) or str(error)
-    name = getattr(error, "ename", type(error).__name__)
-    return ChapterFailed(f"{notebook.name}{where}: {name}: {' '.join(text.split())[:600]}")
-
-def _execute(nb, page, parameters, p, job, started):
+    cells = nbformat.read(page, as_version=4).cells if page.is_file() else []
+    where, numbered = "", enumerate([c for c in cells if not _is_runners(c)], 1)
+    begun = [(i, c) for i, c in numbered if c.metadata.get("papermill", {}).get("start_time")]
+    for i, c in begun[-1:]:
+        lines = [l.strip() for l in c.source.splitlines() if l.strip() and not l.startswith("#|")] or [""]
+        where = f" cell {i} (`{lines[0][:80]}`)"
+    name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", None) or str(error)
+    return CourseError(f"{notebook.name}{where}: {name}: {' '.join(text.split())[:600]}")
+def _execute(nb, job, parameters):
     import nbformat, papermill
+    page = job.file("pages")
     page.parent.mkdir(parents=True, exist_ok=True)
-    source = page.with_name(f".{page.name}")
-    nbformat.write(nb, source)
-    before = dict(os.environ)
-    os.environ.update(environment_of(p, job.figures))
-    def at(cell, cell_index): _progress(job, started, cell=cell_index, cells=len(nb.cells))
+    nbformat.write(nb, source := page.with_name(f".{page.name}"))
+    def at(cell, cell_index):
+        job.says(f"cell {cell_index}/{len(nb.cells)}", cell=cell_index, cells=len(nb.cells))
     try:
-        papermill.execute_notebook(str(source),
-                                   str(page),
-                                   parameters=parameters,
-                                   kernel_name="python3",
-                                   cwd=str(repo_root() / "nbs"),
-                                   progress_bar=False,
-                                   execution_timeout=job.limit,
-                                   start_timeout=120,
-                                   on_cell_start=at)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        source.unlink(missing_ok=True)
+        with environment(environment_of(profile(job.profile), job.figures)):
+            papermill.execute_notebook(str(source), str(page), parameters=parameters, kernel_name="python3",
+                                       cwd=str(repo_root()/"nbs"), progress_bar=False, on_cell_start=at,
+                                       execution_timeout=job.limit, start_timeout=120)
+    finally: source.unlink(missing_ok=True)
 
-def _progress(job, started, **at): # what a waiting person sees
-    with atomic(job.file("progress")) as tmp: tmp.write_text(json.dumps(at | {"started": started}))
-
-def run_page(job:Job)->dict: # {"status": "made" or "fresh", "seconds", "files", "warnings"}
-    "Run one chapter's page unless it is fresh. `ChapterFailed` where a cell raises."
-    p, figures, started = profile(job.profile), Path(job.figures), time.time()
+def run_page(job:Job)->dict: # {"status": "made" or "fresh", "how", "seconds"}
+    "Run one chapter's page unless it is fresh. `CourseError` where a cell raises names the cell."
+    p, folder, started = profile(job.profile), Path(job.figures)/job.chapter, time.time()
     notebook, page, record = notebook_of(job.chapter), job.file("pages"), job.file("written")
     parameters = {"profile": p.name, "seed": p.seed} | (job.parameters or {})
     check_parameters(notebook, parameters)
-    parts = page_parts(job.chapter, p, parameters, figures)
-    if not job.force and not stale_reasons(figures/job.chapter, parts):
-        return {"status": "fresh", "seconds": 0, "files": 0, "warnings": []}
+    parts = page_parts(job.chapter, p, parameters, folder.parent)
+    if not job.force and not stale_reasons(folder, parts):
+        return {"status": "fresh", "how": "unchanged after all", "seconds": 0}
     record.parent.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)
-    sweep(figures/job.chapter)
-    try: _execute(_framed(notebook, record), page, parameters, p, job, started)
+    sweep(folder)
+    try: _execute(_framed(notebook, record), job, parameters)
     except Exception as error: raise _failure(notebook, page, error) from error
-    finally: ran = tidy_page(page) if page.is_file() else None
-    files = list(json.loads(record.read_text()).get(job.chapter, {}))
-    if not files: raise ChapterFailed(f"{notebook.name}: ran to its end and wrote no table and no figure")
-    write_manifest(job, parts, files)
-    return {"status": "made", "seconds": round(time.time() - started, 1), "files": len(files),
-            "warnings": stderr_lines(ran)[:5]}
+    finally: warned = len(stderr_lines(tidy_page(page))) if page.is_file() else 0
+    if not (files := list(json.loads(record.read_text()).get(job.chapter, {}))):
+        raise CourseError(f"{notebook.name}: ran to its end and wrote no table and no figure")
+    _write_manifest(job, parts, files)
+    how = f"made {len(files)} files in {(seconds := time.time() - started):.0f} s"
+    if warned: how += f", {warned} warning{'s'*(warned > 1)} on its page"
+    return {"status": "made", "how": how, "seconds": round(seconds, 1)}
 
 # %% ../../nbs/90f_run.ipynb #7e03079a
-# {"status": "made", "how": "trained in 38 s" or "loaded", "seconds"}
-def run_training(job:Job, module=None)->dict:
+def run_training(job:Job)->dict: # {"status": "made", "how": "trained in 38 s" or "loaded", "seconds"}
     "Train one experiment or part of a chapter, unless it is fresh. `CourseError` for an unknown one."
-    from rrg_core.engine.experiments import artifacts, chapter_module, experiments
-    p, started = profile(job.profile), time.time()
-    module, desk = module or chapter_module(job.chapter), Desk(job.chapter, p, root=Path(job.figures))
+    p, started, first = profile(job.profile), time.time(), not int(os.environ.get("RANK", 0))
+    module, desk = chapter_module(job.chapter), Desk(job.chapter, p, root=Path(job.figures))
     def say(words):
         print(words, flush=True)
-        _progress(job, started, said=str(words))
+        job.says(str(words))
     say("starts")
     seed = re.fullmatch(r"(.+)-s(\d+)", job.experiment) # any seed may be asked for, not only the profile's
-    with figures_at(job.figures):
+    with environment(environment_of(p, job.figures)):
         if seed and seed[1] in module.EXPERIMENTS:
-            found = experiments(desk, [seed[1]], [int(seed[2])], module)[0]
+            found = experiments(desk, [seed[1]], [int(seed[2])])[0]
             if int(os.environ.get("WORLD_SIZE", 1)) > 1 and found.model: found.model.make(say, anew=True)
             artifact = found.predictions
-        elif (artifact := artifacts(desk, module=module).get(job.experiment)) is None:
+        elif (artifact := artifacts(desk).get(job.experiment)) is None:
             raise CourseError(f"{job.chapter} has no experiment {job.experiment!r}")
-        if int(os.environ.get("RANK", 0)): return {"status": "made", "how": "beside", "seconds": 0}
-        how = artifact.make(say, anew=True)
+        how = artifact.make(say, anew=True) if first else "trained by the first process"
     return {"status": "made", "how": how, "seconds": round(time.time() - started, 1)}
 
 def main(argv:list[str])->int: # Job file, token of the process to watch; 0, or 1 where the job failed
     "Run the job described in a JSON file; write its result beside it."
     die_with(argv[1] if len(argv) > 1 else "")
-    job = Job(**json.loads(Path(argv[0]).read_text()))
+    job, failed = Job(**json.loads(Path(argv[0]).read_text())), {"status": "failed", "how": "failed"}
     try: result = run_training(job) if job.experiment else run_page(job)
-    except CourseError as error:
-        result = {"status": "failed", "error": str(error), "page": str(job.file("pages"))}
+    except CourseError as error: result = failed | {"error": str(error), "page": str(job.file("pages"))}
     except Exception as error:
         traceback.print_exc()
-        notes = "; ".join(getattr(error, "__notes__", ()))
-        text = f"{job.name}: {type(error).__name__}: {error}{f' ({notes})' if notes else ''}"
-        result = {"status": "failed", "error": text, "page": str(Path(job.run)/"logs"/f"{job.name}.log")}
+        notes = f" ({'; '.join(error.__notes__)})" if hasattr(error, "__notes__") else ""
+        result = failed | {"error": f"{job.name}: {type(error).__name__}: {error}{notes}",
+                           "page": str(Path(job.run)/"logs"/f"{job.name}.log")}
     if not int(os.environ.get("RANK", 0)):
         with atomic(job.file("results")) as tmp: tmp.write_text(json.dumps(result))
-    if result["status"] == "failed": print(result["error"], file=sys.stderr)
-    return int(result["status"] == "failed")
+    if "error" in result: print(result["error"], file=sys.stderr)
+    return int("error" in result)
 
 # %% ../../nbs/90f_run.ipynb #a429d086
 if __name__ == "__main__": sys.exit(main(sys.argv[1:]))

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PUBLIC', 'CourseError', 'Check', 'package_root', 'repo_root', 'read_settings', 'Profile',
-           'profile_names', 'profile', 'chapters', 'data_root', 'figures_root', 'figures_at',
-           'cache_root']
+           'profile_names', 'profile', 'chapters', 'data_root', 'figures_root', 'environment',
+           'figures_at', 'cache_root']
 
 # %% ../../nbs/90a_settings.ipynb #ea3d5614
 import configparser, os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.util import find_spec
@@ -36,19 +36,17 @@ def package_root()->Path: # Folder of `rrg_core`
 def repo_root()->Path: # Folder that holds `settings.ini` and `nbs/`
     "Root of the clone: `RRG_REPO`, else the nearest parent of this package or of the working folder."
     starts = [Path(os.environ["RRG_REPO"])] if "RRG_REPO" in os.environ else [package_root(), Path.cwd()]
-    for start in starts:
-        for folder in [start.resolve(), *start.resolve().parents]:
-            if (folder/"settings.ini").is_file() and (folder/"nbs").is_dir(): return folder
+    for folder in [f for start in starts for f in (start.resolve(), *start.resolve().parents)]:
+        if (folder/"settings.ini").is_file() and (folder/"nbs").is_dir(): return folder
     raise CourseError(f"no clone of the course above {' or '.join(map(str, starts))}: clone the repository, "
                       "or set RRG_REPO to it")
 
 def read_settings(path:Path=None)->configparser.ConfigParser: # An INI file; the course's own by default
-    """The parsed settings, `%` an ordinary character. `CourseError` where the file is missing or is no INI
-    file."""
+    "Parsed settings, `%` an ordinary character. `CourseError` where the file is missing or is no INI file."
     path, parser = Path(path or repo_root()/"settings.ini"), configparser.ConfigParser(interpolation=None)
-    try:
-        if not parser.read(path, encoding="utf-8"): raise CourseError(f"{path} does not exist")
+    try: found = parser.read(path, encoding="utf-8")
     except configparser.Error as e: raise CourseError(f"{path}: {' '.join(str(e).split())}") from e
+    if not found: raise CourseError(f"{path} does not exist")
     return parser
 
 # %% ../../nbs/90a_settings.ipynb #739333f8
@@ -71,38 +69,30 @@ class Profile:
 
     @property
     def seed(self)->int: return self.seeds[0]
-
     def studies(self, split:str)->int|None: # Number of studies, None for all
         "How many studies of a split this profile uses. `ValueError` for an unknown split."
         if split not in ("train", "valid", "test"):
             raise ValueError(f"split must be train, valid or test, got {split!r}")
         return getattr(self, split)
 
-# %% ../../nbs/90a_settings.ipynb #83fba24d
-def _positive(text):
+def _count(text):
     if (n := int(text)) < 1: raise ValueError
     return n
-
-def _count(text): return None if text == "all" else _positive(text)
-
+def _split(text): return None if text == "all" else _count(text)
 def _seeds(text):
-    seeds = tuple(int(s) for s in text.split())
+    seeds = tuple(map(int, text.split()))
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0: raise ValueError
     return seeds
 
-_READERS = dict.fromkeys(("train", "valid", "test"), (_count, "a positive number or `all`")) | {
+_READERS = dict.fromkeys(("train", "valid", "test"), (_split, "a positive number or `all`")) | {
     "data": (str, "a value"), "seeds": (_seeds, "different whole numbers, separated by spaces"),
     "jobs": ({"yes": True, "no": False}.__getitem__, "yes or no")}
-
 def _parse(section, key, text):
-    read, meaning = _READERS.get(key, (_positive, "a positive whole number"))
-    try:
-        if not text: raise ValueError
-        return read(text)
-    except (ValueError, KeyError): raise CourseError(f"settings.ini [{section}] {key} = {text!r}: needs "
-                                                     f"{meaning}") from None
+    read, meaning = _READERS.get(key, (_count, "a positive whole number"))
+    with suppress(ValueError, KeyError):
+        if text: return read(text)
+    raise CourseError(f"settings.ini [{section}] {key} = {text!r}: needs {meaning}")
 
-# %% ../../nbs/90a_settings.ipynb #3832105d
 def profile_names(settings:configparser.ConfigParser=None)->list[str]:
     "The profiles that `settings.ini` defines."
     return [s for s in (settings or read_settings()).sections() if s not in ("chapters", "roots")]
@@ -113,50 +103,48 @@ def profile(name:str=None, # A section of `settings.ini`; by default `RRG_PROFIL
     settings, name = settings or read_settings(), name or os.environ.get("RRG_PROFILE") or "phantom"
     if name not in profile_names(settings):
         raise CourseError(f"unknown profile {name!r}: settings.ini has {', '.join(profile_names(settings))}")
-    known, given = [f.name for f in fields(Profile) if f.name != "name"], dict(settings[name])
-    if unknown := [k for k in given if k not in known]:
-        raise CourseError(f"settings.ini [{name}] {unknown[0]}: unknown key; the keys are {', '.join(known)}")
-    if missing := [k for k in known if k not in given]:
-        raise CourseError(f"settings.ini [{name}]: the key {missing[0]} is missing")
+    known, given = [f.name for f in fields(Profile)][1:], dict(settings[name])
+    for k in (k for k in given if k not in known):
+        raise CourseError(f"settings.ini [{name}] {k}: unknown key; the keys are {', '.join(known)}")
+    for k in (k for k in known if k not in given):
+        raise CourseError(f"settings.ini [{name}]: the key {k} is missing")
     return Profile(name, **{k: _parse(name, k, given[k].strip()) for k in known})
 
 # %% ../../nbs/90a_settings.ipynb #61d594ec
-# Chapter → chapters it needs
-def chapters(settings:configparser.ConfigParser=None)->dict[str, tuple[str, ...]]:
+def chapters(settings:configparser.ConfigParser=None)->dict[str, tuple[str, ...]]: # Chapter → those it needs
     "The chapters with their needs. `CourseError` where one needs a chapter that is not listed before it."
     out = {}
-    for name, needs in dict((settings or read_settings())["chapters"]).items():
+    for name, needs in (settings or read_settings())["chapters"].items():
+        for need in (n for n in needs.split() if n not in out):
+            raise CourseError(f"settings.ini [chapters] {name} needs {need}, which is not listed before it")
         out[name] = tuple(needs.split())
-        for need in out[name]:
-            if need not in out or need == name:
-                raise CourseError(f"settings.ini [chapters] {name} needs {need}, which is not listed before "
-                                  "it")
     return out
 
-def data_root(source:str, # A key of `rrg_core.data.SOURCES`
-              settings:configparser.ConfigParser=None)->Path|None: # Its folder, or None where none is named
-    "Folder of a real data set: `RRG_ROOT_<SOURCE>`, else the line in `[roots]`."
-    variable = "RRG_ROOT_" + source.upper().replace("-", "_")
-    given = os.environ.get(variable) or (settings or read_settings())["roots"].get(source)
+def data_root(source:str, settings:configparser.ConfigParser=None)->Path|None: # None where none is named
+    "Folder of a real data set (a key of `SOURCES`): `RRG_ROOT_<SOURCE>`, else the line in `[roots]`."
+    given = os.environ.get("RRG_ROOT_" + source.upper().replace("-", "_"))
+    given = given or (settings or read_settings())["roots"].get(source)
     return Path(given).expanduser() if given else None
 
-# %% ../../nbs/90a_settings.ipynb #b47f2391
 PUBLIC = {"phantom"} # Sources whose data may be handed on; `rrg_core.data` adds its own
 
 def figures_root(p:Profile)->Path:
-    """Above the chapters' folders: `RRG_FIGURES`, else `figures/` for phantom, else
-    `build/<profile>/figures/`."""
+    "Above the chapters' folders: `RRG_FIGURES`, else `figures/` for phantom, `build/<profile>/figures/`."
     if "RRG_FIGURES" in os.environ: return Path(os.environ["RRG_FIGURES"])
     return repo_root()/("figures" if p.name == "phantom" else f"build/{p.name}/figures")
 
 @contextmanager
-def figures_at(root:Path):
-    "Within, `figures_root` is this folder."
-    before = os.environ.get("RRG_FIGURES")
-    os.environ["RRG_FIGURES"] = str(root)
+def environment(variables:dict[str, str]):
+    "Within, these environment variables are set."
+    before = {k: os.environ.get(k) for k in variables}
+    os.environ.update(variables)
     try: yield
     finally:
-        os.environ.pop("RRG_FIGURES") if before is None else os.environ.__setitem__("RRG_FIGURES", before)
+        for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.update({k: v})
+
+def figures_at(root:Path):
+    "Within, `figures_root` is this folder."
+    return environment({"RRG_FIGURES": str(root)})
 
 def cache_root()->Path:
     "What is large and can be made again: `RRG_CACHE`, else `build/cache/` of the clone."

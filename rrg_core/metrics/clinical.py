@@ -176,7 +176,6 @@ def _ratio(a, b):
 
 # %% ../../nbs/05b_clinical.ipynb #ca4dcf9e
 _R2GEN = dict(text="r2gen", max_tokens=100, min_count=10)
-
 _FAMILY = [
     Protocol(
         "default",

@@ -185,7 +185,8 @@ def load(
         from rrg_core.phantom import _job as job # by its module's name, which a worker can import
         Studies.of(spread(job, [(s, site, split, size, options) for s in numbers], workers), tmp)
 
-    made = Artifact(Path(root or cache_root())/"phantom", f"{site}-{split}-{n}-{size}-{key}.arrow", parts, render_all)
+    made = Artifact(
+        Path(root or cache_root()) / "phantom", f"{site}-{split}-{n}-{size}-{key}.arrow", parts, render_all)
     made.make(lambda words: None)
     import datasets
     return Studies(datasets.Dataset.from_file(str(made.path)))

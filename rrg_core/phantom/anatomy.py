@@ -17,7 +17,7 @@ import pandas as pd
 from fastcore.basics import patch
 from PIL import Image as Picture
 
-from .canvas import Canvas, curve, knots, looked_up, step
+from .canvas import Canvas, curve, knots, interpolated, step
 from .scene import Pose, Scene, annotation_file, sample_scene, stream
 from ..data.study import Box, REGIONS
 
@@ -150,7 +150,7 @@ class Lung:
         "A border (`lateral`, `medial`, `floor`) at coordinate z."
         table = getattr(self, border)
         if np.ndim(z): return np.interp(z, knots(), table)
-        return looked_up(table, float(z))
+        return interpolated(table, float(z))
 
     def outline(self, sign: int, centre: float, n: int = 120) -> np.ndarray: # (m, 2) canonical points
         "Points on the border; `sign` is -1 on the patient's right."

@@ -111,10 +111,10 @@ def matters(finding: Finding) -> bool:
     radiologist's)."""
     return finding.kind != "calcification" and level(finding) >= _SERIOUS.get(finding.observation, 3)
 
-def _contradicted(finding, told):
+def _contradicted(finding, claimed):
     "Whether another claim of the report denies this finding."
     sides = set(finding.sides)
-    for key, c in told.items():
+    for key, c in claimed.items():
         if c.polarity != 0 or key == finding.key: continue
         if c.observation is None:
             lungs = {r.split()[0] for r in c.regions if r.endswith(" lung")}
@@ -125,8 +125,8 @@ def _contradicted(finding, told):
     return False
 
 # %% ../../nbs/02k_errors.ipynb #f9947c4f
-def _false(found, told, significant, pen):
-    gone = {c.observation for c in told.values() if c.change == "resolved"}
+def _false(found, claimed, significant, pen):
+    gone = {c.observation for c in claimed.values() if c.change == "resolved"}
     for observation, kind, severity, region in _FALSE[significant]:
         if observation in {f.observation for f in found} | gone: continue
         for side in ("left", "right"):
@@ -136,25 +136,25 @@ def _false(found, told, significant, pen):
                         region.format(side=side),
                         severity,
                         key=f"{observation} 0")
-            if not _contradicted(f, told): yield None, f
+            if not _contradicted(f, claimed): yield None, f
 
-def _omitted(found, told, significant, pen):
+def _omitted(found, claimed, significant, pen):
     for f in found:
         if matters(f) == significant: yield f, None
 
 # %% ../../nbs/02k_errors.ipynb #551c6a54
 _NEXT = {"upper": ("mid", ), "mid": ("upper", "lower"), "lower": ("mid", )}
 
-def _moved(found, told, significant, pen):
+def _moved(found, claimed, significant, pen):
     for f in found:
         if f.observation == "Support Devices" or f.side not in ("left", "right"): continue
         other = "left" if f.side == "right" else "right"
         if significant: options = [replace(f, side=other, region=f.region.replace(f.side, other))]
         else: options = [replace(f, region=f"{f.side} {h} lung zone") for h in _NEXT.get(height(f), ())]
         for g in options:
-            if not _contradicted(g, {k: c for k, c in told.items() if k != f.key}): yield f, g
+            if not _contradicted(g, {k: c for k, c in claimed.items() if k != f.key}): yield f, g
 
-def _graded(found, told, significant, pen):
+def _graded(found, claimed, significant, pen):
     for f in found:
         worded = pen.graded(
             f,
@@ -163,16 +163,16 @@ def _graded(found, told, significant, pen):
         for step, severity in enumerate(_STEPS):
             if abs(step - level(f)) == (2 if significant else 1): yield f, replace(f, severity=severity)
 
-def _compared(found, told, significant, pen):
+def _compared(found, claimed, significant, pen):
     truth = {"new", "increased"} if significant else {"unchanged"}
-    if "normal" in told: return # "no change" speaks of all findings
+    if "normal" in claimed: return # "no change" speaks of all findings
     for f in found:
         if f.change or f.certainty == -1 or f.observation == "Support Devices": continue
         for change in sorted(truth):
             yield f, replace(f, change=change)
 
-def _uncompared(found, told, significant, pen):
-    if "normal" in told: return
+def _uncompared(found, claimed, significant, pen):
+    if "normal" in claimed: return
     for f in found:
         if f.change and (f.change != "unchanged") == significant: yield f, replace(f, change="")
 
@@ -256,10 +256,10 @@ def edits(study: Study,
     if category not in CATEGORIES:
         raise ValueError(f"unknown category {category!r}; known: {', '.join(CATEGORIES)}")
     scene, style, lines = _source(study, scene)
-    told = claims(lines)
-    found = [f for f in seen(scene, Pen(scene.seed, style)) if f.key in told]
-    found = [replace(f, change=told[f.key].change) for f in found]
-    return list(_EDITS[category](found, told, significant, Pen(scene.seed, style)))
+    claimed = claims(lines)
+    found = [f for f in seen(scene, Pen(scene.seed, style)) if f.key in claimed]
+    found = [replace(f, change=claimed[f.key].change) for f in found]
+    return list(_EDITS[category](found, claimed, significant, Pen(scene.seed, style)))
 
 # %% ../../nbs/02k_errors.ipynb #42feed0f
 def corrupt_lines(study: Study,

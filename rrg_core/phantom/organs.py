@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .anatomy import Anatomy, clavicle_axis, ribs, snapped
-from .canvas import (Canvas, bins, compiled, dome, fractal, knots, length, looked_up, noise,
-                                     step, stroke)
+from .canvas import (Canvas, bins, compiled, dome, fractal, knots, length, interpolated,
+                                     noise, step, stroke)
 from .scene import stream
 
 # %% ../../nbs/02d_organs.ipynb #fb91d6cb
@@ -298,7 +298,7 @@ def _grown(normal, uniform, start, angle, bend, radius, widen, sign, cx, sy, ape
         o = sign * (x-cx)
         middle = axes[made, _STEPS // 2]
         made += 1
-        if g == 5 or thin < .0009 or y < apex + .03 or y > looked_up(floor, o) - .004 or o > looked_up(
+        if g == 5 or thin < .0009 or y < apex + .03 or y > interpolated(floor, o) - .004 or o > interpolated(
                 lateral, y) - .018:
             continue
         fork, skew, way, d = .40 + .45 * u[2], .15 + .35 * u[3], 1. if u[4] < .5 else -1., 3*p + 1

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Films', 'films', 'ranked', 'resized', 'BoxRegressor', 'augmented', 'train_boxes',
            'predict_boxes', 'iou', 'real_films', 'transfer_table', 'transfer',
-           'transfer_snapshot', 'Looker', 'box_maps', 'train_labels', 'predict_labels',
+           'transfer_snapshot', 'FindingClassifier', 'box_maps', 'train_labels', 'predict_labels',
            'auroc_table', 'learnability', 'border_features', 'border_table', 'printed_features',
            'borders']
 
@@ -313,7 +313,7 @@ def _conv(a, b, stride=1, kernel=3):
     return nn.Sequential(nn.Conv2d(a, b, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(b),
                          nn.ReLU())
 
-class Looker(nn.Module):
+class FindingClassifier(nn.Module):
     "A small convolutional network that scores places, and films by their best places."
     def __init__(self, classes: int = 13, width: int = 16):
         super().__init__()
@@ -368,11 +368,11 @@ def train_labels(
         batch: int = 32,
         rate: float = 3e-3,
         say=None # Called with one line per epoch
-) -> Looker:
+) -> FindingClassifier:
     "Train the label network; films and places count alike."
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = Looker(labels.shape[1])
+    model = FindingClassifier(labels.shape[1])
     y = torch.tensor(labels, dtype=torch.float32)
     side = -(-images.shape[1] // 8)
     maps = None if boxes is None else torch.tensor(box_maps(boxes, labels.shape[1], side),
@@ -417,7 +417,7 @@ def _places_loss(places, maps):
     return F.binary_cross_entropy_with_logits(places, maps, pos_weight=weight[:, None, None])
 
 @torch.no_grad()
-def predict_labels(model: Looker, images: np.ndarray) -> np.ndarray: # (n, classes) logits
+def predict_labels(model: FindingClassifier, images: np.ndarray) -> np.ndarray: # (n, classes) logits
     "Logits of films, 64 at a time."
     return np.concatenate([model(_standard(images[i:i + 64]))[0].numpy() for i in range(0, len(images), 64)])
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FINDINGS', 'KINDS', 'SIDES', 'PLACES', 'stream', 'Finding', 'Pose', 'Scene', 'annotation_file',
-           'chexpert_frontals', 'tetrachoric', 'fit_copula', 'copula', 'drawn',
+           'chexpert_frontals', 'tetrachoric', 'fit_copula', 'copula', 'draw_observations',
            'place_statistics', 'sample_scene']
 
 # %% ../../nbs/02a_scene.ipynb #b3a05eb0
@@ -186,7 +186,7 @@ def copula() -> tuple: # certain rates (13,), uncertain rates (13,), Cholesky fa
     return certain, possible, np.linalg.cholesky(correlation)
 
 # %% ../../nbs/02a_scene.ipynb #18ffac14
-def drawn(
+def draw_observations(
     rng: np.random.Generator,
     burden: float = 0., # Added to every hidden number, in standard deviations
     flat: float = 0. # 0 keeps the real rates, 1 gives every observation a rate of 0.2
@@ -336,7 +336,7 @@ def _known(observation):
         raise ValueError(f"unknown observation {observation!r}; known are {', '.join(FINDINGS)}")
 
 def _findings(seed, view, burden, flat, only):
-    present = drawn(stream(seed, "observations"), burden, flat)
+    present = draw_observations(stream(seed, "observations"), burden, flat)
     for o, certainty in present.items():
         if only is not None and o not in only: continue
         if o == "Support Devices": yield from _devices(stream(seed, "finding", o), certainty, view)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from ..engine.code import Registry
 from .grammar import Style, draft, stated, write_report
 from .scene import KINDS, Finding, Scene, sample_scene
 from ..data.study import OBSERVATIONS, Report, Sentence
@@ -48,7 +49,7 @@ _PANEL = {
     "Other disease": ("Lung Opacity", ("Lung Lesion", "calcification"), "Atelectasis", "Pneumothorax",
                       "Pleural Other", "Fracture"), "Normal": ()
 }
-CLASS_LISTS = {
+CLASS_LISTS:Registry = {
     "registry": {o: (o, ) if o != "No Finding" else ()
                  for o in OBSERVATIONS},
     "archive": {name: (o, ) if o != "No Finding" else ()
@@ -63,7 +64,7 @@ _NOTES = {
     "Pneumothorax": .08, "Pleural Effusion": .4, "Consolidation": .2, "Lung Opacity": .2, "Edema": .03,
     "Fracture": .03
 }
-STYLES = {
+STYLES:Registry = {
     "hospital": Style(
         normal={"heart": .8, "mediastinum": .6, "lungs": .6, "one lung": .25, "vessels": .15, "bones": .2},
         negatives={
@@ -104,7 +105,7 @@ STYLES = {
 }
 
 # %% ../../nbs/02j_sites.ipynb #e0171fa8
-_LOOKS = {
+_LOOKS:Registry = {
     "hospital": {}, "clinic": dict(dose=(.002, .004), edge=(.3, .9), compress=(.1, .4), leads=0,
                                    words=""), "levante": dict(gamma=(.75, .95),
                                                               compress=(.35, .7),
@@ -136,32 +137,21 @@ def _site(name, title, **options):
                 classes=CLASS_LISTS.get(name, {}),
                 **options)
 
-SITES = {
-    s.name: s
-    for s in [
-        _site("hospital",
-              "full English reports, inpatients, half of the films at the bedside",
-              scene=dict(ap=.5)),
-        _site("clinic", "full English reports, outpatients", scene=dict(ap=.04, burden=-.7, prior=.3)),
-        _site("levante", "short Spanish reports", scene=dict(ap=.2, burden=-.7, prior=.3)),
-        _site("registry",
-              "14 labels read from reports, with gaps and doubts",
-              scene=dict(ap=.8),
-              uncertain=True,
-              read_from="report"),
-        _site("archive", "14 labels by experts, yes or no", scene=dict(ap=.3, burden=-.3)),
-        _site("panel", "6 coarse classes", scene=dict(ap=.1, burden=-.5)),
-        _site("trauma", "3 classes", scene=dict(ap=.7, burden=-.2, flat=.5)),
-        _site("township", "1 class", scene=dict(ap=0., burden=-.8, flat=.3)),
-        _site("harbour",
-              "held out: outpatients, another style and film",
-              scene=dict(ap=.05, burden=-.6),
-              held_out=True),
-        _site("highland",
-              "held out: intensive care, another style and film",
-              scene=dict(ap=1., burden=.2, prior=.7),
-              held_out=True),
-    ]
+SITES:Registry = {
+    "hospital": _site("hospital", "full English reports, inpatients, half of the films at the bedside",
+                      scene=dict(ap=.5)),
+    "clinic": _site("clinic", "full English reports, outpatients", scene=dict(ap=.04, burden=-.7, prior=.3)),
+    "levante": _site("levante", "short Spanish reports", scene=dict(ap=.2, burden=-.7, prior=.3)),
+    "registry": _site("registry", "14 labels read from reports, with gaps and doubts",
+                      scene=dict(ap=.8), uncertain=True, read_from="report"),
+    "archive": _site("archive", "14 labels by experts, yes or no", scene=dict(ap=.3, burden=-.3)),
+    "panel": _site("panel", "6 coarse classes", scene=dict(ap=.1, burden=-.5)),
+    "trauma": _site("trauma", "3 classes", scene=dict(ap=.7, burden=-.2, flat=.5)),
+    "township": _site("township", "1 class", scene=dict(ap=0., burden=-.8, flat=.3)),
+    "harbour": _site("harbour", "held out: outpatients, another style and film",
+                     scene=dict(ap=.05, burden=-.6), held_out=True),
+    "highland": _site("highland", "held out: intensive care, another style and film",
+                      scene=dict(ap=1., burden=.2, prior=.7), held_out=True),
 }
 
 def site(name: str) -> Site:

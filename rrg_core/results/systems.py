@@ -173,7 +173,8 @@ class KeptMeteor:
 
     def statistics(self, hypotheses, references): # As `Meteor.statistics`
         texts = sha256(json.dumps([hypotheses, references]).encode()).hexdigest()[:24]
-        made = Artifact(cache_root()/"meteor", f"{texts}.npy", {"texts": texts}, partial(self._count, hypotheses, references))
+        made = Artifact(cache_root() / "meteor", f"{texts}.npy", {"texts": texts},
+                        partial(self._count, hypotheses, references))
         made.make(lambda words: None)
         return np.load(made.path)
 

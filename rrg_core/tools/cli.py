@@ -90,26 +90,33 @@ def regenerate(
                executor, limit * 60)
 
 # %% ../../nbs/98c_cli.ipynb #3672c9f5
-_PROFILE = typer.Option("--profile", "-p", help="Section of settings.ini. Default: RRG_PROFILE, else phantom.")
+_PROFILE = typer.Option("--profile", "-p", help="Section of settings.ini. Default: RRG_PROFILE, else "
+                                                "phantom.")
 _OUT = typer.Option(help="Use the artifacts below this folder instead of figures/.")
 
 @app.command()
 def train(
     chapter: Annotated[str, typer.Argument(help="A chapter that has something to train.")],
     variant: Annotated[Optional[str], typer.Argument(
-        help="One of its variants or parts; all of them by default. A wrong name lists the right ones.")] = None,
+        help="One of its variants or parts; all of them by default. A wrong name lists the right "
+             "ones.")] = None,
     seed: Annotated[Optional[list[int]], typer.Option(
         min=0, help="Seed. Repeatable. Default: those of the profile that the chapter asks for.")] = None,
     profile: Annotated[Optional[str], _PROFILE] = None,
     out: Annotated[Optional[Path], _OUT] = None,
-    missing: Annotated[bool, typer.Option("--missing", help="Only what is missing or out of date (the default).")] = True,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew, and compare with what was there.")] = False,
-    jobs: Annotated[Optional[int], typer.Option(min=1, help="Trainings at once. Default: one a core.")] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Only what is missing or out of date (the "
+                                                            "default).")] = True,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew, and compare with what was "
+                                                            "there.")] = False,
+    jobs: Annotated[Optional[int], typer.Option(min=1, help="Trainings at once. Default: one a "
+                                                            "core.")] = None,
     minutes: Annotated[Optional[float], typer.Option(
         min=0, help="Begin no training that would not end by then; say what is left.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes of one training, under torchrun.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be trained and why, and stop.")] = False,
-    executor: Annotated[str, typer.Option(help="`local`, or a folder of workflow/, such as `slurm`.")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be trained and why, and "
+                                                                  "stop.")] = False,
+    executor: Annotated[str, typer.Option(help="`local`, or a folder of workflow/, such as "
+                                               "`slurm`.")] = "local",
 ):
     "Train variants of a chapter that are missing or out of date; what is finished is kept at once."
     from rrg_core.engine.plan import train
@@ -118,12 +125,15 @@ def train(
 # %% ../../nbs/98c_cli.ipynb #a11ce972
 @app.command()
 def accept(
-    chapter: Annotated[str, typer.Argument(help="A chapter whose code changed and whose results should not have.")],
-    why: Annotated[str, typer.Option(help="What was changed, and why the results stay. Kept in the records.")],
+    chapter: Annotated[str, typer.Argument(help="A chapter whose code changed and whose results should not "
+                                                "have.")],
+    why: Annotated[str, typer.Option(help="What was changed, and why the results stay. Kept in the "
+                                          "records.")],
     profile: Annotated[Optional[str], _PROFILE] = None,
     out: Annotated[Optional[Path], _OUT] = None,
 ):
-    "Prove that a change left a chapter's results alone (losses, reports), and give them today's keys; else refuse."
+    """Prove that a change left a chapter's results alone (losses, reports), and give them today's keys; else
+    refuse."""
     from rrg_core.engine.plan import accept
     accept(chapter, why, profile, out)
 
@@ -137,7 +147,8 @@ def stale(
 ):
     "Declare a chapter stale: shown from its committed results, with the reason; nothing is trained for it."
     from rrg_core.engine.plan import declare
-    if bool(why) == off: raise CourseError("say why it is stale (--why \"…\"), or that it no longer is (--off)")
+    if bool(why) == off: raise CourseError("say why it is stale (--why \"…\"), or that it no longer is "
+                                           "(--off)")
     declare(chapter, why, profile, out)
     print(f"{chapter}: {'declared stale: ' + why if why else 'no longer declared stale'}")
 

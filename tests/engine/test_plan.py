@@ -1,12 +1,12 @@
 """Exported from nbs/90g_plan.ipynb: edit it there, then run `nbdev-export`."""
 import json, os, shutil, subprocess, sys, time
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 import filelock
+from rich.console import Console
 from rrg_core.engine.desk import Desk, atomic
 from rrg_core.engine.experiments import artifacts, chapter_module, compared, experiments, has_experiments, read_predictions
-from rrg_core.engine.run import Job, check_parameters, environment_of, notebook_of, page_parts, stale_reasons, watch_token
+from rrg_core.engine.run import Job, check_parameters, environment_of, notebook_of, page_parts, read_json, stale_reasons, watch_token
 from rrg_core.engine.settings import CourseError, Profile, chapters, figures_at, figures_root, profile, repo_root
 from rrg_core.engine.store import changing_records, declare_stale, hardware, read_records, set_aside
 from rrg_core.engine.plan import *
@@ -41,11 +41,12 @@ def test_a_pool_keeps_order_cores_and_time():
             for n, w in needs.items()
         }
 
-    def ran(cores, until=float("inf"), **needs):
-        run = Path(tempfile.mkdtemp())
-        plan = Plan(profile("smoke"), run, run)
+    def ran(cores, until=float("inf"), fails=None, **needs):
+        plan = Plan(profile("smoke"), Path(tempfile.mkdtemp()))
+        run = plan.run
         made = jobs(run, **needs)
         if until < 9e9: made["b"]["seconds"] = 1000
+        if fails: made[fails]["command"][2] = "raise SystemExit(3)"
         pool = Pool(plan, made, cores, until)
         while pool.step(): time.sleep(.02)
         return pool, {
@@ -55,9 +56,71 @@ def test_a_pool_keeps_order_cores_and_time():
 
     pool, r = ran(2, a=[], b=["a"], c=[])
     # side by side, in order
-    assert r["b"]["a"] >= r["a"]["b"] and r["c"]["a"] < r["a"]["b"] and set(pool.done.values()) == {"made"}
+    assert r["b"]["a"] >= r["a"]["b"] and r["c"]["a"] < r["a"]["b"] and all(pool.done.values())
     pool, r = ran(1, a=[], b=[], c=[])
     spans = sorted((v["a"], v["b"]) for v in r.values())
     assert len(r) == 3 and all(x[1] <= y[0] for x, y in zip(spans, spans[1:]))
     pool, r = ran(2, time.time() + 60, a=[], b=["a"])
     assert set(r) == {"a"} and "b" not in pool.done # it would not end in time
+    pool, r = ran(2, fails="a", a=[], b=["a"], c=[])
+    assert pool.done == {"a": False, "c": True} and set(r) == {"c"} # what waits for it does not begin
+
+
+def test_failures_are_told_together():
+    import json, tempfile
+    from pathlib import Path
+
+    import pytest
+    from rrg_core.engine.plan import Plan, _raise_failures
+    from rrg_core.engine.settings import CourseError, profile
+
+    plan = Plan(profile("smoke"), Path(tempfile.mkdtemp()))
+    (plan.run/"logs").mkdir(parents=True)
+    (plan.run/"logs"/"died.log").write_text("one\n\ntwo\nthree\nfour\n")
+    (plan.run/"logs"/"silent.log").write_text("\n")
+    good, bad = {"status": "made"}, {"status": "failed", "error": "x.ipynb: E", "page": "p.ipynb"}
+    for names, results, left, words in (
+            ("a", {"a": good}, [], ""), ("a b", {"a": good}, ["b"], ""),
+            ("a", {"a": bad}, [], "x.ipynb: E\n  page: "),
+            ("died", {}, [], "died: its process died: two | three | four"), ("died", {}, ["died"], ""),
+            ("silent", {}, [], "silent: its process died without a word (out of memory?)"),
+            ("b c", {}, [], "not begun: b; c"), ("a b c d e", {"a": good}, [], "not begun: b; c; d and 1 more"),
+            ("a died b", {"a": bad}, [], "died: two | three | four\nnot begun: b")):
+        if not words: _raise_failures(plan, names.split(), results, left)
+        else:
+            with pytest.raises(CourseError) as error: _raise_failures(plan, names.split(), results, left)
+            assert words in str(error.value), error.value
+
+
+def test_only_what_is_proven_is_accepted():
+    import tempfile
+    from pathlib import Path
+
+    from rrg_core.engine.plan import _differs, _rekey
+    from rrg_core.engine.store import Artifact, changing_records, current_build
+
+    def artifact(code, losses=((1., .5), (2.,)), seed="0", name="m"):
+        def build(path):
+            for each in losses: current_build().note(list(each), "no")
+            (path/"w").write_text("w")
+        return Artifact(folder, name, {"code": code, "code a.module": code, "seed": seed}, build)
+
+    folder = Path(tempfile.mkdtemp())/"c"
+    artifact("1").make(lambda words: None)
+    artifact("1", (), name="rules").make(lambda words: None)
+    cases = [({}, ""), ({"losses": ((1., .5 + 1e-7), (2.,))}, ""), ({"seed": "1"}, "seed changed"),
+             ({"losses": ((1., .5003), (2.,))}, "training 1, step 1: loss 0.5003, before 0.5"),
+             ({"losses": ((1., .5), (float("nan"),))}, "training 2, step 0"),
+             ({"losses": ((1., .5), ())}, "training 2: 0 steps, before 1"),
+             ({"losses": ((1.,), (2.,))}, "training 1: 1 steps, before 2"),
+             ({"losses": ()}, "0 trainings, before 2"), ({"losses": ((1., .5),)}, "1 trainings, before 2"),
+             ({"name": "rules", "losses": ()}, "no losses"), ({"name": "another"}, "never made")]
+    for change, words in cases:
+        found = _differs(artifact("2", **change), None, {})
+        assert (words in found if words else found == ""), (change, found)
+    with changing_records(folder) as records: records["artifacts"]["m"]["hardware"] = "another, 1 thread"
+    assert _differs(artifact("2", ((1., .5003), (2.,))), None, {}) == "" # three digits are equal
+    assert "step 1" in _differs(artifact("2", ((1., .501), (2.,))), None, {})
+    _rekey(artifact("2"), "a comment")
+    assert artifact("2").why() == "" and artifact("1").why() == "code a.module changed"
+    assert [a["why"] for a in artifact("2").record()["accepted"]] == ["a comment"]

@@ -1,5 +1,5 @@
 """Exported from nbs/90f_run.ipynb: edit it there, then run `nbdev-export`."""
-import ast, copy, json, os, platform, re, sys, threading, time, traceback
+import ast, json, os, platform, re, sys, threading, time, traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 from rrg_core.engine.code import code_of_cells, data_parts, digest
 from rrg_core.engine.desk import Desk, atomic, file_hash, sweep
-from rrg_core.engine.settings import CourseError, Profile, chapters, figures_at, profile, repo_root
+from rrg_core.engine.experiments import artifacts, chapter_module, experiments
+from rrg_core.engine.settings import CourseError, Profile, chapters, environment, profile, repo_root
 from rrg_core.engine.store import RECORDS
 from rrg_core.engine.run import *
 
@@ -75,3 +76,22 @@ def test_pages_are_tidied():
     page = tidy_page(path)
     assert len(page.cells) == 1 and page.cells[0].metadata == {} and page.cells[0].execution_count is None
     assert "widgets" not in page.metadata and stderr_lines(page) == ["warned"]
+
+
+def test_the_cell_that_raised_is_named():
+    import tempfile
+    from pathlib import Path
+
+    import nbformat
+    import pytest
+    from rrg_core.engine.run import _failure
+
+    new, at = nbformat.v4.new_code_cell, lambda start: {"papermill": {"start_time": start}}
+    cells = [new("die", metadata={"tags": ["runner"]} | at("1")), new("a = 1", metadata=at("2")),
+             new("#| slow\n\n# why\n1/0", metadata=at("3")), new("never", metadata=at(None)), new("nor this")]
+    page = Path(tempfile.mkdtemp())/"01_x.ipynb"
+    for begun, where in ((5, " cell 2 (`# why`)"), (2, " cell 1 (`a = 1`)"), (1, ""), (0, "")):
+        nbformat.write(nbformat.v4.new_notebook(cells=cells[:begun]), page)
+        assert str(_failure(page, page, ValueError("two\n lines"))) == f"01_x.ipynb{where}: ValueError: two lines"
+    page.unlink() # the kernel did not even start
+    assert str(_failure(page, page, OSError("x"))) == "01_x.ipynb: OSError: x"

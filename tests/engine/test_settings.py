@@ -1,6 +1,6 @@
 """Exported from nbs/90a_settings.ipynb: edit it there, then run `nbdev-export`."""
 import configparser, os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.util import find_spec

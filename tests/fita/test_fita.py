@@ -14,7 +14,7 @@ from rrg_core.nets.encoders import ResNetConfig, XrvConfig, build_encoder
 from rrg_core.fita.image_refiner import ImageRefiner, saliency
 from rrg_core.fita.kiut import Kiut, KiutConfig, Knowledge, WordFeatures, cooccurrence
 from rrg_core.labels import label_many
-from rrg_core.learning import DEFAULTS as R2GEN, SYSTEMS as LEARNING
+from rrg_core.learning import DEFAULTS as R2GEN, decode_r2gen, train_r2gen
 from rrg_core.learning.writers import Pairs, decode_writer, features_of, micro_f1, paired, pixels_of, read_writer, split_of, spoken, train_writer, words_of, write_reports
 from rrg_core.nets.decoder import report_batch
 from rrg_core.engine.code import Registry
@@ -29,7 +29,7 @@ from rrg_core.nets.training import fit
 import pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 import rrg_core.fita as fita_module
 from rrg_core.engine.desk import Chapter
-from rrg_core.results.claims import Claim, claims, judge, ledger
+from rrg_core.results.claims import Claim, claims, decide, ledger
 from rrg_core.nets.encoders import SmallPyramidConfig, XrvConfig, XrvDenseNet
 from rrg_core.fita.kiut import WordFeatures
 from rrg_core.fita.image_refiner import saliency
@@ -73,6 +73,36 @@ def test_contrast_is_equation_5():
     step[2, 1] = 1e-2
     slope = (contrast(u32 + step, v32, .5) - contrast(u32 - step, v32, .5)) / 2e-2
     assert slope.item() == pytest.approx(u32.grad[2, 1].item(), abs=1e-3)
+
+
+def test_tau_leaves_its_border_again():
+    from rrg_core.fita import Fita, FitaConfig
+
+    sizes = dict(vocab_size=12,
+                 width=16,
+                 heads=2,
+                 layers=1,
+                 encoder_layers=1,
+                 feature_width=8,
+                 max_tokens=10,
+                 name_width=16,
+                 bert=dict(vocab_size=40,
+                           hidden_size=16,
+                           num_hidden_layers=1,
+                           num_attention_heads=2,
+                           intermediate_size=32,
+                           max_position_embeddings=64))
+    u = torch.eye(4)
+    for start, text, grows in ((.9, u, False), (.5, u, False), (.001, u.flip(0), True), (-1., u.flip(0), True)):
+        model = Fita(FitaConfig(**sizes, ifr=False, tfr=False)).train()
+        model.joint = lambda *_: (u, text)
+        model.tau.data.fill_(start)
+        loss = model.other_losses(None, None, torch.ones(4, 1), {})
+        border = model.tau.item()
+        assert .00099 < border < .50001
+        loss.backward()
+        torch.optim.SGD([model.tau], 1e-4).step()
+        assert model.tau != border and (model.tau > border) == grows
 
 
 def test_fita_has_three_switches():

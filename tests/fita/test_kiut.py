@@ -42,10 +42,10 @@ def test_graph_attention_looks_at_neighbours_only():
     moved = (layer(other, edges, prior) - out).abs().sum((0, 2)) > 1e-5
     assert not moved[k] and moved[far] and (moved == edges[far]).all()
     # a few-line reference for one node and one head
-    h = layer.map(x[0]).view(14, 4, 4)[:, 1]
+    h = layer.projection(x[0]).view(14, 4, 4)[:, 1]
     js = edges[k].nonzero()[:, 0]
-    s = F.leaky_relu((h[k] * layer.own[1]).sum() + (h[js] * layer.other[1]).sum(-1), .2) + prior[k, js]
-    own = layer.map(x).unflatten(-1, (4, -1)).transpose(1, 2)
+    s = F.leaky_relu((h[k] * layer.source[1]).sum() + (h[js] * layer.target[1]).sum(-1), .2) + prior[k, js]
+    own = layer.projection(x).unflatten(-1, (4, -1)).transpose(1, 2)
     torch.testing.assert_close(layer.weights(own, edges, prior)[0, 1, k, js], s.softmax(0))
     assert all(
         p.grad is not None for p in [layer(x, edges, prior).sum().backward() or p for p in layer.parameters()])
@@ -101,7 +101,7 @@ def test_kiut_writes_like_every_writer_of_the_course():
                        name_width=8,
                        max_tokens=11,
                        **settings))
-        model.graph.tell(torch.randn(14, 8), cooccurrence(np.zeros((3, 14))))
+        model.graph.set_buffers(torch.randn(14, 8), cooccurrence(np.zeros((3, 14))))
         if model.config.bert: model.text.pieces[:, 0] = torch.arange(23)
         image = dict(features=torch.randn(3, 6, 12), probabilities=torch.rand(3, 14))
         batch = image | dict(decoder_input_ids=torch.randint(1, 23, (3, 7)))
@@ -124,6 +124,43 @@ def test_kiut_writes_like_every_writer_of_the_course():
             assert torch.equal(cached, plain) and cached.shape[0] == 3 and len(
                 {tuple(r)
                  for r in cached.tolist()}) > 1
+
+
+def test_every_image_input_is_read_and_no_other():
+    class Aged(Kiut):
+        image_inputs = (*Kiut.image_inputs, "age")
+
+        def symptoms(self, cells, image):
+            return super().symptoms(cells, image) + image.get("age", torch.zeros(len(cells)))[:, None, None]
+
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=23,
+                 width=16,
+                 feature_width=12,
+                 layers=1,
+                 encoder_layers=1,
+                 heads=2,
+                 graph_heads=2,
+                 name_width=8,
+                 max_tokens=6)
+    aged, plain = (kind(KiutConfig(**sizes)).eval() for kind in (Aged, Kiut))
+    image = dict(features=torch.randn(2, 4, 12), probabilities=torch.rand(2, 14))
+    age = torch.tensor([.5, 90.])
+    ids = torch.randint(1, 23, (2, 5))
+    logits = lambda model, **more: model(**image, **more, decoder_input_ids=ids).logits
+    assert not torch.allclose(logits(aged, age=age), logits(aged))
+    seen, symptoms = [], aged.symptoms
+    aged.symptoms = lambda cells, known: seen.append(sorted(known)) or symptoms(cells, known)
+    for more in ({}, dict(age=age), dict(age=None), dict(saliency=torch.rand(2, 14, 4), age=age)):
+        for beams in (1, 3):
+            assert len(aged.generate(**image, **more, num_beams=beams)) == 2
+            assert seen.pop() == sorted({"probabilities"} | {k for k, v in more.items() if v is not None})
+    for name in ("age", "Saliency", "observation", "probs", "heights"): # nobody's, or another model's
+        for model in (plain, aged)[:1 if name == "age" else 2]:
+            with pytest.raises(ValueError, match=f"{type(model).__name__} has no input {name}; .* saliency"):
+                logits(model, **{name: age})
+            with pytest.raises(ValueError, match=name): # transformers names it
+                model.generate(**image, **{name: age})
 
 
 def test_the_answer_is_not_among_the_keys():
@@ -149,8 +186,8 @@ def test_the_answer_is_not_among_the_keys():
                  probabilities=torch.rand(2, 14),
                  decoder_input_ids=torch.randint(1, 23, (2, 6)))
     assert leaks(model, batch) == []
-    attend = model.inject.attend
-    model.inject.attend = lambda h, k, v, mask=None, causal=False: attend(h, k, v, None)
+    attend = model.injection.attend
+    model.injection.attend = lambda h, k, v, mask=None, causal=False: attend(h, k, v, None)
     assert leaks(model, batch) == list(range(5))
     with pytest.raises(ValueError, match="u, last, same"):
         KiutConfig(connection="v")

@@ -8,7 +8,7 @@ from rrg_core.labels.scopes import *
 
 def test_forward_scopes_end_where_the_sentence_turns():
     def reached(text, wide=True):
-        atoms = cut(text)
+        atoms = atoms_of(text)
         return text[:atoms[reach_forward(atoms, 0, wide)].end]
 
     assert reached(

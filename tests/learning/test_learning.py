@@ -1,5 +1,6 @@
 """Exported from nbs/07_learning.ipynb: edit it there, then run `nbdev-export`."""
 from functools import partial
+from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
@@ -17,7 +18,7 @@ import time, pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 from dataclasses import replace
 from rrg_core.engine.desk import Chapter, explore
 from rrg_core.learning.baselines import NORMAL, ORACLE, best_constant_labels, constant_report
-from rrg_core.results.claims import Claim, judge
+from rrg_core.results.claims import Claim, decide
 from rrg_core.reports.cleaning import clean_r2gen
 from rrg_core.engine.experiments import experiments, kept, note_costs, run_experiments, run_parts
 from rrg_core.results.figures import attention_strip, colour, compare_reports, show_study

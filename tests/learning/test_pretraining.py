@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertForMaskedLM, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import SequenceClassifierOutput
-from rrg_core import phantom
+from rrg_core.engine.code import Registry
 from rrg_core.learning import shape_scenes
 from rrg_core.nets.attention import CourseConfig
 from rrg_core.nets.encoders import ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidConfig, XrvConfig, XrvDenseNet
-from rrg_core.phantom.probes import box_maps
 from rrg_core.engine.settings import CourseError
 from rrg_core.nets.saving import half_saved, load_half
 from rrg_core.data.study import OBSERVATIONS

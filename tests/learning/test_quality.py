@@ -2,9 +2,6 @@
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.learning.pretraining import World, encode, world

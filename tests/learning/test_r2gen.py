@@ -2,6 +2,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from rrg_core.nets.attention import ReportCache
 from rrg_core.nets.decoder import DecoderConfig, ReportDecoder
 import tempfile, warnings
@@ -26,7 +27,7 @@ def test_memory_step_by_hand():
         y = words[:, t:t + 1]
         both = torch.cat([m, y], 1)
         new = m + theirs(m, both, both)[0]
-        new = new + memory.think(new)
+        new = new + memory.feed_forward(new)
         i, f = (memory.word_gates(y) + memory.slot_gates(torch.tanh(m))).split(12, -1)
         m = torch.sigmoid(i) * torch.tanh(new) + torch.sigmoid(f) * m
         expected.append(m)
@@ -38,6 +39,47 @@ def test_memory_step_by_hand():
         1, 3, 2) # more slots than width: the rest is zero
     with pytest.raises(ValueError, match="memory width 12 .* 5 heads"):
         RelationalMemory(12, heads=5)
+
+
+def test_the_walk_equals_the_formula():
+    def formula(m, words, memory): # R2Gen §3.2, a word at a time
+        b, d, h, out = len(words), words.shape[-1], m.heads, []
+        heads = lambda x: x.view(b, -1, h, d // h).transpose(1, 2) # (b, h, n, d/h)
+        for y in words.split(1, 1):
+            both = torch.cat([memory, y], 1)
+            q, k, v = heads(m.query(memory)), heads(m.key(both)), heads(m.value(both))
+            z = (q @ k.transpose(-1, -2) / (d / h)**.5).softmax(-1) @ v
+            new = memory + m.out(z.transpose(1, 2).flatten(2))
+            new = new + m.feed_forward(new)
+            i, f = (m.word_gates(y) + m.slot_gates(memory.tanh())).sigmoid().chunk(2, -1)
+            memory = i * new.tanh() + f*memory
+            out.append(memory)
+        return torch.stack(out, 1)
+
+    def found(walk, m, words, memory, weight):
+        words, memory = (x.detach().clone().requires_grad_() for x in (words, memory))
+        m.zero_grad()
+        out = walk(words, memory)
+        (out * weight).sum().backward()
+        return dict(out=out, words=words.grad, memory=memory.grad) | {n: p.grad for n, p in m.named_parameters()}
+
+    cases = [(1, 1, 1, 4, 1), (2, 5, 3, 12, 3), (3, 7, 1, 8, 2), (1, 4, 5, 6, 1), (4, 2, 2, 10, 5),
+             (2, 1, 3, 16, 8), (5, 3, 4, 3, 3), (2, 40, 3, 8, 1), (1, 9, 2, 2, 2), (3, 6, 6, 4, 4)]
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
+        for b, t, slots, width, heads in cases:
+            torch.manual_seed(width)
+            m = RelationalMemory(width, slots, heads).to(dtype)
+            words, memory = (torch.randn(b, n, width, dtype=dtype) for n in (t, slots))
+            weight = torch.randn(b, t, slots, width, dtype=dtype)
+            ours = found(m, m, words, memory, weight)
+            theirs = found(lambda *x: formula(m, *x), m, words, memory, weight)
+            size = max(x.abs().max() for x in theirs.values()).item()
+            for name in theirs:
+                torch.testing.assert_close(ours[name],
+                                           theirs[name],
+                                           rtol=0,
+                                           atol=tolerance * max(size, 1),
+                                           msg=lambda text: f"{name} {b, t, slots, width, heads}: {text}")
 
 
 def test_slots_that_start_equal_stay_equal():
@@ -98,13 +140,13 @@ def test_without_memory_it_is_the_plain_decoder():
     full = R2Gen(R2GenConfig(**sizes)).double().eval()
     base.load_state_dict(plain.state_dict()) # the same parameters, not one more
     left, more = full.load_state_dict(plain.state_dict(), strict=False)
-    assert not more and {name.split(".")[0] for name in left} == {"memory", "moves"}
+    assert not more and {name.split(".")[0] for name in left} == {"memory", "memory_shifts"}
     features, ids = torch.randn(3, 5, 6).double(), torch.randint(1, 20, (3, 7))
     expected = plain(features, decoder_input_ids=ids).logits
     assert torch.equal(base(features, decoder_input_ids=ids).logits, expected) and torch.equal(
         base.generate(features), plain.generate(features))
     assert not torch.allclose(full(features, decoder_input_ids=ids).logits, expected)
-    for p in full.moves.parameters():
+    for p in full.memory_shifts.parameters():
         nn.init.zeros_(p) # a memory that moves nothing
     torch.testing.assert_close(full(features, decoder_input_ids=ids).logits, expected)
 
@@ -118,7 +160,7 @@ def test_gradients_and_the_future():
     out.loss.backward()
     assert out.logits.shape == (4, 9, 20) and all(p.grad is not None and p.grad.isfinite().all()
                                                   for p in model.parameters())
-    for part in (model.memory, model.moves, model.enter, model.context):
+    for part in (model.memory, model.memory_shifts, model.memory_projection, model.context):
         assert all(
             p.grad.abs().sum() > 0 for n, p in part.named_parameters()
             if n != "key.bias" and not n.endswith("attention.key.bias")) # a key's bias moves all scores alike

@@ -48,4 +48,4 @@ def test_micro_f1_by_hand():
                                           "enlarged.", ""], reference=["The heart is "
                                                                        "enlarged.", "There is a right "
                                                                                     "pneumothorax."]))
-    assert micro_f1(frame) == {"micro F1-14": round(2/3, 6)} # one of two found, nothing invented
+    assert micro_f1(frame) == {"micro F1-14": .5} # one found, one missed; an empty report says No Finding

@@ -10,7 +10,7 @@ from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.study import OBSERVATIONS
-import json, tempfile
+import json, subprocess, sys, tempfile
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from rrg_core.metrics.clinical import PROTOCOLS, Protocol, clinical_scores
@@ -155,3 +155,28 @@ def test_the_command():
         pd.DataFrame({"hypothesis": ["a", "b"], "reference": [" . ", "b"]}).to_csv(path, index=False)
         with pytest.raises(CourseError, match="p.csv: reference 0 has no token left"):
             evaluate(path, "default", label=label)
+
+
+def test_scoring_loads_what_it_needs_and_no_more():
+    code = """if True:
+        import sys
+        from importlib import import_module
+        HEAVY = ("torch torchvision torchmetrics pycocotools matplotlib seaborn nltk rouge_score sklearn "
+                 "scipy.stats bert_score").split()
+        def loaded(after):
+            print(after, *(name for name in HEAVY if name in sys.modules))
+        for name in "text clinical radgraph retrieval stats evaluate lab perturb".split():
+            import_module(f"rrg_core.metrics.{name}")
+            loaded(name)
+        from rrg_core.metrics.clinical import Protocol
+        from rrg_core.metrics.evaluate import score_texts
+        texts = ["No effusion.", "The heart is enlarged."]
+        for metrics in ("BLEU", "ROUGE-L", "CIDEr", "sacreBLEU", "rouge-score"):
+            score_texts(texts, texts, Protocol("p", text=None, metrics=(metrics, )), bootstraps=5)
+            loaded(metrics)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    found = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert not done.returncode and len(found) == 13, done.stderr
+    assert {"nltk", "rouge_score"} <= set(found.pop("rouge-score")) # the one that needs them
+    assert not any(found.values()), found

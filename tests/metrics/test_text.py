@@ -12,7 +12,7 @@ from pycocoevalcap.meteor import meteor as coco_meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 from rrg_core.engine.settings import CourseError
-import os, subprocess, sys
+import ast, gzip, os, subprocess, sys, tempfile
 import numpy as np, pandas as pd, pytest
 from unittest import mock
 from pycocoevalcap.bleu.bleu import Bleu
@@ -144,8 +144,19 @@ def test_sacrebleu_and_rouge_score_equal_their_packages():
 
 
 def test_two_processes_at_once():
-    code = ("from rrg_core.metrics.text import text_scores; print(text_scores(['no effusion', ''], ['no effusion "
-            ".', 'clear']))")
-    runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    out = [run.communicate()[0] for run in runs]
-    assert out[0] == out[1] and "METEOR" in out[0] and all(run.returncode == 0 for run in runs)
+    code = """if True:
+        import sys
+        import rrg_core.metrics.text as text
+        jvm = text._jvm
+        text._jvm = lambda *a: jvm(*a, *(["-a", sys.argv[1]] if "-stdio" in a else []))
+        print(text.text_scores(["no effusion", "the heart is large"], ["no effusion .", "cardiomegaly"]))
+    """
+    with tempfile.TemporaryDirectory() as d:
+        table = Path(d) / "paraphrase.gz"
+        with gzip.open(table, "wt") as f:
+            f.write("0.9\nheart is large\ncardiomegaly\n")
+        run = [sys.executable, "-c", code, str(table)]
+        runs = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        out = [run.communicate()[0] for run in runs]
+    assert out[0] == out[1] and all(run.returncode == 0 for run in runs)
+    assert ast.literal_eval(out[0])["METEOR"] > .3 # the table was read

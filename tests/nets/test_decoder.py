@@ -2,6 +2,7 @@
 from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
@@ -74,13 +75,12 @@ def test_decoder_parameters_by_hand():
     def attention(d):
         return 4 * (d*d + d)
 
-    def think(d, f):
+    def mlp(d, f):
         return d*f + f + f*d + d
 
     def by_hand(v, i, d, f, layers, encoder_layers):
-        encoder = i*d + d + encoder_layers * (attention(d) + think(d, f) + 2*2*d) + (2 *
-                                                                                     d if encoder_layers else 0)
-        return encoder + v*d + layers * (2 * attention(d) + think(d, f) + 3*2*d) + 2*d + d*v + v
+        encoder = i*d + d + encoder_layers * (attention(d) + mlp(d, f) + 2*2*d) + (2 * d if encoder_layers else 0)
+        return encoder + v*d + layers * (2 * attention(d) + mlp(d, f) + 3*2*d) + 2*d + d*v + v
 
     assert count_parameters(ReportDecoder, DecoderConfig()) == by_hand(300, 192, 192, 384, 3, 0)
     paper = DecoderConfig(vocab_size=761,
@@ -111,8 +111,8 @@ def test_leaks_are_found():
         reads_itself, dict(words=ids), "words", 20, own=True) == [0, 1, 2, 3, 4, 5]
     assert leaks(reads_next, dict(decoder_input_ids=ids[:, :1]), vocab_size=20) == [] # one word has no future
     for layer in model.layers:
-        layer.own.forward = (lambda own: lambda x, causal: type(own).forward(own, x))(
-            layer.own) # the causal mask is forgotten
+        layer.self_attention.forward = (lambda own: lambda x, causal: type(own).forward(own, x))(
+            layer.self_attention) # the causal mask is forgotten
     assert leaks(model, batch) == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="vocabulary of 1"):
         leaks(reads_next, dict(decoder_input_ids=ids), vocab_size=1)
@@ -225,9 +225,9 @@ def test_where_words_look():
     model.eval()
     layer = model.layers[0]
     x = model.embed(ids)
-    x = x + layer.own(layer.norms[0](x), causal=True) # the first layer, by hand
-    expected = layer.look.weights(layer.norms[1](x), model.encode(features, attention_mask=mask), mask[:, None,
-                                                                                                       None])
+    x = x + layer.self_attention(layer.norms[0](x), causal=True) # the first layer, by hand
+    expected = layer.cross_attention.weights(layer.norms[1](x), model.encode(features, attention_mask=mask),
+                                             mask[:, None, None])
     torch.testing.assert_close(weights[:, 0], expected)
 
 

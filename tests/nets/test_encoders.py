@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 import torch
 import torch.nn.functional as F
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchxrayvision import models as xrv
 from transformers import PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import ModelOutput
 from rrg_core.nets.attention import CourseConfig
@@ -16,6 +14,7 @@ import pickle, tempfile
 import pytest, torch
 from torch import nn
 from safetensors.torch import save_file
+from torchxrayvision import models as xrv
 from rrg_core.nets.encoders import *
 
 
@@ -120,6 +119,7 @@ def test_resnets():
 
 
 def test_xrv_against_the_package():
+    assert list(XRV_TARGETS) == xrv.DenseNet.targets
     torch.manual_seed(0)
     model = XrvDenseNet(XrvConfig(blocks=(2, 3), growth=4, first=8, targets=("A", "B", "C"))).eval()
     films = torch.randint(256, (2, 1, 32, 48), dtype=torch.uint8)

@@ -32,7 +32,8 @@ def test_what_is_loaded_is_what_was_saved():
             torch.equal(v, before[k]) for k, v in model.state_dict().items()) # the original is untouched
         back = load_half(BartForConditionalGeneration, folder)
         # tied weights stay tied
-        assert back.dtype == torch.float32 and not back.training and back.lm_head.weight is back.model.shared.weight
+        assert back.dtype == torch.float32 and not back.training
+        assert back.lm_head.weight is back.model.shared.weight
         for k, v in back.state_dict().items():
             assert ((v - before[k]).abs() <= before[k].abs() * 2**-11 + 2**-25).all() and torch.equal(
                 v, before[k].half().float()), k

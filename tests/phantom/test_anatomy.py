@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from PIL import Image as Picture
-from rrg_core.phantom.canvas import Canvas, curve, knots, looked_up, step
+from rrg_core.phantom.canvas import Canvas, curve, knots, interpolated, step
 from rrg_core.phantom.scene import Pose, Scene, annotation_file, sample_scene, stream
 from rrg_core.data.study import Box, REGIONS
 import pytest, numpy as np, pandas as pd, matplotlib.pyplot as plt

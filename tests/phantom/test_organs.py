@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 import numpy as np
 from rrg_core.phantom.anatomy import Anatomy, clavicle_axis, ribs, snapped
-from rrg_core.phantom.canvas import Canvas, bins, compiled, dome, fractal, knots, length, looked_up, noise, step, stroke
+from rrg_core.phantom.canvas import Canvas, bins, compiled, dome, fractal, knots, length, interpolated, noise, step, stroke
 from rrg_core.phantom.scene import stream
 import pytest, numpy as np, matplotlib.pyplot as plt
 from rrg_core.phantom.anatomy import Anatomy

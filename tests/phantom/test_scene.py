@@ -28,7 +28,8 @@ def test_copula_constants_come_from_the_table():
 
 def test_drawn_keeps_pairs():
     draws = pd.DataFrame([{o: d.get(o, 0) == 1
-                           for o in FINDINGS} for d in (drawn(stream(i, "findings")) for i in range(20000))])
+                           for o in FINDINGS}
+                          for d in (draw_observations(stream(i, "findings")) for i in range(20000))])
     real = chexpert_frontals() == 1
     assert abs(draws.mean() - real.mean()).max() < .012 # four standard errors of a rate of one half
     lift = lambda t, a, b: (t[a] & t[b]).mean() / t[a].mean() / t[b].mean()

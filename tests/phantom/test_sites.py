@@ -1,6 +1,7 @@
 """Exported from nbs/02j_sites.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass, field
 import pandas as pd
+from rrg_core.engine.code import Registry
 from rrg_core.phantom.grammar import Style, draft, stated, write_report
 from rrg_core.phantom.scene import KINDS, Finding, Scene, sample_scene
 from rrg_core.data.study import OBSERVATIONS, Report, Sentence

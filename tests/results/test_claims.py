@@ -154,7 +154,7 @@ def test_seed_noise_is_not_an_effect():
                       "a",
                       Measure("a", "coin"),
                       left, {"r": right},
-                      n=200)
+                      n=100)
         calls["both"] += verdict_of(">", .02, *e.interval) != "inconclusive"
         half = 1.96 * math.sqrt(e.studies_variance)
         calls["studies"] += abs(e.effect) > half
@@ -232,10 +232,10 @@ def test_reports_are_decided_like_anything_else():
 
 def test_three_seeds_cover_three_quarters():
     rng = np.random.default_rng(0)
-    truth_inside = []
+    truth_inside, drawn = [], drawn_seeds(3, 500)
     for _ in range(400):
         seeds = rng.normal(size=3) # an effect of nothing but seed noise
-        low, high = interval(seeds[drawn_seeds(3, 500)].mean(1))
+        low, high = interval(seeds[drawn].mean(1))
         assert abs(low - seeds.min()) < 1e-12 and abs(
             high - seeds.max()) < 1e-12 # from the worst to the best: 1 draw in 27 is three times the worst
         truth_inside.append(low <= 0 <= high)

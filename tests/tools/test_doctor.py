@@ -2,11 +2,10 @@
 import csv, json, os, platform, shutil, socket, subprocess, sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
-from rrg_core.engine.settings import CourseError, data_root, profile, profile_names, read_settings, repo_root
+from rrg_core.engine.settings import Check, CourseError, data_root, profile, profile_names, read_settings, repo_root
 import importlib.util, tempfile
 import pytest
 from rrg_core.tools.doctor import *
