@@ -394,7 +394,7 @@ def test_a_chapter_that_is_declared_stale_is_shown_and_not_trained(course):
     course.chapter("two", table(1))
     course.regenerate()
     course.module("one", lesson(a=3, b=2))
-    assert "one  trains 1: a-s0 (training changed)" in course.planned
+    assert "one  trains 1: a-s0 (settings, training changed)" in course.planned
     declare("one", "waits for a quiet machine", "smoke")
     assert "one  declared stale: waits for a quiet machine" in course.planned
     assert "trains" not in course.planned and "up to date: two" in course.planned
@@ -762,7 +762,7 @@ ADDED = {  # what → file, text, what takes its place
     "weights": ("learning/standins.py", "_ALL = [",
                 '_ALL = [Published("new", "New", "", (), "standin-shapes-bert", ()),'),
     "a stand-in": ("learning/standins.py", "_RECIPES = {",
-                   '_RECIPES: Registry = {"new": dict(task="labels", trunk="pyramid", **_IMAGE, epochs=1),'),
+                   '_RECIPES = {"new": dict(task="labels", trunk="pyramid", **_IMAGE, epochs=1),'),
     "a task": ("learning/pretraining.py", "TASKS:Registry = {", 'TASKS:Registry = {"new": label_task, '),
     "a site": ("phantom/sites.py", "SITES:Registry = {", 'SITES:Registry = {"new": None, '),
     "a variant": ("learning/__init__.py", "EXPERIMENTS:Registry = {",
