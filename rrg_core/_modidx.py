@@ -197,6 +197,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'rrg_core.engine.code._counts': ('code.html#_counts', 'rrg_core/engine/code.py'),
                                       'rrg_core.engine.code._entries_of': ('code.html#_entries_of', 'rrg_core/engine/code.py'),
                                       'rrg_core.engine.code._free': ('code.html#_free', 'rrg_core/engine/code.py'),
+                                      'rrg_core.engine.code._globals': ('code.html#_globals', 'rrg_core/engine/code.py'),
                                       'rrg_core.engine.code._home': ('code.html#_home', 'rrg_core/engine/code.py'),
                                       'rrg_core.engine.code._is_definition': ('code.html#_is_definition', 'rrg_core/engine/code.py'),
                                       'rrg_core.engine.code._is_import': ('code.html#_is_import', 'rrg_core/engine/code.py'),
