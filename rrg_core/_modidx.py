@@ -306,6 +306,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'rrg_core.engine.plan': { 'rrg_core.engine.plan.Plan': ('plan.html#plan', 'rrg_core/engine/plan.py'),
                                       'rrg_core.engine.plan.Plan.__init__': ('plan.html#plan.__init__', 'rrg_core/engine/plan.py'),
                                       'rrg_core.engine.plan.Plan.desk': ('plan.html#plan.desk', 'rrg_core/engine/plan.py'),
+                                      'rrg_core.engine.plan.Plan.note': ('plan.html#plan.note', 'rrg_core/engine/plan.py'),
                                       'rrg_core.engine.plan.Plan.train': ('plan.html#plan.train', 'rrg_core/engine/plan.py'),
                                       'rrg_core.engine.plan.Pool': ('plan.html#pool', 'rrg_core/engine/plan.py'),
                                       'rrg_core.engine.plan.Pool.__init__': ('plan.html#pool.__init__', 'rrg_core/engine/plan.py'),

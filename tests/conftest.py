@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,10 +27,10 @@ def load(chapter, stem): return json.loads((desk.folder.parent/chapter/(stem + "
 # A process that has imported what takes long, and forks for each line that it reads: a run begins at once.
 FORKS = """
 import json, os, sys, traceback
-import pandas, papermill, pyarrow.parquet
-from in_process import PoolHere
+import pandas, pyarrow.parquet
+from in_process import jobs_here
 from rrg_core.engine import plan
-plan.Pool = PoolHere
+jobs_here()
 for line in sys.stdin:
     asked = json.loads(line)
     if not (pid := os.fork()):
@@ -127,8 +128,8 @@ class Course:
     def enter(self, monkeypatch, pool=True, pages=True):
         "This process works on the course; its jobs and pages run here where asked."
         import rrg_core
-        from in_process import PoolHere, page_here
-        from rrg_core.engine import plan, run, settings
+        from in_process import jobs_here, pages_here
+        from rrg_core.engine import settings
         environment = self.environment
         for name in [k for k in os.environ if k not in environment]:
             monkeypatch.delenv(name)
@@ -141,23 +142,21 @@ class Course:
         settings.repo_root.cache_clear()
         settings.package_root.cache_clear()
         if pool:
-            monkeypatch.setattr(plan, "Pool", PoolHere)
+            jobs_here(monkeypatch.setattr)
         if pages:
-            monkeypatch.setattr(run, "_execute", page_here)
+            pages_here(monkeypatch.setattr)
 
     def call(self, f, *arguments, **options):
-        "What a function of the engine says (`text`), and its error's words (`error`)."
-        from rich.console import Console
+        "What a function of the engine prints (`text`), and its error's words (`error`)."
         from rrg_core.engine.settings import CourseError
-        console, error = Console(file=io.StringIO(), width=400, soft_wrap=True), ""
-        try:
-            f(*arguments, console=console, **options)
-        except CourseError as e:
-            error = str(e)
-        return SimpleNamespace(text=console.file.getvalue(), error=error, ran={
-            line.split()[0]
-            for line in console.file.getvalue().splitlines() if "  made " in line
-        })
+        error = ""
+        with redirect_stdout(io.StringIO()) as said:
+            try:
+                f(*arguments, **options)
+            except CourseError as e:
+                error = str(e)
+        ran = {line.split()[0] for line in said.getvalue().splitlines() if "  made " in line}
+        return SimpleNamespace(text=said.getvalue(), error=error, ran=ran)
 
     def regenerate(self, *names, **options):
         from rrg_core.engine.plan import regenerate

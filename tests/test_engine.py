@@ -6,6 +6,7 @@ import shutil
 import signal
 import textwrap
 import time
+from pathlib import Path
 
 import nbformat
 import psutil
@@ -67,7 +68,7 @@ CHANGES = {  # what is done → what the plan says
                          "up to date: one, two"),
     "the function": (lambda c: c.module("helper", HELPER.replace("x + 1", "LIMIT")),
                      "one  runs: code changed (helper)"),
-    "a size": (lambda c: c.settings(train=47), "one  runs: profile changed; data changed"),
+    "a size": (lambda c: c.settings(train=47), "one  runs: data changed; profile changed"),
     "replicates": (lambda c: c.settings(bootstraps=51), "one  runs: profile changed"),
     "an edited table": (edit(lambda c: c.figures / "one" / "t.json"), "one  runs: t.json was edited"),
     "a lost table": (lambda c: (c.figures / "two" / "t.json").unlink(), "two  runs: t.json is missing"),
@@ -402,7 +403,7 @@ def test_a_chapter_that_is_declared_stale_is_shown_and_not_trained(course):
     assert "a: seed 0 loaded, declared stale: waits for a quiet machine" in of_jobs(course)
     assert (course.figures / "one" / "sum.json").read_text() == "21.0"
     assert "declared stale" in course.regenerate().text and course.trained == ["1", "2"]
-    assert "declared stale" in course.train("one", "b").text and course.records("one")["stale"]
+    assert "loaded: b-s0" in course.train("one", "b").text and course.records("one")["stale"]
     trained = course.train("one")
     assert "one.a-s0  trained in" in trained.text and course.trained == ["1", "2", "3"]
     assert "stale" not in course.records("one") and "stale" not in course.planned
@@ -423,6 +424,16 @@ def test_retraining_lifts_the_mark_of_what_was_asked_for_alone(course):
     done = course.regenerate("two", retrain=True)
     assert done.ran == {"one", "two"} and course.trained == ["1", "2", "2"]
     assert "stale" not in course.records("two") and course.records("one")["stale"]["why"] == "waits"
+
+
+def test_every_plan_says_why_a_chapter_is_stale(course):
+    from rrg_core.engine.plan import declare
+    course.module("one", lesson(a=1, b=2))
+    course.chapter("one", READ)
+    course.train("one", "a")
+    declare("one", "waits for a quiet machine", "smoke")
+    for said in (course.planned, course.train("one", "a").text, course.train("one", dry_run=True).text):
+        assert "one  declared stale: waits for a quiet machine" in said
 
 
 TORCH = """
@@ -521,6 +532,27 @@ def test_what_is_another_result_is_refused(net):
         said = accepted(net)
         assert "one: not accepted: " in said.error and words in said.error, (what, said.error)
         assert ": accepted" not in said.text and net.records("one") == before, what
+
+
+def test_another_setting_after_the_twenty_steps_is_refused(net):
+    late = TORCH.replace("width=3", "width=3, saved=1.").replace(
+        "    torch.save", "    net.layers[0].weight.data *= settings['saved']\n    torch.save")
+    net.module("one", late)
+    assert not net.train("one").error
+    for old, new in (("saved=1.", "saved=.5"), ('"wide": {', '"wide": {"saved": .5, ')):
+        net.module("one", late.replace(old, new))
+        assert "another result" in accepted(net).error, new
+        net.module("one", late)
+        net.train("one")
+
+
+def test_a_model_in_the_cache_shows_how_it_writes(net):
+    net.module("one", TORCH.replace('MAIN = "full"', ""))
+    assert not net.train("one").error
+    net.module("one", TORCH.replace('MAIN = "full"', "").replace("x.sum(1)", "torch.sum(x, dim=1)"))
+    assert not accepted(net).error
+    shutil.rmtree(net.figures / "one" / "predictions")  # written again by the models that were accepted
+    assert not net.train("one").error
 
 
 def test_nothing_is_accepted_without_its_evidence(net):
@@ -681,3 +713,114 @@ def test_ten_kills_end_in_the_same_tables(course, tmp_path):
     assert (course.figures / "one" / "sum.json").read_text() == "21.0"
     places = [course.figures, course.root / "build" / "cache"]
     assert [f for place in places for f in place.rglob(".*")] == []
+
+
+def losses_of(figures):
+    records = json.loads((figures / "one" / "records.json").read_text())["artifacts"]
+    return records["predictions/full-s0.parquet"]["losses"]
+
+
+def begin(course, out, n, pause=0.):
+    "`rrg train one full --processes n` into a folder, with a cache beside it."
+    return course.start("train", "one", "full", "-p", "smoke", "--processes", str(n), "--out", str(out),
+                        RRG_CACHE=str(out) + "-cache", LESSON_PAUSE=str(pause), ACCELERATE_USE_CPU="1")
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_killed_training_goes_on_where_it_was(course, tmp_path, n):
+    "On one process, and on two under torchrun: the losses of an unbroken run."
+    course.module("one", TORCH)
+    course.chapter("one", READ)
+    whole = begin(course, tmp_path / "whole", n)
+    assert whole.wait(timeout=200) == 0, whole.communicate()
+    broken = begin(course, tmp_path / "broken", n, .2)
+    checkpoints = course.root / "build" / "checkpoints"
+    assert wait_for(lambda: list(checkpoints.rglob("state.pt"))), broken.communicate(timeout=5)
+    family = family_of(broken.pid)
+    trainers = [p for p in family if "rrg_core.engine.run" in " ".join(p.cmdline())
+                and "torch.distributed.run" not in " ".join(p.cmdline())]
+    assert len(trainers) == n
+    os.kill(broken.pid, signal.SIGKILL)
+    broken.wait()
+    assert gone(family) and not list((tmp_path / "broken").rglob("full*.parquet"))
+    assert list(checkpoints.rglob("state.pt"))
+
+    resumed = begin(course, tmp_path / "broken", n)
+    said, _ = resumed.communicate(timeout=200)
+    assert resumed.returncode == 0 and "one.full-s0  trained in" in said, said
+    assert losses_of(tmp_path / "broken") == losses_of(tmp_path / "whole")
+    assert len(losses_of(tmp_path / "whole")[0]) == 20 and not list(checkpoints.iterdir())
+    log = (tmp_path / "broken" / ".run" / "logs" / "one.full-s0.log").read_text()
+    assert course.bytes(tmp_path / "broken") == course.bytes(tmp_path / "whole"), log
+
+
+# --- what is added ---
+
+ADDED = {  # what → file, text, what takes its place
+    "an adapter": ("data/__init__.py", "SOURCES:Registry = {",
+                   'SOURCES:Registry = {"new": Source("New", "CC0", "here", "a folder", "01d", "rrg_core.data.new"),'),
+    "weights": ("learning/standins.py", "_ALL = [",
+                '_ALL = [Published("new", "New", "", (), "standin-shapes-bert", ()),'),
+    "a stand-in": ("learning/standins.py", "_RECIPES = {",
+                   '_RECIPES: Registry = {"new": dict(task="labels", trunk="pyramid", **_IMAGE, epochs=1),'),
+    "a task": ("learning/pretraining.py", "TASKS:Registry = {", 'TASKS:Registry = {"new": label_task, '),
+    "a site": ("phantom/sites.py", "SITES:Registry = {", 'SITES:Registry = {"new": None, '),
+    "a variant": ("learning/__init__.py", "EXPERIMENTS:Registry = {",
+                  'EXPERIMENTS:Registry = {"new": {"memory": False}, '),
+    "a system": ("learning/__init__.py", "SYSTEMS: Registry = {",
+                 'SYSTEMS: Registry = {"new": System(_trivial), '),
+    "a variant of fita": ("fita/__init__.py", "_VARIANTS = {", '_VARIANTS = {"new": {"ifr": True}, '),
+    "a chapter": ("newchapter/__init__.py", "EXPERIMENTS:Registry = {", 'EXPERIMENTS:Registry = {"new": {}, '),
+}
+
+
+@pytest.fixture
+def copied(course, monkeypatch):
+    "A copy of the library that keys are taken from, with the course's own chapters and tables."
+    import rrg_core
+    from rrg_core.engine import settings
+    repo = Path(__file__).resolve().parent.parent
+    shutil.rmtree(course.package)
+    shutil.copytree(repo / "rrg_core", course.package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(course.package / "learning", course.package / "newchapter")
+    (course.package / "data" / "new.py").write_text("def load(root, split): return []\n")
+    monkeypatch.setattr(rrg_core, "__path__", [str(repo / "rrg_core")])
+    monkeypatch.setenv("RRG_REPO", str(repo))
+    settings.repo_root.cache_clear()
+    return course.package
+
+
+def keys():
+    "Of all that learning and fita make at phantom: predictions, models and stand-ins."
+    from rrg_core.engine.desk import Desk
+    from rrg_core.engine.experiments import artifacts, experiments
+    out = {}
+    for chapter in ("learning", "fita"):
+        desk = Desk(chapter, "phantom")
+        out |= {(chapter, n): a.key for n, a in artifacts(desk).items()}
+        out |= {(chapter, e.name, "model"): e.model.key for e in experiments(desk) if e.model}
+    return out
+
+
+def test_what_is_added_renames_no_run(copied):
+    before = keys()
+    assert len(before) > 70 and {c for c, *_ in before} == {"learning", "fita"}
+
+    def renamed(*changes):
+        texts = {file: (copied / file).read_text() for file, *_ in changes}
+        for file, old, new in changes:
+            text = (copied / file).read_text()
+            assert text.count(old) == 1, (file, old)
+            (copied / file).write_text(text.replace(old, new))
+        now = keys()
+        for file, text in texts.items():
+            (copied / file).write_text(text)
+        return [n for n in before if now[n] != before[n]]
+
+    if renamed(*ADDED.values()):  # all at once, since a look at every key takes a second
+        assert not {what: found for what, change in ADDED.items() if (found := renamed(change))}
+    # what runs do use renames them: of a registry the readers of the entry alone
+    assert len(renamed(("learning/writers.py", "def train_writer(", "def train_writer(*, extra=0, "))) > 40
+    berts = renamed(("learning/pretraining.py", '"masked": masked_task', '"masked": label_task'))
+    assert {n for n in berts if n[0] == "learning"} == {("learning", f"standin-{d}-bert")
+                                                        for d in ("phantom", "shapes")}

@@ -127,14 +127,13 @@ class Experiment:
         if (train := self.system.train) is None: return None
         parts, folder, name = self._parts(train, self.learned), self.folder, "model"
         if self.variant != getattr(self.module, "MAIN", None) or self.seed != self.profile.seed:
-            folder, name = cache_root()/self.chapter, f"{self.name}-{key_of(parts)}"
+            folder, name = cache_root()/self.chapter, f"{self.profile.name}-{self.name}"
         build = partial(train, settings=self.learned, seed=self.seed, p=self.profile)
         return Artifact(folder, name, parts, build, f"{self.chapter} {self.name} model")
     @cached_property
     def predictions(self)->Artifact:
         "What it writes about the test studies."
-        written = {k: v for k, v in self.settings.items() if not self.model or k in self.system.decoding}
-        parts = self._parts(self.system.decode, written, test=True)
+        parts = self._parts(self.system.decode, self.settings, test=True)
         if self.model: parts |= {"training": self.model.key}
         what = f"{self.chapter} {self.name}"
         return Artifact(self.folder, f"predictions/{self.name}.parquet", parts, partial(_write, self, what),

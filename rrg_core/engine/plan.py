@@ -18,8 +18,8 @@ from .experiments import (artifacts, chapter_module, compared, experiments, has_
                                          read_predictions)
 from .run import (Job, check_parameters, environment_of, notebook_of, page_parts, read_json,
                                  stale_reasons, watch_token)
-from .settings import (CourseError, Profile, chapters, figures_at, figures_root, profile,
-                                      repo_root)
+from .settings import (cache_root, CourseError, Profile, chapters, figures_at, figures_root,
+                                      profile, repo_root)
 from .store import changing_records, declare_stale, hardware, read_records, set_aside
 
 # %% ../../nbs/90g_plan.ipynb #524f0a79
@@ -42,6 +42,12 @@ class Plan:
     def desk(self, chapter:str, seed:int=None)->Desk:
         "A chapter's desk in this plan."
         return Desk(chapter, self.profile, seed, self.figures)
+    def note(self, chapter:str)->None:
+        "Read from the records why a chapter was declared stale, and why its results were accepted."
+        records = read_records(self.figures/chapter)
+        if records["stale"]: self.stale[chapter] = records["stale"]["why"]
+        notes = [a["why"] for r in records["artifacts"].values() for a in r.get("accepted", [])]
+        if notes: self.accepted[chapter] = notes[-1]
     def train(self, chapter:str, names=None, # Of artifacts; all by default
               retrain:bool=False, seed:int=None, seeds=None)->None:
         "Add what has to be trained of a chapter, with the stand-ins that it waits for."
@@ -64,10 +70,8 @@ def make_plan(names, p:Profile, out:Path=None, # Chapters asked for, of which `r
         why += [f"{need} runs" for need in graph[c] if need in plan.pages and not why]
         if why: plan.pages[c] = why
         else: plan.fresh.append(c)
-        records, again = read_records(plan.figures/c), retrain and c in asked
-        if records["stale"]: plan.stale[c] = records["stale"]["why"]
-        notes = [a["why"] for r in records["artifacts"].values() for a in r.get("accepted", [])]
-        if notes: plan.accepted[c] = notes[-1]
+        plan.note(c)
+        again = retrain and c in asked
         if why and p.jobs and has_experiments(c) and (again or c not in plan.stale):
             plan.train(c, retrain=again, seed=given.get("seed"))
     return plan
@@ -210,10 +214,12 @@ def _set_aside(plan): # records of the trainings, and of what the pages keep; ch
     every = [*(c for c, _ in plan.training), *plan.pages]
     trained = {c: [n for d, n in plan.training if d == c] for c in every}
     for c, names in trained.items():
+        models, cache = {f"{plan.profile.name}-{n}" for n in names}, cache_root()/c
+        set_aside(cache, models & set(read_records(cache)["artifacts"]))
         made = read_records(plan.figures/c)["artifacts"]
         set_aside(plan.figures/c, [n for n in made if Path(n).stem in names or n == "model" and names
                                    or n.endswith(".csv") and c in plan.pages])
-        declare_stale(plan.figures/c, "")
+        if names: declare_stale(plan.figures/c, "")
     return trained
 
 # %% ../../nbs/90g_plan.ipynb #09dec4e4
@@ -241,6 +247,7 @@ def train(chapter:str, variant:str="all", # One of `EXPERIMENTS`, a part (such a
     with_needs([chapter], chapters())
     names = _chosen(plan, chapter, variant or "all", seeds)
     plan.train(chapter, names, retrain, seeds=seeds)
+    plan.note(chapter)
     ready = [n for n in names if (chapter, n) not in plan.training]
     if ready: _console.print(f"{chapter}  loaded: {_few(ready)}")
     _console.print(describe(plan))

@@ -236,7 +236,8 @@ def run_page(job:Job)->dict: # {"status": "made" or "fresh", "how", "seconds"}
     try: _execute(_framed(notebook, record), job, parameters)
     except Exception as error: raise _failure(notebook, page, error) from error
     finally: warned = len(stderr_lines(tidy_page(page))) if page.is_file() else 0
-    if not (files := list(json.loads(record.read_text()).get(job.chapter, {}))):
+    written = json.loads(record.read_text()).get(job.chapter, {}) # what is named alike may lie in the cache
+    if not (files := [f for f in written if (folder/f).is_file()]):
         raise CourseError(f"{notebook.name}: ran to its end and wrote no table and no figure")
     _write_manifest(job, parts, files)
     how = f"made {len(files)} files in {(seconds := time.time() - started):.0f} s"

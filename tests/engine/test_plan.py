@@ -7,7 +7,7 @@ from rich.console import Console
 from rrg_core.engine.desk import Desk, atomic
 from rrg_core.engine.experiments import artifacts, chapter_module, compared, experiments, has_experiments, read_predictions
 from rrg_core.engine.run import Job, check_parameters, environment_of, notebook_of, page_parts, read_json, stale_reasons, watch_token
-from rrg_core.engine.settings import CourseError, Profile, chapters, figures_at, figures_root, profile, repo_root
+from rrg_core.engine.settings import cache_root, CourseError, Profile, chapters, figures_at, figures_root, profile, repo_root
 from rrg_core.engine.store import changing_records, declare_stale, hardware, read_records, set_aside
 from rrg_core.engine.plan import *
 
