@@ -351,6 +351,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'rrg_core.engine.run.page_parts': ('run.html#page_parts', 'rrg_core/engine/run.py'),
                                      'rrg_core.engine.run.parameters_of': ('run.html#parameters_of', 'rrg_core/engine/run.py'),
                                      'rrg_core.engine.run.read_json': ('run.html#read_json', 'rrg_core/engine/run.py'),
+                                     'rrg_core.engine.run.read_manifest': ('run.html#read_manifest', 'rrg_core/engine/run.py'),
                                      'rrg_core.engine.run.run_page': ('run.html#run_page', 'rrg_core/engine/run.py'),
                                      'rrg_core.engine.run.run_training': ('run.html#run_training', 'rrg_core/engine/run.py'),
                                      'rrg_core.engine.run.stale_reasons': ('run.html#stale_reasons', 'rrg_core/engine/run.py'),
