@@ -8,7 +8,7 @@ __all__ = ['Registry', 'DATA_FILES', 'for_readers', 'digest', 'canonical', 'plai
            'weights_hash', 'code_of_cells']
 
 # %% ../../nbs/90c_code.ipynb #91c4670d
-import ast, inspect, json, sys, textwrap
+import ast, inspect, json, symtable, sys, textwrap
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from hashlib import sha256
@@ -268,6 +268,9 @@ def _home(f, code): # (module, name) of a library function, or of the exported t
     for module in [m for m in sys.modules if m.startswith("rrg_core.") and name in vars(sys.modules[m])]:
         twin = getattr(code.module(module), "definitions", {}).get(name)
         if twin and plain(*twin) == plain(*tree.body): return module, name
+def _globals(table): # names that a text takes from outside: a local of the same name is another thing
+    mine = {s.get_name() for s in table.get_symbols() if s.is_global()}
+    return mine.union(*map(_globals, table.get_children()))
 def _free(f, code, seen, starts): # a function outside of the package: its text, and the globals that it names
     if f in seen: return
     if not (tree := _tree(f)):
@@ -275,7 +278,8 @@ def _free(f, code, seen, starts): # a function outside of the package: its text,
                           "function")
     seen[f] = plain(*tree.body)
     scope = getattr(f, "__globals__", None) or vars(sys.modules[f.__module__])
-    for name in sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} & set(scope)):
+    named = _globals(symtable.symtable(ast.unparse(tree), f.__name__, "exec")) - {f.__name__}
+    for name in sorted(named & set(scope)):
         value = scope[name]
         if inspect.ismodule(value): starts += [(value.__name__, None)]*value.__name__.startswith("rrg_core.")
         elif inspect.isfunction(value) or inspect.isclass(value):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['UNHASHED', 'Job', 'watch_token', 'die_with', 'notebook_of', 'cells_of', 'parameters_of',
            'check_parameters', 'directives', 'strip_widgets', 'tidy_page', 'stderr_lines',
-           'read_json', 'page_parts', 'stale_reasons', 'environment_of', 'run_page',
-           'run_training', 'main']
+           'read_json', 'read_manifest', 'page_parts', 'stale_reasons', 'environment_of',
+           'run_page', 'run_training', 'main']
 
 # %% ../../nbs/90f_run.ipynb #f0e89bfb
 import ast, json, os, platform, re, sys, threading, time, traceback
@@ -149,6 +149,10 @@ def read_json(path:Path)->dict|None:
     try: return json.loads(Path(path).read_text())
     except (OSError, ValueError): return None
 
+def read_manifest(folder:Path)->dict|None:
+    "The record of a chapter's page, `manifest.json` in its folder; None as `read_json`."
+    return read_json(Path(folder)/"manifest.json")
+
 def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters cell receives
                figures:Path)->dict[str, str]: # Folder above the chapters' artifacts. Part → hash
     "Everything that determines a chapter's page."
@@ -156,12 +160,12 @@ def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters ce
     cells, reach = code_of_cells([s for s, _ in cells_of(notebook_of(chapter))], chapter, [p.data])
     parts = {"cells": cells, "code": reach.key} | reach.modules() | data_parts(p, test=True)
     parts |= {"profile": digest(json.dumps(asdict(p))), "parameters": text(parameters)}
-    needs = {need: read_json(figures/need/"manifest.json") for need in chapters()[chapter]}
+    needs = {need: read_manifest(figures/need) for need in chapters()[chapter]}
     return parts | {f"chapter {need}": text(m["outputs"]) if m else "missing" for need, m in needs.items()}
 
 def stale_reasons(folder:Path, parts:dict[str, str])->list[str]: # `parts`: `page_parts` of today
     "Why a page has to run again; empty where it is fresh."
-    if (manifest := read_json(Path(folder)/"manifest.json")) is None: return ["never made"]
+    if (manifest := read_manifest(folder)) is None: return ["never made"]
     then, reasons = manifest.get("parts", {}), []
     changed = [k for k in then | parts if then.get(k) != parts.get(k)]
     where = [k[5:].removeprefix("rrg_core.") for k in changed if k.startswith("code ") and k in parts]
@@ -180,7 +184,7 @@ UNHASHED = ("cost.csv", RECORDS) # Time, memory and machines: outside of byte id
 
 def _write_manifest(job, parts, files): # what went in and came out; what an older page left behind goes
     folder, p = Path(job.figures)/job.chapter, profile(job.profile)
-    for old in (read_json(folder/"manifest.json") or {}).get("outputs", {}):
+    for old in (read_manifest(folder) or {}).get("outputs", {}):
         if old not in files: (folder/old).unlink(missing_ok=True)
     versions = {"python": platform.python_version()} | {n: version(n) for n in _VERSIONED}
     manifest = {"chapter": job.chapter, "profile": p.name, "seeds": list(p.seeds),

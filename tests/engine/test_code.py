@@ -1,5 +1,5 @@
 """Exported from nbs/90c_code.ipynb: edit it there, then run `nbdev-export`."""
-import ast, inspect, json, sys, textwrap
+import ast, inspect, json, symtable, sys, textwrap
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from hashlib import sha256
@@ -112,3 +112,17 @@ def test_a_page_s_function_counts_by_its_text():
     assert reach_of(page.outer).key == before.key
     cell("<c4>", "def inner(x): return x + FACTOR\n")
     assert reach_of(page.outer).key != before.key
+
+    page.k = 7 # what a loop of the page left behind counts where a function reads it, not where it has its own
+    own = ["(k): return k", "(*k): return k", "():\n    k = 1\n    return k", "(): return [k for k in (1, 2)]",
+           "():\n    for k in (1, 2): pass\n    return k", "(x): return x.k", "(x): return dict(k=x)",
+           "():\n    with open('x') as k: return k", "(): return (lambda k: k)(1)", "(): return (k := 1)",
+           "():\n    try: return 1\n    except ValueError as k: raise",
+           "():\n    def k(): return 1\n    return k()"]
+    read = ["(): return k", "(x=k): return x", "(): return [k for _ in (1, 2)]", "(): return (lambda k: k)(k)",
+            "(): return [k for k in (1, 2)] + [k]", "():\n    def inner(): return k\n    return inner",
+            "():\n    def inner(k): return k\n    return inner(k)", "(x): return x[k]", "(x): return f'{k}'",
+            "():\n    global k\n    k = k + 1", "():\n    class C: x = k\n    return C"]
+    for i, body in enumerate(own + read):
+        cell(f"<own {i}>", f"def g{body}\n")
+        assert ("page.g.k" in reach_of(page.g).hashes) == (body in read), body
