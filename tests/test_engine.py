@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import textwrap
@@ -761,22 +762,25 @@ def test_a_killed_training_goes_on_where_it_was(course, tmp_path, n):
 
 # --- what is added ---
 
-ADDED = {  # what → file, text, what takes its place
-    "an adapter": ("data/__init__.py", "SOURCES:Registry = {",
-                   'SOURCES:Registry = {"new": Source("New", "CC0", "here", "a folder", "01d", "rrg_core.data.new"),'),
-    "weights": ("learning/standins.py", "_ALL = [",
-                '_ALL = [Published("new", "New", "", (), "standin-shapes-bert", ()),'),
-    "a stand-in": ("learning/standins.py", "_RECIPES: Registry = {",
-                   '_RECIPES: Registry = {"new": dict(task="labels", trunk="pyramid", **_IMAGE, epochs=1),'),
-    "a task": ("learning/pretraining.py", "TASKS:Registry = {", 'TASKS:Registry = {"new": label_task, '),
-    "a site": ("phantom/sites.py", "SITES:Registry = {", 'SITES:Registry = {"new": None, '),
-    "a variant": ("learning/__init__.py", "EXPERIMENTS:Registry = {",
-                  'EXPERIMENTS:Registry = {"new": {"memory": False}, '),
-    "a system": ("learning/__init__.py", "SYSTEMS: Registry = {",
-                 'SYSTEMS: Registry = {"new": System(_trivial), '),
-    "a variant of fita": ("fita/__init__.py", "_VARIANTS = {", '_VARIANTS = {"new": {"ifr": True}, '),
-    "a chapter": ("newchapter/__init__.py", "EXPERIMENTS:Registry = {", 'EXPERIMENTS:Registry = {"new": {}, '),
+ADDED = {  # what → file, dictionary or list, the entry that is added at its head
+    "an adapter": ("data/__init__.py", "SOURCES",
+                   '"an-addition": Source("New", "CC0", "here", "a folder", "01d", "rrg_core.data.new")'),
+    "weights": ("learning/standins.py", "_ALL", 'Published("an-addition", "New", "", (), "standin-shapes-bert", ())'),
+    "a stand-in": ("learning/standins.py", "_RECIPES",
+                   '"an-addition": dict(task="labels", trunk="pyramid", **_IMAGE, epochs=1)'),
+    "a task": ("learning/pretraining.py", "TASKS", '"an-addition": label_task'),
+    "a site": ("phantom/sites.py", "SITES", '"an-addition": None'),
+    "a variant": ("learning/__init__.py", "EXPERIMENTS", '"an-addition": {"memory": False}'),
+    "a system": ("learning/__init__.py", "SYSTEMS", '"an-addition": System(_trivial)'),
+    "a variant of fita": ("fita/__init__.py", "_VARIANTS", '"an-addition": {"ifr": True}'),
+    "a chapter": ("newchapter/__init__.py", "EXPERIMENTS", '"an-addition": {}'),
 }
+
+
+def with_entry(text, name, entry):
+    new, n = re.subn(rf"^({name}\s*(?::\s*\w+\s*)?=\s*[\[{{])", lambda m: f"{m[1]}{entry}, ", text, flags=re.M)
+    assert n == 1, name
+    return new
 
 
 @pytest.fixture
@@ -813,19 +817,21 @@ def test_what_is_added_renames_no_run(copied):
 
     def renamed(*changes):
         texts = {file: (copied / file).read_text() for file, *_ in changes}
-        for file, old, new in changes:
+        for file, change, *more in changes:
             text = (copied / file).read_text()
-            assert text.count(old) == 1, (file, old)
-            (copied / file).write_text(text.replace(old, new))
+            new = with_entry(text, change, *more) if isinstance(change, str) else change(text)
+            assert new != text, file
+            (copied / file).write_text(new)
         now = keys()
         for file, text in texts.items():
             (copied / file).write_text(text)
-        return [n for n in before if now[n] != before[n]]
+        return {n for n in before if now[n] != before[n]}
 
     if renamed(*ADDED.values()):  # all at once, since a look at every key takes a second
         assert not {what: found for what, change in ADDED.items() if (found := renamed(change))}
     # what runs do use renames them: of a registry the readers of the entry alone
-    assert len(renamed(("learning/writers.py", "def train_writer(", "def train_writer(*, extra=0, "))) > 40
-    berts = renamed(("learning/pretraining.py", '"masked": masked_task', '"masked": label_task'))
-    assert {n for n in berts if n[0] == "learning"} == {("learning", f"standin-{d}-bert")
-                                                        for d in ("phantom", "shapes")}
+    used = lambda t: t.replace("history = fit(model", "history = fit(1*model")
+    assert len(renamed(("learning/writers.py", used))) > 40
+    berts = renamed(("learning/pretraining.py", lambda t: t.replace('"masked": masked_task', '"masked": label_task')))
+    mine = {n for n in berts if n[0] == "learning"}
+    assert mine == {("learning", f"standin-{d}-bert") for d in ("phantom", "shapes")}
