@@ -219,7 +219,6 @@ def test_where_a_profile_says_so_the_page_trains(course):
     assert "a: seed 0 trained in" in of_jobs(course) and "up to date: one" in course.regenerate().text
 
 
-@pytest.mark.xfail(strict=True, reason="set_aside leaves the models in the cache: they are loaded")
 def test_retraining_trains_once_and_compares_with_what_was_there(course, monkeypatch):
     course.seeds = "0 1 2"
     course.module("one", lesson(a=1, b=2))
@@ -397,7 +396,7 @@ def test_a_chapter_that_is_declared_stale_is_shown_and_not_trained(course):
     course.chapter("two", table(1))
     course.regenerate()
     course.module("one", lesson(a=3, b=2))
-    assert "one  trains 1: a-s0 (training changed)" in course.planned
+    assert "one  trains 1: a-s0 (settings, training changed)" in course.planned
     declare("one", "waits for a quiet machine", "smoke")
     assert "one  declared stale: waits for a quiet machine" in course.planned
     assert "trains" not in course.planned and "up to date: two" in course.planned
@@ -414,7 +413,6 @@ def test_a_chapter_that_is_declared_stale_is_shown_and_not_trained(course):
         declare("three", "x", "smoke")
 
 
-@pytest.mark.xfail(strict=True, reason="set_aside takes the mark of every page that runs")
 def test_retraining_lifts_the_mark_of_what_was_asked_for_alone(course):
     from rrg_core.engine.plan import declare
     course.module("one", lesson(a=1))
@@ -430,7 +428,6 @@ def test_retraining_lifts_the_mark_of_what_was_asked_for_alone(course):
     assert "stale" not in course.records("two") and course.records("one")["stale"]["why"] == "waits"
 
 
-@pytest.mark.xfail(strict=True, reason="train does not read the mark")
 def test_every_plan_says_why_a_chapter_is_stale(course):
     from rrg_core.engine.plan import declare
     course.module("one", lesson(a=1, b=2))
@@ -544,7 +541,6 @@ def test_what_is_another_result_is_refused(net):
         assert ": accepted" not in said.text and net.records("one") == before, what
 
 
-@pytest.mark.xfail(strict=True, reason="a variant's record does not hold the settings of its training")
 def test_another_setting_after_the_twenty_steps_is_refused(net):
     late = TORCH.replace("width=3", "width=3, saved=1.").replace(
         "    torch.save", "    net.layers[0].weight.data *= settings['saved']\n    torch.save")
@@ -557,7 +553,6 @@ def test_another_setting_after_the_twenty_steps_is_refused(net):
         net.train("one")
 
 
-@pytest.mark.xfail(strict=True, reason="a model in the cache is looked for under the key of today's code")
 def test_a_model_in_the_cache_shows_how_it_writes(net):
     net.module("one", TORCH.replace('MAIN = "full"', ""))
     assert not net.train("one").error

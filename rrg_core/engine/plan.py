@@ -211,8 +211,9 @@ def _run(plan, cores, retrain, executor, dry_run, minutes=None, **options):
     if not dry_run: _raise_failures(plan, jobs, results, left)
     return results
 def _set_aside(plan): # records of the trainings, and of what the pages keep; chapter → its trainings
-    every = [*(c for c, _ in plan.training), *plan.pages]
-    trained = {c: [n for d, n in plan.training if d == c] for c in every}
+    again = [c for (c, _), (why, _) in plan.training.items() if why == "asked to"]
+    again += [c for c, why in plan.pages.items() if "asked to" in why]
+    trained = {c: [n for d, n in plan.training if d == c] for c in again}
     for c, names in trained.items():
         models, cache = {f"{plan.profile.name}-{n}" for n in names}, cache_root()/c
         set_aside(cache, models & set(read_records(cache)["artifacts"]))

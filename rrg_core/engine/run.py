@@ -261,10 +261,11 @@ def run_training(job:Job)->dict: # {"status": "made", "how": "trained in 38 s" o
     with environment(environment_of(p, job.figures)):
         if seed and seed[1] in module.EXPERIMENTS:
             found = experiments(desk, [seed[1]], [int(seed[2])])[0]
-            if int(os.environ.get("WORLD_SIZE", 1)) > 1 and found.model: found.model.make(say, anew=True)
-            artifact = found.predictions
+            artifact, learned = found.predictions, found.model
         elif (artifact := artifacts(desk).get(job.experiment)) is None:
             raise CourseError(f"{job.chapter} has no experiment {job.experiment!r}")
+        else: learned = artifact
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and learned: learned.make(say, anew=True)
         how = artifact.make(say, anew=True) if first else "trained by the first process"
     return {"status": "made", "how": how, "seconds": round(time.time() - started, 1)}
 

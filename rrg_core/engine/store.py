@@ -47,11 +47,13 @@ def _lock_of(path): # in the clone's build/, wherever the target lies
 
 def set_aside(folder:Path, names)->None: # Of artifacts
     "Take records away, so that these artifacts are made anew; what they said is kept for the comparison."
+    if not names: return
     with changing_records(folder) as records:
         for n in set(names) & set(records["artifacts"]): records["aside"][n] = records["artifacts"].pop(n)
 
 def declare_stale(folder:Path, why:str)->None: # Empty: no more
     "Show a chapter from what was made, with the reason, and train nothing for it."
+    if not why and not read_records(folder)["stale"]: return
     with changing_records(folder) as records:
         records["stale"] = {"why": why, "since": time.strftime("%Y-%m-%d", time.gmtime())} if why else {}
 
@@ -206,10 +208,15 @@ def _apart(a, build): # into a folder that is thrown away
     return build
 @contextmanager
 def _whole(path): # a file or a folder that appears whole; what lies there is replaced
-    if path.name.endswith(FILES):
-        with atomic(path) as tmp: yield tmp
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name.endswith(FILES): # what a killed process left goes with the next making
+        for left in path.parent.glob(f".making-{path.name}.*"): left.unlink()
+        tmp = path.parent/f".making-{path.name}.{os.getpid()}{path.suffix}"
+        try:
+            yield tmp
+            os.replace(tmp, path)
+        finally: tmp.unlink(missing_ok=True)
+        return
     for left in path.parent.glob(f".making-{path.name}.*"): shutil.rmtree(left, ignore_errors=True)
     tmp, old = (Path(tempfile.mkdtemp(prefix=f".making-{path.name}.", dir=path.parent)) for _ in range(2))
     try:
