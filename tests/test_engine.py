@@ -485,7 +485,7 @@ PROVEN = [  # another text, the same numbers
     ("batch=8, rate=settings[\"rate\"]", "rate=settings['rate'], batch=2*4"),
 ]
 REFUSED = {  # what changed → how it is refused
-    "a rate in the settings": ("rate=1e-2", "rate=2e-2", "training 1, step 1: loss"),
+    "a rate in the settings": ("rate=1e-2", "rate=2e-2", "settings changed"),
     "a rate in the code": ("rate=settings[\"rate\"]", "rate=2*settings['rate']", "training 1, step 1: loss"),
     "the data": ("x.sum(1)", "x.sum(1)**2", "training 1, step 0: loss"),
     "the order": ("list(zip(x, x.sum(1)))", "list(zip(x, x.sum(1)))[::-1]", "training 1, step 0: loss"),
