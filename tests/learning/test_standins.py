@@ -94,9 +94,9 @@ def test_standins_load_by_their_own_classes():
                            ("resnet", None)):
             folder = train_standin(f"standin-shapes-{kind}", "smoke", say=lambda line: None)
             model, tokenizer = load_standin(folder.name, "smoke")
-            assert (auto is None or type(auto.from_pretrained(folder))
-                    is type(model)) and {p.dtype
-                                         for p in model.parameters()} == {torch.float32} and not model.training
+            assert {p.dtype for p in model.parameters()} == {torch.float32} and not model.training
+            if auto: # by name: the pretraining notebook registers its own Towers where it ran in the same process
+                assert type(auto.from_pretrained(folder)).__qualname__ == type(model).__qualname__
             if kind != "resnet":
                 assert tokenizer("A large ring.").input_ids == AutoTokenizer.from_pretrained(folder)(
                     "A large ring.").input_ids
