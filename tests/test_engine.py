@@ -510,7 +510,7 @@ def net(course):
 
 
 def accepted(course, why="only names"):
-    from rrg_core.engine.plan import accept
+    from rrg_core.tools.keeping import accept
     return course.call(accept, "one", why, "smoke")
 
 

@@ -293,6 +293,12 @@ def _callables(f): # a function or a class; of a `partial`, also those that it w
     given = [g for x in (*f.args, *f.keywords.values()) for g in _callables(x)]
     return [*_callables(f.func), *(g for g in given if g.__module__.startswith("rrg_core."))]
 
+def _given(f): # the plain values of a `partial`: they are settings
+    if not isinstance(f, partial): return []
+    plain = lambda x: isinstance(x, (str, int, float, bool, list, tuple, dict)) or x is None
+    values = [x for x in f.args if plain(x)], {k: x for k, x in f.keywords.items() if plain(x)}
+    return [v for v in (*values, _given(f.func)) if v]
+
 def reach_of(f, settings=None, whole=())->Reach: # `settings`: their texts pick the entries of registries
     "What a function, class or `partial` depends on. `CourseError` for one whose text Python cannot find."
     code, seen, starts = todays_code(), {}, []
@@ -300,6 +306,7 @@ def reach_of(f, settings=None, whole=())->Reach: # `settings`: their texts pick 
         if home := _home(g, code): starts.append(home)
         elif not g.__module__.startswith("rrg_core."): _free(g, code, seen, starts)
     page = {f"page.{k if isinstance(k, str) else k.__qualname__}": h for k, h in seen.items()}
+    if given := _given(f): page["page.given"] = digest(canonical(given))
     return Reach(code.reach(starts, texts_of(settings), whole).hashes | page)
 
 # %% ../../nbs/90c_code.ipynb #1fd8b89e

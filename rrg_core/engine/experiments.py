@@ -6,7 +6,7 @@
 __all__ = ['standin_folder', 'parts_of', 'shared', 'kept', 'System', 'merged', 'has_experiments',
            'chapter_module', 'Experiment', 'experiments', 'artifacts', 'checked',
            'write_predictions', 'read_predictions', 'run_experiments', 'run_experiment',
-           'run_parts', 'note_costs', 'spread_of', 'compared']
+           'run_parts', 'spread_of', 'compared']
 
 # %% ../../nbs/90e_experiments.ipynb #ef6c0bff
 import re
@@ -219,7 +219,7 @@ def read_predictions(path:Path): # A table; `.attrs["file"]` names it
 # %% ../../nbs/90e_experiments.ipynb #56ba33af
 def run_experiments(desk:Desk, variants=None, seeds=None, module=None, # As `experiments`
                     say=print)->dict[str, dict]: # Told how each came. Variant → seed → predictions
-    "Load the predictions or train what is missing; write what they cost. Errors as `merged` and `checked`."
+    "Load the predictions or train what is missing. Errors as `merged` and `checked`."
     out = {}
     for e in progress(experiments(desk, variants, seeds, module), "training"):
         how = e.predictions.make(lambda words: None)
@@ -227,7 +227,6 @@ def run_experiments(desk:Desk, variants=None, seeds=None, module=None, # As `exp
         frame.attrs |= {"how": how, **e.predictions.record()}
     for variant, frames in out.items():
         say(f"{variant}: " + ", ".join(f"seed {s} {f.attrs['how']}" for s, f in frames.items()))
-    note_costs(desk)
     return out
 
 def run_experiment(desk:Desk, variant:str, seed:int=None, **options): # Options as `run_experiments`; a table
@@ -236,30 +235,11 @@ def run_experiment(desk:Desk, variant:str, seed:int=None, **options): # Options 
     return run_experiments(desk, [variant], [seed], **options)[variant][seed]
 
 def run_parts(desk:Desk, module=None, say=print)->dict[str, Path]: # Part → its folder
-    "Load a chapter's parts, or make them; write what they cost."
+    "Load a chapter's parts, or make them."
     parts = getattr(module or chapter_module(desk.name), "PARTS", {})
     made = {name: part(desk.profile) for name, part in parts.items()}
     for name, a in made.items(): say(f"{name}: {a.make(lambda words: None)}")
-    note_costs(desk)
     return {name: a.path for name, a in made.items()}
-
-def note_costs(desk:Desk, speeds=None): # Table: variant, hardware, precision, studies a second
-    "Write `cost.csv` from the records; new speeds replace those of the same variant on the same hardware."
-    import pandas as pd
-    told = ["seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "made"]
-    speed, rows = "studies a second", []
-    columns = ["variant", "seed", *told, speed]
-    for n, r in read_records(desk.folder)["artifacts"].items():
-        variant, seed = re.fullmatch(r"(.*?)(?:-s(\d+))?", Path(n).stem).groups()
-        rows.append({"variant": variant, "seed": seed} | {k: r.get(k) for k in told})
-    try: old = pd.read_csv(desk.path("cost.csv")).reindex(columns=columns).dropna(subset=speed)
-    except (OSError, ValueError): old = pd.DataFrame()
-    rows += old.to_dict("records") + ([] if speeds is None else speeds.to_dict("records"))
-    out = pd.DataFrame(rows, columns=columns).astype({"seed": "Int64"})
-    latest = ~out.duplicated(["variant", "hardware"], keep="last")
-    out = out[out[speed].isna() | latest].reset_index(drop=True)
-    with desk.writing("cost.csv") as tmp: out.to_csv(tmp, index=False, lineterminator="\n")
-    return out
 
 # %% ../../nbs/90e_experiments.ipynb #dc0cebde
 def spread_of(scores:dict[str, list[float]])->tuple[float, int]: # Variant → scores of its seeds

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED_ON', 'COLUMNS', 'PublishedTable', 'published', 'Measure', 'measures', 'measured',
-           'long_table', 'wide_table', 'comparison']
+           'long_table', 'wide_table', 'comparison', 'note_costs']
 
 # %% ../../nbs/08b_tables.ipynb #012a46b0
 from dataclasses import dataclass
@@ -302,3 +302,28 @@ def _how(rows): # For the page alone: it differs from run to run
         f"{row}: " + ", ".join(f"seed {seed} {how}" for seed, how in zip(s.seeds, s.how)) + "."
         for row, s in said.items()
     ]
+
+# %% ../../nbs/08b_tables.ipynb #08bc0002
+import re
+
+from ..engine.store import read_records
+
+def note_costs(
+        desk: Chapter,
+        speeds: pd.DataFrame = None # variant, hardware, precision, studies a second
+) -> pd.DataFrame: # A line a run, then a line a speed
+    "Write `cost.csv` from the records; new speeds replace those of the same variant on the same hardware."
+    told = ["seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "made"]
+    speed, rows = "studies a second", []
+    columns = ["variant", "seed", *told, speed]
+    for n, r in read_records(desk.folder)["artifacts"].items():
+        variant, seed = re.fullmatch(r"(.*?)(?:-s(\d+))?", Path(n).stem).groups()
+        rows.append({"variant": variant, "seed": seed} | {k: r.get(k) for k in told})
+    try: old = pd.read_csv(desk.path("cost.csv")).reindex(columns=columns).dropna(subset=speed)
+    except (OSError, ValueError): old = pd.DataFrame()
+    rows += old.to_dict("records") + ([] if speeds is None else speeds.to_dict("records"))
+    out = pd.DataFrame(rows, columns=columns).astype({"seed": "Int64"})
+    latest = ~out.duplicated(["variant", "hardware"], keep="last")
+    out = out[out[speed].isna() | latest].reset_index(drop=True)
+    with desk.writing("cost.csv") as tmp: out.to_csv(tmp, index=False, lineterminator="\n")
+    return out

@@ -134,7 +134,7 @@ def accept(
 ):
     """Prove that a change left a chapter's results alone (losses, reports), and give them today's keys; else
     refuse."""
-    from rrg_core.engine.plan import accept
+    from rrg_core.tools.keeping import accept
     accept(chapter, why, profile, out)
 
 @app.command()

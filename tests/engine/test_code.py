@@ -113,6 +113,14 @@ def test_a_page_s_function_counts_by_its_text():
     cell("<c4>", "def inner(x): return x + FACTOR\n")
     assert reach_of(page.outer).key != before.key
 
+    from functools import partial # plain values that a `partial` was given are settings
+
+    keys = {
+        reach_of(f).key
+        for f in (page.outer, partial(page.outer, 1), partial(page.outer, 2), partial(page.outer, x=1),
+                  partial(page.outer, x=[1]), partial(partial(page.outer, 1), y=2))
+    }
+    assert len(keys) == 6 and reach_of(partial(page.outer, 1)).key == reach_of(partial(page.outer, 1)).key
     page.k = 7 # what a loop of the page left behind counts where a function reads it, not where it has its own
     own = ["(k): return k", "(*k): return k", "():\n    k = 1\n    return k", "(): return [k for k in (1, 2)]",
            "():\n    for k in (1, 2): pass\n    return k", "(x): return x.k", "(x): return dict(k=x)",

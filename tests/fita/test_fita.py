@@ -35,7 +35,7 @@ from rrg_core.fita.kiut import WordFeatures
 from rrg_core.fita.image_refiner import saliency
 from rrg_core.fita.kiut import cooccurrence
 from rrg_core.nets.decoder import count_parameters, leaks
-from rrg_core.engine.experiments import experiments, kept, merged, note_costs, run_experiments
+from rrg_core.engine.experiments import experiments, kept, merged, run_experiments
 from rrg_core.results.figures import colour, compare_reports, overlay_boxes, overlay_map
 from rrg_core.fita.speed import paper_scale
 from rrg_core.labels import label, label_many
@@ -48,7 +48,7 @@ from rrg_core.learning.published import load_classifier
 from rrg_core.learning.quality import auroc_columns
 from rrg_core.learning.standins import train_standin
 from rrg_core.results.systems import Reports
-from rrg_core.results.tables import comparison, measures
+from rrg_core.results.tables import comparison, measures, note_costs
 from rrg_core.fita.text_refiner import category_loss
 from rrg_core.nets.training import overfit
 from rrg_core.fita import *

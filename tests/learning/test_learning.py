@@ -20,7 +20,7 @@ from rrg_core.engine.desk import Chapter, explore
 from rrg_core.learning.baselines import NORMAL, ORACLE, best_constant_labels, constant_report
 from rrg_core.results.claims import Claim, decide
 from rrg_core.reports.cleaning import clean_r2gen
-from rrg_core.engine.experiments import experiments, kept, note_costs, run_experiments, run_parts
+from rrg_core.engine.experiments import experiments, kept, run_experiments, run_parts
 from rrg_core.results.figures import attention_strip, colour, compare_reports, show_study
 from rrg_core.labels import label, label_many
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
@@ -32,7 +32,7 @@ from rrg_core.learning.quality import auroc_columns, described as described_logi
 from rrg_core.learning.standins import STANDINS, load_standin, standin_folder, weights_table
 from rrg_core.data.study import OBSERVATIONS
 from rrg_core.results.systems import Reports
-from rrg_core.results.tables import Measure, comparison, measures
+from rrg_core.results.tables import Measure, comparison, measures, note_costs
 from rrg_core.reports.tokenizers import train_words
 from rrg_core.nets.training import overfit
 from rrg_core.learning import *

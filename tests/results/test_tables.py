@@ -136,3 +136,23 @@ def test_the_page_says_loaded_or_trained_the_file_does_not():
         with pytest.raises(CourseError,
                            match="fita_table2 has no row 'FITA'; it has Baseline .* go into `extra`"):
             comparison(desk, "fita_table2", {"FITA": Reports(frame)}, {}, "")
+
+
+def test_costs_come_from_the_records_and_new_speeds_replace_old_ones():
+    from rrg_core.engine.store import changing_records
+
+    with tempfile.TemporaryDirectory() as d:
+        desk = Chapter("toy", "smoke", root=d)
+        told = {"seconds": 3.5, "memory_mb": 900, "gpu_memory_mb": None, "hardware": "a", "made": "2026-01-01"}
+        with changing_records(desk.folder) as records:
+            records["artifacts"] = {"predictions/full-s1.parquet": told, "standins/towers": told}
+        speed = lambda machine, n: pd.DataFrame([{"variant": "full", "hardware": machine, "precision": "no",
+                                                  "studies a second": n}])
+        assert note_costs(desk).variant.tolist() == ["full", "towers"]
+        note_costs(desk, speed("a", 10.))
+        note_costs(desk, speed("b", 30.))
+        out = note_costs(desk, speed("a", 20.))
+        assert len(out) == 4 and pd.read_csv(desk.folder / "cost.csv").shape == out.shape
+        speeds = out.dropna(subset="studies a second").set_index("hardware")["studies a second"]
+        assert speeds.to_dict() == {"b": 30., "a": 20.}
+        assert out.seed[0] == 1 and out.seconds[0] == 3.5 and pd.isna(out.seed[1])
