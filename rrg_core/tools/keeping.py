@@ -7,6 +7,7 @@ __all__ = ['accept']
 
 # %% ../../nbs/98d_keeping.ipynb #98d00004
 import time
+from pathlib import Path
 
 from ..engine.experiments import artifacts, experiments, read_predictions
 from ..engine.plan import Plan, few

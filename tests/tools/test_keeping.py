@@ -1,5 +1,6 @@
 """Exported from nbs/98d_keeping.ipynb: edit it there, then run `nbdev-export`."""
 import time
+from pathlib import Path
 from rrg_core.engine.experiments import artifacts, experiments, read_predictions
 from rrg_core.engine.plan import Plan, few
 from rrg_core.engine.settings import CourseError, figures_at, profile
