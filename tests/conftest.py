@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -237,3 +238,16 @@ def kernels(tmp_path, monkeypatch):
 def processes(tmp_path, monkeypatch):
     "Jobs are processes, pages run in kernels."
     yield from _entered(tmp_path, monkeypatch, pool=False, pages=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_entrusted():
+    "A test that reads credentialed data marks its process; the next test begins without the mark."
+    from rrg_core.engine import desk
+    mask, folder = os.umask(0o022), tempfile.tempdir
+    os.umask(mask)
+    yield
+    if desk.ENTRUSTED:
+        desk.ENTRUSTED.clear()
+        os.umask(mask)
+        tempfile.tempdir = folder

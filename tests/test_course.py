@@ -13,7 +13,7 @@ import pytest
 
 from rrg_core.engine.run import notebook_of, page_parts, parameters_of, read_manifest, stale_reasons, stderr_lines
 from rrg_core.engine.settings import chapters, profile, repo_root
-from rrg_core.engine.store import content_hash, read_records
+from rrg_core.engine.store import content_of, read_records
 from rrg_core.tools.house import notebooks, orphans, strip_all, untidy
 
 RRG = [sys.executable, "-c", "from rrg_core.tools.cli import main; main()"]
@@ -63,7 +63,7 @@ def test_notebooks_hold_no_trace_of_a_machine():
 
 def test_settings_and_notebooks_agree():
     for chapter in chapters():
-        assert parameters_of(notebook_of(chapter)) == ["profile", "seed"]
+        assert list(parameters_of(notebook_of(chapter))) == ["profile", "seed"]
 
 @pytest.mark.parametrize("chapter", list(chapters()))
 def test_committed_figures_are_what_the_chapter_makes(chapter):
@@ -79,7 +79,7 @@ def test_records_say_what_lies_there(chapter):
     records = read_records(folder)["artifacts"]
     assert "records.json" not in read_manifest(folder)["outputs"]
     for name, record in records.items():
-        assert record["content"] == content_hash(folder / name), name
+        assert record["content"] == content_of(folder, name), name
         assert record["key"] and record["parts"] and (name.endswith(".csv") or record["hardware"]), name
     kept = {f.relative_to(folder).as_posix() for f in folder.rglob("*.parquet")}
     assert kept == {n for n in records if n.endswith(".parquet")}

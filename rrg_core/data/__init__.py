@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..engine.code import Registry
-from ..engine.settings import PUBLIC, CourseError, data_root
+from ..engine.desk import entrust
+from ..engine.settings import CourseError, data_root
 from .storage import Studies
 from .study import (FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence,
                                  Study, check_splits)
@@ -123,8 +124,6 @@ SOURCES:Registry = {
                 "JF Healthcare (object-CXR)", "research use", "https://github.com/hlk-1135/object-CXR",
                 "train/*.jpg, train.csv", "15_llava_rad")
 }
-# The engine hands on nothing of others
-PUBLIC.update(name for name, s in SOURCES.items() if not s.credentialed)
 
 # %% ../../nbs/01_data.ipynb #00fbb68a
 def load(
@@ -150,4 +149,5 @@ def load(
         raise CourseError(
             f"{source}: {known.adapter} has no load(split, root, **options) yet; it comes with chapter "
             f"{known.chapter}")
+    entrust(source)
     return adapter.load(split, root if root is not None else data_root(source), **options)

@@ -17,9 +17,9 @@ from importlib import import_module
 from pathlib import Path
 
 from .code import Registry, canonical, data_parts, digest, reach_of, weights_hash
-from .desk import Desk, progress
+from .desk import Desk, entrust, progress
 from .settings import CourseError, Profile, cache_root, figures_root, package_root
-from .store import Artifact, key_of, read_records, refuse_credentialed
+from .store import Artifact, key_of, read_records, whole
 
 # %% ../../nbs/90e_experiments.ipynb #4bdb3d8e
 def standin_folder(name:str, p:Profile, root:Path=None)->Path: # `root`: above the chapters
@@ -29,6 +29,8 @@ def standin_folder(name:str, p:Profile, root:Path=None)->Path: # `root`: above t
 def parts_of(build, settings:dict, p:Profile, seed:int=0, needs=(), # Stand-ins that it reads
              root:Path=None, test:bool=False)->dict[str, str]: # Part → hash; `test`: it reads test studies
     "What determines an artifact: settings, seed, data, bytes of stand-ins, the code that its build reaches."
+    entrust(p.data)
+    if root or needs: whole(Path(root or figures_root(p))/"learning", *(f"standins/{n}" for n in needs))
     reach = reach_of(build, [settings, p.data])
     parts = {f"stand-in {n}": weights_hash(standin_folder(n, p, root)) for n in needs} | data_parts(p, test)
     parts |= {"settings": digest(canonical(settings)), "seed": str(seed), "code": reach.key}
@@ -145,7 +147,6 @@ class Experiment:
 
 # %% ../../nbs/90e_experiments.ipynb #dd908d20
 def _write(e, what, path): # train where it has to be, then write
-    refuse_credentialed(e.path, e.profile)
     try:
         if e.model: _train(e, what)
         write_predictions(checked(e.decode(), what), path)

@@ -13,14 +13,14 @@ from pathlib import Path
 import filelock
 from rich.console import Console
 
-from .desk import Desk, atomic
+from .desk import Desk, atomic, entrust, lock_of, may_write, process_token, way_back
 from .experiments import (artifacts, chapter_module, compared, experiments,
                                          has_experiments)
 from .run import (Job, check_parameters, environment_of, notebook_of, page_parts, read_json,
-                                 stale_reasons, watch_token)
+                                 stale_reasons)
 from .settings import (cache_root, CourseError, Profile, chapters, figures_at, figures_root,
                                       profile, repo_root)
-from .store import declare_stale, read_records, set_aside
+from .store import damages, declare_stale, read_records, set_aside
 
 # %% ../../nbs/90g_plan.ipynb #524f0a79
 def with_needs(names, graph:dict[str, tuple[str, ...]])->list[str]: # `graph`: `chapters()`
@@ -39,9 +39,16 @@ class Plan:
         self.pages, self.fresh = {}, [] # chapter → why it runs; those that need not
         self.stale, self.accepted = {}, {} # chapter → why it was declared stale; why its results got new keys
         self.training = {} # (chapter, "full-s0") → why, and the trainings before it
+        entrust(p.data)
+        for place in (self.figures, self.run): may_write(place/"any.csv")
     def desk(self, chapter:str, seed:int=None)->Desk:
         "A chapter's desk in this plan."
         return Desk(chapter, self.profile, seed, self.figures)
+    def check(self, *folders:Path)->None: # Of chapters, under figures/ or in the cache
+        "`CourseError` where anything is damaged that was made in them, a line a file, with the way back."
+        lines = [f"damaged: {os.path.relpath(folder/f)} {what}: {way_back(folder/f)}"
+                 for folder in folders for f, what in damages(folder).items()]
+        if lines: raise CourseError("\n".join(lines))
     def note(self, chapter:str)->None:
         "Read from the records why a chapter was declared stale, and why its results were accepted."
         records = read_records(self.figures/chapter)
@@ -50,19 +57,23 @@ class Plan:
         if notes: self.accepted[chapter] = notes[-1]
     def train(self, chapter:str, names=None, # Of artifacts; all by default
               retrain:bool=False, seed:int=None, seeds=None)->None:
-        "Add what has to be trained of a chapter, with the stand-ins that it waits for."
+        """Add what has to be trained of a chapter, with the stand-ins that it waits for. `CourseError`:
+        damaged."""
         with figures_at(self.figures): every = artifacts(self.desk(chapter, seed), seeds)
         for n, a in every.items():
             waits = [t for t in self.training if f"stand-in {t[1]}" in a.parts]
             why = "asked to" if retrain else a.why() or ("what it reads is trained" if waits else "")
             if why and (names is None or n in names): self.training[chapter, n] = why, waits
+        if any(c == chapter for c, _ in self.training): self.check(cache_root()/chapter, cache_root()/"shared")
 
 # %% ../../nbs/90g_plan.ipynb #f90g0001
 def make_plan(names, p:Profile, out:Path=None, # Chapters asked for, of which `retrain` makes everything anew
               parameters:dict=None, retrain:bool=False, force:bool=False)->Plan:
     "Which chapters are out of date, and why."
     plan, graph, asked = Plan(p, out), chapters(), set(names or chapters())
-    for c in with_needs(names, graph):
+    wanted = with_needs(names, graph)
+    plan.check(*(plan.figures/c for c in wanted))
+    for c in wanted:
         given = (parameters or {}) if c in asked else {}
         check_parameters(notebook_of(c), given)
         parts = page_parts(c, p, {"profile": p.name, "seed": p.seed} | given, plan.figures)
@@ -137,7 +148,7 @@ class Pool:
             if not self._ready(name): continue
             (logs := self.plan.run/"logs").mkdir(parents=True, exist_ok=True)
             with open(logs/f"{name}.log", "w") as log:
-                command = [*self.jobs[name]["command"], watch_token()]
+                command = [*self.jobs[name]["command"], process_token()]
                 self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment,
                                                       cwd=self.plan.run)
         return bool(self.running)
@@ -191,9 +202,9 @@ def _on_cluster(plan, jobs, executor, dry_run):
 # %% ../../nbs/90g_plan.ipynb #447787ec
 def _run(plan, cores, retrain, executor, dry_run, minutes=None, **options):
     plan.run.mkdir(parents=True, exist_ok=True)
-    try: held = filelock.FileLock(plan.run/".lock").acquire(timeout=0)
+    try: held = lock_of(plan.figures).acquire(timeout=0)
     except filelock.Timeout:
-        raise CourseError(f"another `rrg` is at work on {plan.run}: wait for it, or end it") from None
+        raise CourseError(f"another `rrg` is at work on {plan.figures}: wait for it, or end it") from None
     with held:
         trained = _set_aside(plan) if retrain and not dry_run else {}
         jobs = write_jobs(plan, cores, **options)
@@ -247,7 +258,7 @@ def train(chapter:str, variant:str="all", # One of `EXPERIMENTS`, a part (such a
           dry_run:bool=False, executor:str="local")->dict[str, dict]: # As `regenerate`. Job → result
     "Train what is missing or out of date. `CourseError` for an unknown variant, or lists those that failed."
     plan = Plan(profile(profile_name), out)
-    with_needs([chapter], chapters())
+    plan.check(*(plan.figures/c for c in with_needs([chapter], chapters())))
     names = _chosen(plan, chapter, variant or "all", seeds)
     plan.train(chapter, names, retrain, seeds=seeds)
     plan.note(chapter)

@@ -126,7 +126,7 @@ def data_root(source:str, settings:configparser.ConfigParser=None)->Path|None: #
     given = given or (settings or read_settings())["roots"].get(source)
     return Path(given).expanduser() if given else None
 
-PUBLIC = {"phantom"} # Sources whose data may be handed on; `rrg_core.data` adds its own
+PUBLIC = frozenset({"phantom", "openi", "nih", "jf-healthcare"}) # Sources whose data may be handed on
 
 def figures_root(p:Profile)->Path:
     "Above the chapters' folders: `RRG_FIGURES`, else `figures/` for phantom, `build/<profile>/figures/`."

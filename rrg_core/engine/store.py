@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECORDS', 'PROOF_STEPS', 'FILES', 'read_records', 'changing_records', 'set_aside',
-           'declare_stale', 'key_of', 'content_hash', 'processor', 'hardware', 'metered', 'Build',
-           'current_build', 'building', 'Artifact', 'refuse_credentialed']
+           'declare_stale', 'key_of', 'content_of', 'damages', 'whole', 'processor', 'hardware',
+           'metered', 'Build', 'current_build', 'building', 'Artifact']
 
 # %% ../../nbs/90d_store.ipynb #42edc03f
 import json, os, platform, re, shutil, sys, tempfile, threading, time
@@ -17,9 +17,10 @@ from functools import cached_property
 from pathlib import Path
 import filelock, psutil
 
-from .code import canonical, digest, folder_hash
-from .desk import WRITTEN, atomic, file_hash
-from .settings import PUBLIC, CourseError, Profile, cache_root, repo_root
+from .code import canonical, digest
+from .desk import (PARTIAL, WRITTEN, file_hash, lock_of, may_write, read_vouched, vouched,
+                                  way_back)
+from .settings import CourseError, cache_root, repo_root
 
 # %% ../../nbs/90d_store.ipynb #6bfbe5e0
 RECORDS = "records.json"
@@ -27,23 +28,28 @@ RECORDS = "records.json"
 def read_records(folder:Path)->dict: # artifacts, aside, stale: empty dictionaries where there is nothing
     "The records in a chapter's folder. `CourseError` for a file that cannot be read."
     path, empty = Path(folder)/RECORDS, {"artifacts": {}, "aside": {}, "stale": {}}
-    try: return empty | json.loads(path.read_text())
+    try: records = json.loads(read_vouched(path))
     except FileNotFoundError: return empty
-    except ValueError as e:
-        raise CourseError(f"{path} cannot be read ({e}): restore it from git, or remove it and train "
-                          "anew") from None
+    except ValueError as e: raise CourseError(f"{path} is no JSON ({e}): {way_back(path)}") from None
+    if wrong := _misshapen(records): raise CourseError(f"{path}: {wrong}: {way_back(path)}")
+    return empty | records
+def _misshapen(records): # what is wrong with records that somebody wrote by hand
+    kinds = [records.get(k, {})
+             for k in ("artifacts", "aside", "stale")] if isinstance(records, dict) else [0]
+    if not all(isinstance(kind, dict) for kind in kinds): return "artifacts, aside and stale are dictionaries"
+    for name, record in [item for kind in kinds[:2] for item in kind.items()]:
+        content = record.get("content", {}) if isinstance(record, dict) else None
+        if not isinstance(content, dict): return f"{name}: a record is a dictionary with a hash for each file"
+        for path in (name, *content):
+            if path.startswith("/") or ".." in Path(path).parts: return f"{path} lies outside of the folder"
 
 @contextmanager
 def changing_records(folder:Path):
     "The records, to be changed in place; written when the block ends, one writer at a time."
-    with _lock_of(path := Path(folder)/RECORDS):
+    with lock_of(path := Path(folder)/RECORDS):
         yield (records := read_records(folder))
         kept = {k: v for k, v in records.items() if v or k == "artifacts"}
-        with atomic(path) as tmp: tmp.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-def _lock_of(path): # in the clone's build/, wherever the target lies
-    seat = repo_root()/"build"/"locks"/f"{path.name}-{digest(str(path.resolve()))}.lock"
-    seat.parent.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(seat)
+        with vouched(path) as tmp: tmp.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 def set_aside(folder:Path, names)->None: # Of artifacts
     "Take records away, so that these artifacts are made anew; what they said is kept for the comparison."
@@ -61,9 +67,27 @@ def key_of(parts:dict[str, str])->str: # Of the code, its own key counts: not wh
     "The key that parts make."
     return digest(canonical({k: v for k, v in parts.items() if not k.startswith("code ")}))
 
-def content_hash(path:Path)->str: # 64 hexadecimal digits of a file, 16 of a folder, as `folder_hash`
-    "Hash of a file, or of the names and bytes in a folder."
-    return file_hash(path) if Path(path).is_file() else folder_hash(path)
+def content_of(folder:Path, name:str)->dict[str, str]: # File below the folder → SHA-256
+    "What an artifact consists of: a file, or the files in a folder."
+    path = Path(folder)/name
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    return {f.relative_to(folder).as_posix(): file_hash(f) for f in files if not f.name.startswith(PARTIAL)}
+
+def damages(folder:Path, names=None)->dict[str, str]: # Of artifacts, all by default. File → what is wrong
+    "Files that are not what the records say. An artifact that is gone as a whole is not damaged."
+    out = {}
+    for name, record in read_records(folder)["artifacts"].items():
+        if "content" not in record or names is not None and name not in names: continue
+        then, now = record["content"], content_of(folder, name)
+        if now: out |= {f: "is missing" if f not in now else "is new" if f not in then else "was changed"
+                        for f in {**then, **now} if then.get(f) != now.get(f)}
+    return out
+
+def whole(folder:Path, *names:str)->None: # Of artifacts
+    "`CourseError` where one is damaged: what was cut off, edited or not fetched is not used."
+    if found := damages(folder, names):
+        words = "; ".join(f"{Path(folder)/f} {what}" for f, what in list(found.items())[:3])
+        raise CourseError(f"damaged: {words}: {way_back(Path(folder)/next(iter(found)))}")
 
 # %% ../../nbs/90d_store.ipynb #64612504
 def processor()->str: # "Intel(R) Xeon(R) Processor with AVX512"
@@ -179,20 +203,23 @@ class Artifact:
 # %% ../../nbs/90d_store.ipynb #cc9d9749
 def _there(a, anew): # how it was loaded, or nothing
     stale = read_records(a.folder)["stale"]
-    if stale and not anew and a.path.exists(): return f"loaded, declared stale: {stale['why']}"
-    return "" if a.why() else "loaded"
+    how = f"loaded, declared stale: {stale['why']}" if stale and not anew and a.path.exists() else ""
+    how = how or ("" if a.why() else "loaded")
+    if how: whole(a.folder, a.name)
+    return how
 def _locked(a, say, anew):
     if int(os.environ.get("RANK", 0)): # another process of the same training
         _apart(a, Build(a.key))
         return "trained by the first process"
-    try: held = _lock_of(a.path).acquire(timeout=0)
+    try: held = lock_of(a.path).acquire(timeout=0)
     except filelock.Timeout:
         say(f"{a.what or a.name}: another process makes it, waiting")
-        held = _lock_of(a.path).acquire()
+        held = lock_of(a.path).acquire()
     with held: return _there(a, anew) or _made(a, say)
 def _made(a, say):
-    with metered() as cost, building(Build(a.key, say=say)) as build, _whole(a.path) as tmp: a.build(tmp)
-    record = {"key": a.key, "parts": a.parts, "content": content_hash(a.path), **cost}
+    may_write(a.path)
+    with metered() as cost, building(Build(a.key, say=say)) as build, _placed(a.path) as tmp: a.build(tmp)
+    record = {"key": a.key, "parts": a.parts, "content": content_of(a.folder, a.name), **cost}
     if build.losses: record |= {"losses": build.losses, "precision": build.precision}
     if a.notes: record |= a.notes(a.path)
     with changing_records(a.folder) as records: records["artifacts"][a.name] = record
@@ -207,7 +234,7 @@ def _apart(a, build): # into a folder that is thrown away
         a.build(tmp)
     return build
 @contextmanager
-def _whole(path): # a file or a folder that appears whole; what lies there is replaced
+def _placed(path): # a file or a folder that appears whole; what lies there is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.name.endswith(FILES): # what a killed process left goes with the next making
         for left in path.parent.glob(f".making-{path.name}.*"): left.unlink()
@@ -218,18 +245,11 @@ def _whole(path): # a file or a folder that appears whole; what lies there is re
         finally: tmp.unlink(missing_ok=True)
         return
     for left in path.parent.glob(f".making-{path.name}.*"): shutil.rmtree(left, ignore_errors=True)
-    tmp, old = (Path(tempfile.mkdtemp(prefix=f".making-{path.name}.", dir=path.parent)) for _ in range(2))
+    tmp, old = (path.parent/f".making-{path.name}.{os.getpid()}{x}" for x in ("", "-old"))
+    for folder in (tmp, old): folder.mkdir()
     try:
         yield tmp
-        os.chmod(tmp, 0o755)
         if path.exists(): os.replace(path, old/path.name)
         os.replace(tmp, path)
     finally:
         for folder in (tmp, old): shutil.rmtree(folder, ignore_errors=True)
-
-def refuse_credentialed(path:Path, p:Profile)->None:
-    "`CourseError` where data that is not known as public would reach the repository's figures/."
-    if p.data not in PUBLIC and Path(path).resolve().is_relative_to((repo_root()/"figures").resolve()):
-        raise CourseError(f"profile {p.name} reads {p.data}, whose licence forbids handing on what is derived"
-                          " from it: nothing of it is written below figures/, which is committed. Leave "
-                          "RRG_FIGURES and --out alone, or name a folder elsewhere")

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 import filelock
 from rich.console import Console
-from rrg_core.engine.desk import Desk, atomic
+from rrg_core.engine.desk import Desk, atomic, entrust, lock_of, may_write, process_token, way_back
 from rrg_core.engine.experiments import artifacts, chapter_module, compared, experiments, has_experiments
-from rrg_core.engine.run import Job, check_parameters, environment_of, notebook_of, page_parts, read_json, stale_reasons, watch_token
+from rrg_core.engine.run import Job, check_parameters, environment_of, notebook_of, page_parts, read_json, stale_reasons
 from rrg_core.engine.settings import cache_root, CourseError, Profile, chapters, figures_at, figures_root, profile, repo_root
-from rrg_core.engine.store import declare_stale, read_records, set_aside
+from rrg_core.engine.store import damages, declare_stale, read_records, set_aside
 from rrg_core.engine.plan import *
 
 

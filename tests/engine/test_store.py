@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 import filelock, psutil
-from rrg_core.engine.code import canonical, digest, folder_hash
-from rrg_core.engine.desk import WRITTEN, atomic, file_hash
-from rrg_core.engine.settings import PUBLIC, CourseError, Profile, cache_root, repo_root
+from rrg_core.engine.code import canonical, digest
+from rrg_core.engine.desk import PARTIAL, WRITTEN, file_hash, lock_of, may_write, read_vouched, vouched, way_back
+from rrg_core.engine.settings import CourseError, cache_root, repo_root
 from rrg_core.engine.store import *
 
 
@@ -41,8 +41,8 @@ def test_made_once_and_whole():
             assert not [f for f in Path(d).rglob("*") if f.name.startswith((".making", ".partial"))]
             artifact(d, 3, name).make(silent)
             record = read_records(a.folder)["artifacts"][name]
-            assert record["parts"] == {"depth": "3"} and record["content"] == content_hash(
-                a.path) and record["seconds"] >= 0
+            assert record["parts"] == {"depth": "3"} and record["seconds"] >= 0
+            assert record["content"] == content_of(a.folder, name)
             set_aside(a.folder, [name])
             assert artifact(d, 3, name).why() == "no record" and artifact(d, 3,
                                                                           name).make(silent).startswith("trained")
@@ -97,19 +97,88 @@ def test_a_declared_chapter_is_loaded_and_a_proof_leaves_nothing():
         declare_stale(a.folder, "")
         assert a.make(lambda w: None).startswith("trained")
         (a.folder/RECORDS).write_text("{")
-        with pytest.raises(CourseError, match="restore it from git"): a.why()
+        with pytest.raises(CourseError, match="damaged or was edited"): a.why()
 
 
-def test_credentialed_data_stays_out_of_figures():
-    from dataclasses import replace
+def test_nothing_damaged_is_used():
+    import os, tempfile
     from pathlib import Path
 
     import pytest
-    from rrg_core.engine.settings import CourseError, profile, repo_root
+    from rrg_core.engine.settings import CourseError
 
-    p = profile("phantom")
-    refuse_credentialed(repo_root()/"figures"/"fita", p)
-    for data in ("mimic-cxr", "a source that nobody knows"):
-        with pytest.raises(CourseError, match="licence"):
-            refuse_credentialed(repo_root() / "figures" / "fita", replace(p, data=data))
-        refuse_credentialed(repo_root()/"build"/"x", replace(p, data=data))
+    def filled(path):
+        for name in ("config.json", "deep/weights"):
+            (path/name).parent.mkdir(exist_ok=True)
+            (path/name).write_bytes(b"0123456789"*20)
+    def artifact(name="m", key="1", root=None):
+        build = filled if name == "m" else lambda path: path.write_bytes(b"0123456789"*20)
+        return Artifact(Path(root or d)/"c", name, {"k": key}, build)
+    def flip(file, at):
+        data = bytearray(file.read_bytes())
+        data[at] ^= 1
+        file.write_bytes(data)
+    def harden(file): # another name for the same bytes, through which they are edited
+        os.link(file, file.parent.parent.parent/"elsewhere")
+        flip(file.parent.parent.parent/"elsewhere", 3)
+    def replaced(file, text): file.write_text(text)
+
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 200\n"
+    harms = {
+        "was changed": [
+            lambda f: flip(f, 0), lambda f: flip(f, -1), lambda f: os.truncate(f, 7), harden,
+            lambda f: os.truncate(f, 0), lambda f: f.write_bytes(f.read_bytes() + b"x"),
+            lambda f: replaced(f, pointer)
+        ], "is missing": [lambda f: f.unlink()], "is new": [
+            lambda f: replaced(f.with_name("another"), "x"), lambda f: replaced(f.with_name(".hidden"), "")
+        ]
+    }
+    for name in ("m", "p/a.parquet"):
+        for words, each in harms.items():
+            for harm in each[:None if name == "m" or words == "was changed" else 0]:
+                with tempfile.TemporaryDirectory() as d:
+                    a = artifact(name)
+                    a.make(str)
+                    file = a.path/"deep"/"weights" if name == "m" else a.path
+                    assert damages(a.folder) == {}
+                    harm(file)
+                    assert list(damages(a.folder).values()) == [words]
+                    for use in (lambda: a.make(str), lambda: whole(a.folder, name),
+                                lambda: artifact(name).make(str)):
+                        with pytest.raises(CourseError, match=f"damaged: .*{words}"): use()
+                    whole(a.folder, "another")
+                    kept = {f: f.read_bytes() for f in a.path.rglob("*") if f.is_file()}
+                    declare_stale(a.folder, "a reason") # what is shown from its results has to be whole, too
+                    with pytest.raises(CourseError, match="damaged"): artifact(name, "2").make(str)
+                    assert kept == {f: f.read_bytes() for f in a.path.rglob("*") if f.is_file()}
+                    declare_stale(a.folder, "")
+                    assert artifact(name, "2").make(str).startswith("trained") and damages(a.folder) == {}
+
+
+def test_records_are_read_through_a_schema():
+    import json, tempfile
+    from pathlib import Path
+
+    import pytest
+    from rrg_core.engine.desk import vouched
+    from rrg_core.engine.settings import CourseError
+
+    with tempfile.TemporaryDirectory() as d:
+        folder = Path(d)/"c"
+        for bad in ([], 3, None, {"artifacts": []}, {"aside": 1}, {"stale": "x"}, {"artifacts": {"m": 1}}, {
+                "artifacts": {"m": {"content": "ab"}}
+        }, {"artifacts": {"../m": {}}}, {"artifacts": {"/m": {
+        }}}, {"artifacts": {"m": {"content": {"../../victim.txt": "0"}}}}, {"aside": {"a/../../m": {}}}):
+            with vouched(folder/RECORDS) as tmp: tmp.write_text(json.dumps(bad))
+            for use in (read_records, damages, lambda f: set_aside(f, ["m"]), lambda f: declare_stale(f, "x")):
+                with pytest.raises(CourseError, match="records.json"): use(folder)
+        with vouched(folder/RECORDS) as tmp: tmp.write_text("{}")
+        assert read_records(folder) == {"artifacts": {}, "aside": {}, "stale": {}}
+        a = Artifact(folder, "m", {"seed": "0"}, lambda path: (path/"w").write_text("w"))
+        a.make(str)
+        text = (folder/RECORDS).read_text()
+        for old, new in (('"seed": "0"', '"seed": "1"'), (a.key, "0"*16), ("content", "contents"), ("{", "{ ")):
+            (folder/RECORDS).write_text(text.replace(old, new, 1)) # a swapped seed, another key, no content
+            with pytest.raises(CourseError, match="does not vouch for it"): a.make(str)
+        (folder/RECORDS).write_text(text)
+        assert a.make(str) == "loaded"

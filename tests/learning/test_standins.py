@@ -14,7 +14,7 @@ from rrg_core.nets.encoders import read_weights
 from rrg_core.engine.code import Registry, for_readers
 from rrg_core.engine.desk import file_hash
 from rrg_core.engine.experiments import parts_of, standin_folder as _folder_of
-from rrg_core.engine.store import Artifact, refuse_credentialed
+from rrg_core.engine.store import Artifact
 from rrg_core.learning.pretraining import TASKS, load_saved, world
 from rrg_core.engine.settings import Check, CourseError, Profile, data_root, figures_root, profile as load_profile
 from rrg_core.nets.saving import half_saved
