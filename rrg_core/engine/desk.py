@@ -218,8 +218,8 @@ class Desk:
         found, out = [self.name], {}
         for c in found: found += [n for n in chapters().get(c, ()) if n not in found]
         for c in found:
-            for a in (r.get("adopted", {}) for r in read_records(self.folder.parent/c)["artifacts"].values()):
-                out |= {f"{c}/{file}": note["why"] for file, note in a.items()}
+            notes = read_records(self.folder.parent/c)["adopted"]
+            out |= {f"{c}/{file}": note["why"] for file, note in notes.items()}
         return out
     def figure(self, fig, stem:str, # A matplotlib figure, and its file name without ending
                kind:str="svg"): # Or "png" where pixels are the message

@@ -13,11 +13,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
 from .code import Registry, canonical, data_parts, digest, reach_of, weights_hash
-from .desk import Desk, entrust, progress
+from .desk import Desk, entrust, progress, way_back
 from .settings import CourseError, Profile, cache_root, figures_root, package_root
 from .store import Artifact, key_of, read_records, whole
 
@@ -210,11 +211,17 @@ def write_predictions(frame, path:Path)->None:
     pq.write_table(table, path, compression="zstd")
 
 def read_predictions(path:Path): # A table; `.attrs["file"]` names it
-    "The predictions in a file. `CourseError` where there is none."
-    import pyarrow.parquet as pq
-    if not Path(path).is_file(): raise CourseError(f"{path} does not exist")
-    frame = pq.read_table(path).to_pandas()
-    frame.attrs["file"] = f"{Path(path).parent.name}/{Path(path).name}"
+    "The predictions in a file. `CourseError` where there is none, or another one than its record says."
+    import pyarrow as pa, pyarrow.parquet as pq
+    if not (path := Path(path)).is_file(): raise CourseError(f"{path} does not exist")
+    name, data = f"{path.parent.name}/{path.name}", path.read_bytes() # what is hashed is what is read
+    content = read_records(path.parent.parent)["artifacts"].get(name, {}).get("content", {})
+    if content.get(name, now := sha256(data).hexdigest()) != now:
+        raise CourseError(f"damaged: {path} was changed: {way_back(path)}")
+    try: frame = pq.read_table(pa.BufferReader(data)).to_pandas()
+    except pa.ArrowInvalid as e: raise CourseError(f"{path} is no Parquet file ({e}): "
+                                                   f"{way_back(path)}") from None
+    frame.attrs["file"] = name
     return frame
 
 # %% ../../nbs/90e_experiments.ipynb #56ba33af

@@ -64,7 +64,7 @@ class Plan:
             waits = [t for t in self.training if f"stand-in {t[1]}" in a.parts]
             why = "asked to" if retrain else a.why() or ("what it reads is trained" if waits else "")
             if why and (names is None or n in names): self.training[chapter, n] = why, waits
-        if any(c == chapter for c, _ in self.training): self.check(cache_root()/chapter, cache_root()/"shared")
+        if chapter in {c for c, _ in self.training}: self.check(cache_root()/chapter, cache_root()/"shared")
 
 # %% ../../nbs/90g_plan.ipynb #f90g0001
 def make_plan(names, p:Profile, out:Path=None, # Chapters asked for, of which `retrain` makes everything anew

@@ -24,19 +24,19 @@ from .settings import CourseError, cache_root, repo_root
 
 # %% ../../nbs/90d_store.ipynb #6bfbe5e0
 RECORDS = "records.json"
+_KINDS = "artifacts", "aside", "adopted", "stale" # adopted: files that a hand put in, with the reason
 
-def read_records(folder:Path)->dict: # artifacts, aside, stale: empty dictionaries where there is nothing
+def read_records(folder:Path)->dict: # artifacts, aside, adopted, stale: dictionaries
     "The records in a chapter's folder. `CourseError` for a file that cannot be read."
-    path, empty = Path(folder)/RECORDS, {"artifacts": {}, "aside": {}, "stale": {}}
+    path, empty = Path(folder)/RECORDS, {k: {} for k in _KINDS}
     try: records = json.loads(read_vouched(path))
     except FileNotFoundError: return empty
     except ValueError as e: raise CourseError(f"{path} is no JSON ({e}): {way_back(path)}") from None
     if wrong := _misshapen(records): raise CourseError(f"{path}: {wrong}: {way_back(path)}")
     return empty | records
 def _misshapen(records): # what is wrong with records that somebody wrote by hand
-    kinds = [records.get(k, {})
-             for k in ("artifacts", "aside", "stale")] if isinstance(records, dict) else [0]
-    if not all(isinstance(kind, dict) for kind in kinds): return "artifacts, aside and stale are dictionaries"
+    kinds = [records.get(k, {}) for k in _KINDS] if isinstance(records, dict) else [0]
+    if not all(isinstance(kind, dict) for kind in kinds): return f"{', '.join(_KINDS)} are dictionaries"
     for name, record in [item for kind in kinds[:2] for item in kind.items()]:
         content = record.get("content", {}) if isinstance(record, dict) else None
         if not isinstance(content, dict): return f"{name}: a record is a dictionary with a hash for each file"
@@ -218,11 +218,19 @@ def _locked(a, say, anew):
     with held: return _there(a, anew) or _made(a, say)
 def _made(a, say):
     may_write(a.path)
-    with metered() as cost, building(Build(a.key, say=say)) as build, _placed(a.path) as tmp: a.build(tmp)
+    def forget(): # killed between file and record, there is no record, and it is made again
+        if a.record():
+            with changing_records(a.folder) as records: del records["artifacts"][a.name]
+    with metered() as cost, building(Build(a.key, say=say)) as build, _placed(a.path, forget) as tmp:
+        a.build(tmp)
+        notes = a.notes(tmp) if a.notes else {}
     record = {"key": a.key, "parts": a.parts, "content": content_of(a.folder, a.name), **cost}
     if build.losses: record |= {"losses": build.losses, "precision": build.precision}
-    if a.notes: record |= a.notes(a.path)
-    with changing_records(a.folder) as records: records["artifacts"][a.name] = record
+    record |= notes
+    with changing_records(a.folder) as records:
+        records["artifacts"][a.name] = record
+        for file in [f for f in records["adopted"] if Path(a.name) in (Path(f), *Path(f).parents)]:
+            del records["adopted"][file]
     for left in (repo_root()/"build"/"checkpoints").glob(f"{a.key}-*"): shutil.rmtree(left)
     how = f"trained in {cost['seconds']:.0f} s"
     say(f"{a.what or a.name}: {how}")
@@ -234,13 +242,14 @@ def _apart(a, build): # into a folder that is thrown away
         a.build(tmp)
     return build
 @contextmanager
-def _placed(path): # a file or a folder that appears whole; what lies there is replaced
+def _placed(path, before): # a file or a folder that appears whole; what lies there is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.name.endswith(FILES): # what a killed process left goes with the next making
         for left in path.parent.glob(f".making-{path.name}.*"): left.unlink()
         tmp = path.parent/f".making-{path.name}.{os.getpid()}{path.suffix}"
         try:
             yield tmp
+            before()
             os.replace(tmp, path)
         finally: tmp.unlink(missing_ok=True)
         return
@@ -249,6 +258,7 @@ def _placed(path): # a file or a folder that appears whole; what lies there is r
     for folder in (tmp, old): folder.mkdir()
     try:
         yield tmp
+        before()
         if path.exists(): os.replace(path, old/path.name)
         os.replace(tmp, path)
     finally:

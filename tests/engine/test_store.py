@@ -165,15 +165,15 @@ def test_records_are_read_through_a_schema():
 
     with tempfile.TemporaryDirectory() as d:
         folder = Path(d)/"c"
-        for bad in ([], 3, None, {"artifacts": []}, {"aside": 1}, {"stale": "x"}, {"artifacts": {"m": 1}}, {
-                "artifacts": {"m": {"content": "ab"}}
-        }, {"artifacts": {"../m": {}}}, {"artifacts": {"/m": {
-        }}}, {"artifacts": {"m": {"content": {"../../victim.txt": "0"}}}}, {"aside": {"a/../../m": {}}}):
+        for bad in ([], 3, None, {"artifacts": []}, {"aside": 1}, {"stale": "x"}, {"adopted": [
+        ]}, {"artifacts": {"m": 1}}, {"artifacts": {"m": {"content": "ab"}}}, {"artifacts": {"../m": {}}}, {
+                "artifacts": {"/m": {}}
+        }, {"artifacts": {"m": {"content": {"../../victim.txt": "0"}}}}, {"aside": {"a/../../m": {}}}):
             with vouched(folder/RECORDS) as tmp: tmp.write_text(json.dumps(bad))
             for use in (read_records, damages, lambda f: set_aside(f, ["m"]), lambda f: declare_stale(f, "x")):
                 with pytest.raises(CourseError, match="records.json"): use(folder)
         with vouched(folder/RECORDS) as tmp: tmp.write_text("{}")
-        assert read_records(folder) == {"artifacts": {}, "aside": {}, "stale": {}}
+        assert read_records(folder) == {"artifacts": {}, "aside": {}, "adopted": {}, "stale": {}}
         a = Artifact(folder, "m", {"seed": "0"}, lambda path: (path/"w").write_text("w"))
         a.make(str)
         text = (folder/RECORDS).read_text()

@@ -1,10 +1,13 @@
 """Exported from nbs/98d_keeping.ipynb: edit it there, then run `nbdev-export`."""
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from rrg_core.engine.desk import SUMS, UNHASHED, read_sums, vouched, file_hash, way_back
 from rrg_core.engine.experiments import artifacts, experiments, read_predictions
 from rrg_core.engine.plan import Plan, few
-from rrg_core.engine.settings import CourseError, figures_at, profile
-from rrg_core.engine.store import changing_records, hardware
+from rrg_core.engine.run import read_manifest
+from rrg_core.engine.settings import CourseError, cache_root, chapters, figures_at, profile
+from rrg_core.engine.store import changing_records, content_of, damages, hardware, read_records
 from rrg_core.tools.keeping import *
 
 
@@ -40,3 +43,52 @@ def test_only_what_is_proven_is_accepted():
     _rekey(artifact("2"), "a comment")
     assert artifact("2").why() == "" and artifact("1").why() == "code a.module changed"
     assert [a["why"] for a in artifact("2").record()["accepted"]] == ["a comment"]
+
+
+def test_what_was_changed_is_found_and_can_be_adopted():
+    import os, tempfile
+    from pathlib import Path
+
+    import pytest
+    from rrg_core.engine.desk import Desk
+    from rrg_core.engine.settings import CourseError
+    from rrg_core.engine.store import Artifact
+
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RRG_CACHE", f"{d}/cache")
+        out, cache = Path(d)/"figures", Path(d)/"cache"
+        def artifact(root, name, key="1"):
+            fill = lambda path: (path/"w" if path.is_dir() else path).write_text("0123456789")
+            return Artifact(root/"learning", name, {"k": key}, fill)
+        made = [artifact(out, "predictions/a-s0.parquet"), artifact(out, "model"), artifact(cache, "features")]
+        for a in made: a.make(str)
+        desk = Desk("learning", "smoke", root=out)
+        found = lambda **where: {f.relative_to(d).as_posix(): what for f, what in verify(out=out, **where)}
+        assert found() == {}
+        (out/"learning"/"stray.txt").write_text("x")
+        assert found() == {"figures/learning/stray.txt": "is in no record and no manifest"}
+        (out/"learning"/"stray.txt").unlink()
+        for a in made: next(f for f in (a.path, a.path/"w") if f.is_file()).write_text("0123456780")
+        assert found(chapter="fita") == {} and set(found(chapter="learning").values()) == {"was changed"}
+        assert len(found()) == 3
+        with pytest.raises(CourseError, match="unknown chapter"): list(verify("learnin", out=out))
+        with pytest.raises(CourseError, match="say why"): adopt(out/"learning"/"model"/"w", " ")
+        with pytest.raises(CourseError, match="damaged"): made[1].make(str)
+        assert adopt(out/"learning"/"model"/"w", "converted to another format") == "learning/model"
+        assert made[1].make(str) == "loaded" and len(found()) == 2
+        with pytest.raises(CourseError, match="as it was made"): adopt(out/"learning"/"model"/"w", "again")
+        for name in ("learning", "fita"): # a chapter that reads it is marked as well
+            footer = Desk(name, "smoke", root=out).footer()
+            assert "**learning/model/w was put in by hand**: converted to another format" in footer
+        assert "by hand" not in Desk("data", "smoke", root=out).footer()
+        artifact(out, "model", "2").make(str) # made anew: nothing of the hand is left
+        assert "by hand" not in desk.footer()
+        records = out/"learning"/"records.json"
+        records.write_text(records.read_text().replace('"seconds": ', '"seconds":  ', 1))
+        assert "SHA256SUMS" in found()["figures/learning/records.json"]
+        adopt(records, "a space")
+        assert "records.json was put in by hand" in desk.footer()
+        (out/"SHA256SUMS").write_text("nonsense")
+        assert "is no digest" in found()["figures/SHA256SUMS"]
+        for odd in (out/"learning"/"t.csv", Path(d)/"x", out/"other"/"t.csv"):
+            with pytest.raises(CourseError): adopt(odd, "x")
