@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'phantom_app', 'doctor', 'regenerate', 'train', 'accept', 'stale', 'verify', 'adopt',
-           'data', 'evaluate', 'transfer', 'tidy', 'main']
+           'data', 'evaluate', 'transfer', 'guard', 'lab', 'tidy', 'main']
 
 # %% ../../nbs/98c_cli.ipynb #f9e5e883
 import sys
@@ -277,6 +277,38 @@ def transfer(
         with atomic(package_root() / "phantom/shapes/transfer.csv") as tmp:
             table.to_csv(tmp, index=False, float_format="%.6g", lineterminator="\n")
     print(table.to_string(index=False, float_format="%.3f"))
+
+# %% ../../nbs/98c_cli.ipynb #98c00002
+@app.command()
+def guard(
+    files: Annotated[Optional[list[Path]], typer.Argument(help="Files and folders; all that git tracks by "
+                                                               "default.")] = None,
+    staged: Annotated[bool, typer.Option("--staged", help="What is about to be committed.")] = False,
+    word: Annotated[Optional[list[str]], typer.Option(help="A word to look for as well. Repeatable.")] = None,
+):
+    "Look for ids and pages of credentialed data where they must not be; status 1 where there are any."
+    from rrg_core.tools.guard import scan, tracked_files
+    below = [f for p in files or () for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
+    if missing := [f for f in files or () if not f.exists()]: raise CourseError(f"{missing[0]} does not "
+                                                                                "exist")
+    pairs = ((str(f), f.read_bytes()) for f in below
+             if f.is_file()) if files else tracked_files(staged=staged)
+    found = scan(pairs, word or ())
+    for name, what in found.items(): print(f"{name}: {', '.join(what)}")
+    print(f"{len(found)} files hold what may not be handed on" if found else "nothing entrusted was found")
+    raise typer.Exit(int(bool(found)))
+
+@app.command()
+def lab(profile: Annotated[Optional[str], _PROFILE] = None):
+    "Open the chapters in JupyterLab; on credentialed data, as copies below build/."
+    import os
+    from rrg_core.engine.desk import entrust
+    from rrg_core.engine.settings import profile as load_profile
+    from rrg_core.tools.guard import lab_folder
+    entrust((p := load_profile(profile)).data)
+    os.environ["RRG_PROFILE"] = p.name
+    command = [sys.executable, "-m", "jupyter", "lab", f"--notebook-dir={lab_folder(p)}"]
+    os.execv(sys.executable, command)
 
 # %% ../../nbs/98c_cli.ipynb #92979499
 @app.command()

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image as Picture
 
-from ..engine.desk import atomic
+from ..engine.desk import NOT_TO_BE_HANDED_ON, atomic
 from ..engine.run import strip_widgets
 from ..engine.settings import CourseError, chapters, repo_root
 from ..engine.store import read_records
@@ -159,9 +159,10 @@ def lighten(nb: nbformat.NotebookNode) -> None:
 
 # %% ../../nbs/98b_house.ipynb #713280c3
 def take_outputs(notebook: Path, page: Path) -> int: # Cells that got an output
-    "Copy the outputs of an executed page into its notebook, where id and source agree."
+    "Copy an executed page's outputs into its notebook, where id and source agree; never of entrusted data."
     nb, ran = nbformat.read(notebook, as_version=4), nbformat.read(page, as_version=4)
     outputs = {(c.id, c.source): c.outputs for c in ran.cells if c.cell_type == "code"}
+    if NOT_TO_BE_HANDED_ON in nbformat.writes(ran): outputs = {}
     count = 0
     for cell in nb.cells:
         if cell.cell_type != "code": continue

@@ -1,0 +1,76 @@
+"""Exported from nbs/98e_guard.ipynb: edit it there, then run `nbdev-export`."""
+import gzip, io, json, re, shutil, subprocess, zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from rrg_core.data.mimic_cxr import credentialed_ids
+from rrg_core.engine.desk import NOT_TO_BE_HANDED_ON
+from rrg_core.engine.settings import PUBLIC, CourseError, Profile, repo_root
+from rrg_core.tools.guard import *
+
+
+def test_what_must_not_leave_is_found_in_files_of_every_kind():
+    import pandas as pd
+    from rrg_core.tools.guard import _INVENTED
+
+    subject, study, image = "1" + "2345678", "5" + "1234567", "-".join(["0badc0de"]*5)
+    def notebook(*outputs, source="x", **metadata):
+        cells = [{"id": study, "cell_type": "code", "source": source, "outputs": list(outputs)}]
+        return json.dumps({"cells": cells, "metadata": metadata}).encode()
+    def table(**columns):
+        pd.DataFrame(columns).to_parquet(out := io.BytesIO())
+        return out.getvalue()
+    def packed(**files):
+        with zipfile.ZipFile(out := io.BytesIO(), "w") as z:
+            for name, text in files.items(): z.writestr(name, text)
+        return out.getvalue()
+    page = f"Data of mimic-cxr: {NOT_TO_BE_HANDED_ON}."
+    held = [("a.md", subject.encode()), ("a.csv", f"id,x\n{study},1".encode()),
+            ("a.json", f'["{study}"]'.encode()), ("a.svg", f"<title>{subject}</title>".encode()),
+            ("a.log", f"study {study}: bad".encode()), ("a.csv.gz", gzip.compress(f"id\n{study}\n".encode())),
+            ("a.parquet", table(study_id=[study])), ("a.parquet", table(number=[int(study)])),
+            ("a.parquet", table(**{study: [1]})), ("a.parquet", table(deep=[[{"id": study}]])),
+            ("a.npz", packed(**{"ids.txt": study})), ("a.bin", f"\0p{subject}\0".encode()),
+            ("a.py", f"x = 's{study}'".encode()), (f"p{subject}/a.txt", b""), ("a.txt", image.encode()),
+            ("a.png", b"\x89PNG tEXt" + b" s" + study.encode() + b" "),
+            ("a.ipynb", notebook({"text": [f"study {study}"]})),
+            ("a.ipynb", notebook({"data": {"text/html": f"<td>{study}</td>"}})),
+            ("a.ipynb", notebook({"traceback": [f"KeyError: '{study}'"], "evalue": ""})),
+            ("a.ipynb", notebook(source=f"'{study}'")),
+            ("a.ipynb", notebook({"data": {"application/json": {"id": study}}})),
+            ("a.ipynb", notebook(seen=study)), ("a.ipynb", notebook({"data": {"text/markdown": page}})),
+            ("half.parquet", b"PAR1 s" + study.encode() + b" ")]
+    for name, data in held: assert findings_in(name, data), (name, data[:80])
+    clean = [("a.md", b"0.12345678 12345678.5 1.5e10 #12345678"), ("a.csv", b"1234567\n123456789\n22345678\n"),
+             ("a.ipynb", notebook(source="x = 1")), ("a.svg", b'<path d="M 51234567.5,3 '
+                                                              b'L12345678.1"/>'), ("a.py", b"n = 12345678"),
+             ("a.parquet", table(study_id=["phantom-12"])), ("a.txt", b"p19999901 s59999905 59999901")]
+    for name, data in clean: assert not findings_in(name, data), (name, findings_in(name, data))
+    assert findings_in("a.parquet", table(text=["a Zebrafinch lung"]), ["Zebrafinch"]) == ["1 planted word"]
+    assert all(subject not in w and study not in w for n, d in held for w in findings_in(n, d))
+
+
+def test_nothing_committed_is_entrusted():
+    from rrg_core.engine.settings import repo_root
+
+    if (repo_root()/".git").exists():
+        files = list(tracked_files())
+        assert len(files) > 200 and scan(files) == {}
+
+
+def test_entrusted_chapters_are_opened_as_copies():
+    import tempfile
+    from dataclasses import replace
+
+    from rrg_core.engine.settings import profile
+
+    with tempfile.TemporaryDirectory() as d:
+        for name in ("01_data.ipynb", "solutions/01.ipynb", ".ipynb_checkpoints/x.ipynb"):
+            (Path(d)/"nbs"/name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(d)/"nbs"/name).write_text("{}")
+        assert lab_folder(profile("smoke"), d) == Path(d)/"nbs"
+        mine = lab_folder(profile("mimic"), d)
+        assert mine == Path(d)/"build"/"mimic"/"lab"
+        assert {f.name for f in mine.rglob("*.ipynb")} == {"01_data.ipynb", "01.ipynb"}
+        (mine/"01_data.ipynb").write_text("mine")
+        assert (lab_folder(profile("mimic"), d)/"01_data.ipynb").read_text() == "mine"
