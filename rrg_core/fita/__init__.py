@@ -28,7 +28,8 @@ from .image_refiner import ImageRefiner, saliency
 from .kiut import Kiut, KiutConfig, Knowledge, WordFeatures, cooccurrence
 from ..labels import label_many
 from ..learning import DEFAULTS as R2GEN, decode_r2gen, train_r2gen
-from ..learning.writers import (Pairs, decode_writer, features_of, micro_f1, paired, pixels_of,
+from ..learning.baselines import micro_f1
+from ..learning.writers import (Pairs, decode_writer, features_of, paired, pixels_of,
                                        read_writer, split_of, spoken, train_writer, words_of, write_reports)
 from ..nets.decoder import report_batch
 from ..engine.code import Registry

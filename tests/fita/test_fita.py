@@ -15,7 +15,8 @@ from rrg_core.fita.image_refiner import ImageRefiner, saliency
 from rrg_core.fita.kiut import Kiut, KiutConfig, Knowledge, WordFeatures, cooccurrence
 from rrg_core.labels import label_many
 from rrg_core.learning import DEFAULTS as R2GEN, decode_r2gen, train_r2gen
-from rrg_core.learning.writers import Pairs, decode_writer, features_of, micro_f1, paired, pixels_of, read_writer, split_of, spoken, train_writer, words_of, write_reports
+from rrg_core.learning.baselines import micro_f1
+from rrg_core.learning.writers import Pairs, decode_writer, features_of, paired, pixels_of, read_writer, split_of, spoken, train_writer, words_of, write_reports
 from rrg_core.nets.decoder import report_batch
 from rrg_core.engine.code import Registry
 from rrg_core.engine.experiments import System, shared
