@@ -206,7 +206,7 @@ class Course:
     def bytes(self, figures=None):
         "Every artifact outside byte identity's exceptions."
         files = (f for f in (figures or self.figures).rglob("[!.]*")
-                 if f.is_file() and f.name not in ("cost.csv", "records.json") and ".run" not in f.parts)
+                 if f.is_file() and f.name not in ("cost.csv", "records.json", "SHA256SUMS") and ".run" not in f.parts)
         return {f.relative_to(figures or self.figures).as_posix(): f.read_bytes() for f in files}
 
 

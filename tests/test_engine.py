@@ -355,7 +355,7 @@ def test_a_standin_that_changes_reaches_the_chapters_that_read_it(course):
     # made anew with the same weights: nothing that reads it is trained
     course.module("learning", STANDIN.replace("DEPTH = 1", "DEPTH = 2"))
     again = course.regenerate()
-    assert "learning  trains 1: clip-standin (settings changed)" in again.text
+    assert "learning  trains 1: clip-standin (settings, code page changed)" in again.text
     assert "one.full-s0  loaded" in again.text and course.trained[3:] == ["clip"]
     course.module("learning", STANDIN.replace("DEPTH = 1", "DEPTH = 3"))
     other = course.regenerate()

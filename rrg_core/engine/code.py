@@ -151,7 +151,8 @@ def _counts(module): # of the engine, only what formats tables
 class Code:
     "A package's source, read definition by definition."
     def __init__(self, folder:Path=None): # The package's folder, by default the one that runs
-        self.folder, self.modules, self._files, self._reached = Path(folder or package_root()), {}, {}, {}
+        self.folder, self.modules = Path(folder or package_root()), {}
+        self._files, self._named, self._reached = {}, {}, {}
         for file in self.folder.rglob("*.py"): # a patch may stand anywhere
             if "@patch" not in file.read_text(): continue
             parts = file.relative_to(self.folder).with_suffix("").parts
@@ -175,6 +176,9 @@ class Code:
     def data_files(self, m:Module, text:str)->dict[str, str]: # File → hash of its bytes
         "The data files that a text names, beside the module or below the package; of a folder all."
         if not text or not set(text) <= _NAMES or text[0] in "./": return {}
+        if (m.inside, text) not in self._named: self._named[m.inside, text] = self._data_files(m, text)
+        return self._named[m.inside, text]
+    def _data_files(self, m, text):
         out = {}
         for path in (self.folder.joinpath(*m.folder, text), self.folder/text):
             files = [path] if path.is_file() else [] if any(path.glob("*.py")) else sorted(path.glob("*"))

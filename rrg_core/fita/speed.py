@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..nets.encoders import ResNetConfig, XrvConfig
-from . import Fita, FitaConfig
+from .model import Fita, FitaConfig
 from ..nets.decoder import report_batch
 from ..data.study import OBSERVATIONS
 from ..nets.training import fit

@@ -12,20 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..engine.code import Registry, for_readers
 from ..engine.experiments import System
 from ..engine.settings import Profile
-from .baselines import ORACLE, trivial_reports
-from .pretraining import TASKS, world
-from .r2gen import R2Gen, R2GenConfig
-from .standins import STANDINS, standin_artifact, standin_recipe
-from .writers import (RANDOM, Pairs, collate, decode_writer, described, features_of,
-                                       image_encoder, micro_f1, paired, pixels_of, read_writer, scale_of,
-                                       split_of, spoken, standardised, train_writer, words_of, write_reports)
-from ..nets.encoders import SmallPyramidConfig
-from ..nets.training import fit
+from .baselines import ORACLE, micro_f1, trivial_reports
+from .standins import RANDOM, STANDINS, standin_artifact, standin_recipe
 
 # %% ../../nbs/07_learning.ipynb #1eabba99
 def DEFAULTS(p:Profile)->dict:
@@ -62,8 +54,10 @@ PARTS:Registry = {name: partial(standin_artifact, name) for name in STANDINS} # 
 
 # %% ../../nbs/07_learning.ipynb #ed5bf384
 def make_model(settings:dict, words, # The tokenizer
-               feature_width:int, seed:int)->R2Gen:
+               feature_width:int, seed:int): # An `R2Gen`
     "A fresh report writer."
+    import torch
+    from rrg_core.learning.r2gen import R2Gen, R2GenConfig
     torch.manual_seed(seed)
     return R2Gen(R2GenConfig.course(
         settings["width"], memory=settings["memory"], layers=settings["layers"], slots=settings["slots"],
@@ -71,6 +65,7 @@ def make_model(settings:dict, words, # The tokenizer
         pad_token_id=words.pad_token_id, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id))
 
 def _data(settings, split, p, words=None):
+    from rrg_core.learning.writers import features_of, paired, words_of
     features, table = features_of(settings["encoder"], split, p, str)
     words = words or words_of(table.findings, settings["min_count"])
     return paired(features, table.findings, words, settings["max_tokens"]), words, table
@@ -80,16 +75,20 @@ def _fresh(settings, seed, p, data, words, table):
 
 def train_r2gen(folder:Path, settings:dict, seed:int, p:Profile)->None:
     "Train the baseline into a folder."
+    from rrg_core.learning.writers import collate, train_writer
     train_writer(folder, settings, seed, p, data=_data, fresh=_fresh, collate=collate,
                  title="R2Gen baseline", validate=True)
 
 def decode_r2gen(folder:Path, settings:dict, seed:int, p:Profile, first:int=None
                 )->pd.DataFrame: # study_id, hypothesis, reference, one_beam
     "What a trained baseline writes about the test studies, or the first of them."
+    from rrg_core.learning.r2gen import R2Gen
+    from rrg_core.learning.writers import collate, decode_writer
     return decode_writer(folder, settings, seed, p, first, model=R2Gen, data=_data, collate=collate,
                          greedy=True)
 
 def _trivial(folder, settings, seed, p, first=None):
+    from rrg_core.learning.writers import pixels_of, split_of
     train, test = split_of(p, "train"), split_of(p, "test")[:first]
     texts = lambda studies: [s.report.findings for s in studies]
     pixels = lambda studies: [pixels_of(s, p.image_size) for s in studies]
@@ -107,14 +106,14 @@ SYSTEMS: Registry = {
 }
 
 # %% ../../nbs/07_learning.ipynb #5c0aa4c7
-def _step_row(what, history):
-    return dict(variant=f"training step: {what}",
-                hardware=history.hardware,
-                **{"studies a second": history.cost()["studies_per_second"]},
-                precision=history.precision)
+def _step_row(what, history): # its first step is left out
+    steps = history.steps[1:]
+    speed = sum(s["studies"] for s in steps)/sum(s["seconds"] for s in steps)
+    return {"variant": f"training step: {what}", "hardware": history.hardware,
+            "studies a second": round(speed, 1), "precision": history.precision}
 
 def _decode_row(model, features): # as many studies as features
-    import time
+    import time, torch
     gpu = features.is_cuda
     model.eval()
     with torch.autocast(features.device.type, torch.bfloat16, enabled=gpu):
@@ -122,45 +121,38 @@ def _decode_row(model, features): # as many studies as features
         started = time.perf_counter()
         model.generate(features)
         if gpu: torch.cuda.synchronize()
-    return {
-        "variant": "decode, 3 beams: R2Gen", "studies a second": round(
-            len(features) / (time.perf_counter() - started), 1), "precision": "bf16" if gpu else "no"
-    }
+    speed = round(len(features)/(time.perf_counter() - started), 1)
+    return {"variant": "decode, 3 beams: R2Gen", "studies a second": speed,
+            "precision": "bf16" if gpu else "no"}
 
-@for_readers
-def throughput(p: Profile, steps: int = 3) -> pd.DataFrame: # variant, hardware, studies a second, precision
-    "Speed of one training step of each model, and of R2Gen's decoding."
-    rows, rng = [], np.random.default_rng(0)
-    for kind in ("towers", "densenet", "resnet", "bert", "llama"):
-        recipe = standin_recipe(f"standin-shapes-{kind}", p) | dict(n=64)
-        task = TASKS[recipe["task"]](world("shapes", "train", 64, p.image_size), recipe)
-        rows.append(
-            _step_row(
-                kind,
-                fit(task.model,
-                    range(task.size),
-                    task.collate,
-                    steps=steps,
-                    batch=32,
-                    best=None,
-                    lengths=task.lengths,
-                    loss=task.loss)))
+def _standin_history(kind, p, train): # `train`: `fit` with what all have in common
+    from rrg_core.learning.pretraining import TASKS, world
+    recipe = standin_recipe(f"standin-shapes-{kind}", p) | dict(n=64)
+    task = TASKS[recipe["task"]](world("shapes", "train", 64, p.image_size), recipe)
+    return train(task.model, range(task.size), task.collate, lengths=task.lengths, loss=task.loss)
+
+def _r2gen_parts(p): # model, data: noise in place of features
+    from rrg_core.learning.pretraining import world
+    from rrg_core.learning.writers import paired, words_of
+    from rrg_core.nets.encoders import SmallPyramidConfig
     captions = world("shapes", "train", 64, p.image_size).texts
     words = words_of(captions, 1)
     width = SmallPyramidConfig(neck=STANDINS["standin-phantom-resnet"]["neck"]).width
-    features = rng.standard_normal((64, (p.image_size // 32)**2, width)).astype("f2")
-    model = make_model(DEFAULTS(p), words, width, 0)
-    rows.append(
-        _step_row(
-            "R2Gen",
-            fit(model,
-                paired(features, captions, words, p.max_tokens),
-                collate,
-                steps=steps,
-                batch=32,
-                best=None)))
-    rows.append(
-        _decode_row(model,
-                    torch.from_numpy(features[:32]).float().to(model.device))
-        | {"hardware": rows[-1]["hardware"]})
+    features = np.random.default_rng(0).standard_normal((64, (p.image_size//32)**2, width)).astype("f2")
+    return make_model(DEFAULTS(p), words, width, 0), paired(features, captions, words, p.max_tokens)
+
+@for_readers
+def throughput(p:Profile, steps:int=3 # That are timed, after one that warms up
+              )->pd.DataFrame: # variant, hardware, studies a second, precision
+    "Speed of one training step of each model, and of R2Gen's decoding."
+    import torch
+    from rrg_core.learning.writers import collate
+    from rrg_core.nets.training import fit
+    train = partial(fit, steps=steps + 1, batch=32, best=None)
+    kinds = ("towers", "densenet", "resnet", "bert", "llama")
+    rows = [_step_row(kind, _standin_history(kind, p, train)) for kind in kinds]
+    model, data = _r2gen_parts(p)
+    rows.append(_step_row("R2Gen", train(model, data, collate)))
+    features = torch.from_numpy(data.features[:32]).float().to(model.device)
+    rows.append(_decode_row(model, features) | {"hardware": rows[-1]["hardware"]})
     return pd.DataFrame(rows)

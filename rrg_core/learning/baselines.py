@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NORMAL', 'STATEMENTS', 'ORACLE', 'best_constant_labels', 'constant_report', 'random_rows',
-           'thumbnails', 'nearest_pixels', 'nearest_labels', 'trivial_reports']
+           'thumbnails', 'nearest_pixels', 'nearest_labels', 'trivial_reports', 'micro_f1']
 
 # %% ../../nbs/07f_baselines.ipynb #5d225089
 import re
@@ -14,6 +14,7 @@ from PIL import Image as Picture
 
 from ..labels import label, label_many
 from ..data.study import OBSERVATIONS
+from ..metrics.clinical import PROTOCOLS, clinical_scores
 
 # %% ../../nbs/07f_baselines.ipynb #c3ce0077
 NORMAL = ("The heart is normal in size. The mediastinal contours are normal. The lungs are clear. There is "
@@ -102,3 +103,9 @@ def trivial_reports(
             nearest_pixels(thumbnails(test_images), thumbnails(images))), ORACLE: take(
                 nearest_labels(label_many(test_reports), labels, seed))
     }
+
+# %% ../../nbs/07f_baselines.ipynb #f1a7c0e2
+def micro_f1(frame)->dict[str, float]: # Predictions with references
+    "Micro F1-14 (protocol default): what a retrained run is compared by."
+    said, told = (label_many(frame[c].tolist()) for c in ("hypothesis", "reference"))
+    return {"micro F1-14": round(float(clinical_scores(said, told, PROTOCOLS["default"])["F1"]), 6)}

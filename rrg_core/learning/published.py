@@ -8,10 +8,6 @@ __all__ = ['chosen', 'standins_among', 'found_for', 'load_classifier', 'load_ber
 # %% ../../nbs/07e_published.ipynb #c2e7b3a4
 from pathlib import Path
 
-import torchxrayvision as xrv
-from transformers import AutoModel, BertModel, PreTrainedTokenizerBase
-
-from ..nets.encoders import XrvConfig, XrvDenseNet, fill
 from ..engine.code import weights_hash
 from ..engine.settings import CourseError, Profile, data_root
 from .standins import WEIGHTS, Found, weights
@@ -46,10 +42,12 @@ def found_for(
 # %% ../../nbs/07e_published.ipynb #c8edb90a
 def load_classifier(
         choice: str, # From `chosen`: a stand-in, or torchxrayvision's "xrv-…"
-        p: Profile) -> XrvDenseNet: # In evaluation mode
+        p: Profile): # An `XrvDenseNet` in evaluation mode
     "A radiograph classifier. Errors as `found_for`; `ValueError` where the file's tensors do not fit."
     found = found_for(choice, p)
     if found.standin: return found.model()
+    import torchxrayvision as xrv
+    from rrg_core.nets.encoders import XrvConfig, XrvDenseNet, fill
     net = XrvDenseNet(
         XrvConfig(targets=tuple(xrv.models.model_urls[found.name.removeprefix("xrv-")]["labels"])))
     fill(net.net, found.state(), ignore=("op_threshs", )) # thresholds of the package's own outputs
@@ -58,12 +56,13 @@ def load_classifier(
 # %% ../../nbs/07e_published.ipynb #ea0fdb2c
 def load_bert(
         choice: str, # From `chosen`
-        p: Profile) -> tuple[BertModel, PreTrainedTokenizerBase]: # In evaluation mode, float32
+        p: Profile) -> tuple: # A `BertModel` in evaluation mode, float32; its tokenizer
     "A BERT and its tokenizer. Errors as `found_for`."
+    from transformers import AutoModel
     found = found_for(choice, p)
     model = found.model() if found.standin else found.model(AutoModel, add_pooling_layer=False)
     return getattr(model, "bert", model), found.tokenizer()
 
-def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
+def start_token(tokenizer) -> int:
     "The id that begins a text: the tokenizer's own start, or `[CLS]`."
     return tokenizer.cls_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id

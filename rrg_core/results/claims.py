@@ -316,10 +316,8 @@ def ledger(
                "Effect: left minus right, with the 95 % interval of a paired bootstrap over studies and "
                "seeds.")
     shown = pd.DataFrame(map(_for_people, verdicts))
-    made = (f"Profile `{desk.profile.name}` · made by `rrg regenerate {desk.name} --profile "
-            f"{desk.profile.name}`")
     with desk.writing("claims.md") as tmp:
         tmp.write_text(
-            f"**{caption}**\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{made}\n")
+            f"**{caption}**\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{desk.footer()}\n")
     METEOR.close()
     return show_table(shown, caption)

@@ -283,12 +283,9 @@ def comparison(
         long.to_csv(tmp, index=False, float_format="%.8g", lineterminator="\n")
     wide, facts = wide_table(long, table, rows, measures, desk.profile, digits), _facts(
         long, table, rows, measures, desk.profile)
-    made = (f"Profile `{desk.profile.name}` · made by `rrg regenerate {desk.name} --profile "
-            f"{desk.profile.name}`")
     with desk.writing(f"{file}.md") as tmp:
-        tmp.write_text(
-            f"**{caption}** "
-            f"{' '.join(facts)}\n\n{wide.to_markdown(index=False, disable_numparse=True)}\n\n{made}\n")
+        body = wide.to_markdown(index=False, disable_numparse=True)
+        tmp.write_text(f"**{caption}** {' '.join(facts)}\n\n{body}\n\n{desk.footer()}\n")
     METEOR.close()
     return show_table(wide, " ".join([caption, *facts, *_how(rows)]), digits)
 

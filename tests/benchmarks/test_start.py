@@ -10,8 +10,11 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
+
+from rrg_core.engine.run import Job
 
 RRG = [sys.executable, "-c", "from rrg_core.tools.cli import main; main()"]
 SECONDS = 300 # Longest that one command may take
@@ -49,9 +52,37 @@ def test_evaluate(benchmark, tmp_path):
         json.dumps({"hypothesis": a, "reference": b}) + "\n" for a, b in zip(said, said[1:])))
     measured(benchmark, "rrg evaluate, 100 reports", [*RRG, "evaluate", str(file)])
 
+STANDINS = ["standin-phantom-resnet", "standin-phantom-densenet", "standin-shapes-bert"]
+
+@pytest.mark.parametrize("chapter, reads, experiment", [
+    ("learning", [], "standin-phantom-resnet"), ("learning", [], "constant-s0"),
+    ("fita", STANDINS, "baseline-s0")
+], ids=["a stand-in", "learning", "fita"])
+def test_load(benchmark, tmp_path, monkeypatch, chapter, reads, experiment):
+    "What `rrg train --missing` starts for an artifact that turns out to be there: made once, then loaded."
+    if not benchmark.enabled: pytest.skip("a benchmark: add --benchmark-enable")
+    monkeypatch.setenv("RRG_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("RRG_CACHE", str(tmp_path / "cache"))
+
+    def job(chapter, experiment):
+        job = Job(chapter, "smoke", str(tmp_path / "figures"), str(tmp_path), experiment)
+        file = tmp_path / f"{job.name}.json"
+        file.write_text(json.dumps(asdict(job)))
+        return job, [sys.executable, "-m", "rrg_core.engine.run", str(file)]
+
+    def how(job): return json.loads(job.file("results").read_text())["how"]
+
+    for name in reads:
+        cost(job("learning", name)[1])
+    once, command = job(chapter, experiment)
+    seconds, _ = cost(command)
+    print(f"\n{once.name}: {seconds:.2f} processor seconds, {how(once)}")
+    measured(benchmark, f"{once.name} again", command)
+    assert how(once) == "loaded"
+
 @pytest.mark.parametrize("module", [
     "engine.settings", "data", "labels", "metrics.text", "metrics.clinical", "metrics.stats",
-    "metrics.evaluate", "metrics.grounding", "results.claims", "tools.doctor", "tools.cli"
+    "metrics.evaluate", "metrics.grounding", "results.claims", "learning", "fita", "tools.doctor", "tools.cli"
 ])
 def test_import(benchmark, module):
     measured(benchmark, f"import rrg_core.{module}", [sys.executable, "-c", f"import rrg_core.{module}"])

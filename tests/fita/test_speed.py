@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from rrg_core.nets.encoders import ResNetConfig, XrvConfig
-from rrg_core.fita import Fita, FitaConfig
+from rrg_core.fita.model import Fita, FitaConfig
 from rrg_core.nets.decoder import report_batch
 from rrg_core.data.study import OBSERVATIONS
 from rrg_core.nets.training import fit

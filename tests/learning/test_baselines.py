@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image as Picture
 from rrg_core.labels import label, label_many
 from rrg_core.data.study import OBSERVATIONS
-import pytest, numpy as np
 from rrg_core.metrics.clinical import PROTOCOLS, clinical_scores
+import pytest, numpy as np, pandas as pd
 from rrg_core.learning.baselines import *
 
 
@@ -63,3 +63,13 @@ def test_trivial_reports_have_a_text_for_every_study():
     assert all(len(v) == 2 for v in found.values()) and found["nearest in pixels"] == texts[1:3]
     assert label(found["best constant label set"][0])["Cardiomegaly"] == 1 and label(
         found[ORACLE][0])["Edema"] == 1
+
+
+def test_micro_f1_by_hand():
+    import pandas as pd
+
+    frame = pd.DataFrame(dict(hypothesis=["The heart is "
+                                          "enlarged.", ""], reference=["The heart is "
+                                                                       "enlarged.", "There is a right "
+                                                                                    "pneumothorax."]))
+    assert micro_f1(frame) == {"micro F1-14": .5} # one found, one missed; an empty report says No Finding

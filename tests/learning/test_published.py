@@ -1,8 +1,5 @@
 """Exported from nbs/07e_published.ipynb: edit it there, then run `nbdev-export`."""
 from pathlib import Path
-import torchxrayvision as xrv
-from transformers import AutoModel, BertModel, PreTrainedTokenizerBase
-from rrg_core.nets.encoders import XrvConfig, XrvDenseNet, fill
 from rrg_core.engine.code import weights_hash
 from rrg_core.engine.settings import CourseError, Profile, data_root
 from rrg_core.learning.standins import WEIGHTS, Found, weights

@@ -5,20 +5,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 import pandas as pd
-import torch
-import torchxrayvision as xrv
-from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging
-from rrg_core.nets.encoders import read_weights
 from rrg_core.engine.code import Registry, for_readers
 from rrg_core.engine.desk import file_hash
 from rrg_core.engine.experiments import parts_of, standin_folder as _folder_of
 from rrg_core.engine.store import Artifact
-from rrg_core.learning.pretraining import TASKS, load_saved, world
 from rrg_core.engine.settings import Check, CourseError, Profile, data_root, figures_root, profile as load_profile
-from rrg_core.nets.saving import half_saved
-from rrg_core.nets.training import fit
 import os, shutil, tempfile
 import pandas as pd, pytest, torch, torchxrayvision as xrv
 from rrg_core.learning.pretraining import Towers, TowersConfig, load_saved
@@ -33,6 +24,8 @@ def test_the_registry_is_complete():
     for e in WEIGHTS.values():
         assert e.standin in STANDINS and e.source.startswith("https://") and e.files and e.chapters and e.what
         assert set(e.sha256) <= set(e.files)
+    for name in [n.removeprefix("xrv-") for n in WEIGHTS if n.startswith("xrv-")]: # as the package has them
+        assert WEIGHTS[f"xrv-{name}"].source == xrv.models.model_urls[name]["weights_url"]
     assert all(n.startswith("standin-") for n in STANDINS) and len(STANDINS) == 10
     for kind in ("towers", "densenet", "resnet", "bert",
                  "llama"): # the twins differ in their world and in nothing else

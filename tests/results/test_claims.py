@@ -272,3 +272,28 @@ def test_the_ledger_is_complete():
                              (verdicts + [made(claims("chex")["chex-1"], 0, 1)], "chex-1 is no claim")]:
             with pytest.raises(CourseError, match=words):
                 ledger(desk, wrong)
+
+
+def test_the_ledger_ends_with_the_line_of_every_table():
+    from rrg_core.engine.store import changing_records
+
+    run = lambda made, hardware: dict(made=made, hardware=hardware)
+    one, other = run("2026-01-05", "A, 1 thread"), run("2026-02-01", "B, 2 threads")
+    effect = Effect("CE-F1", "baseline", .03, np.linspace(.01, .05, 101), .0001, np.linspace(.01, .05, 3), 1000)
+    verdicts = [decide_effects(c, [effect], "table2.csv: x") for c in claims("fita").values()]
+    behind = [({}, ""), ({"d-s0": one}, "trained 2026-01-05 on A"),
+              ({"d-s0": one, "d-s1": one}, "trained 2026-01-05 on A"),
+              ({"d-s0": one, "d-s1": run("2026-02-01", "A")}, "trained 2026-01-05 to 2026-02-01 on A"),
+              ({"d-s0": one, "d-s1": other}, "trained 2026-01-05 to 2026-02-01 on A, B")]
+    for runs, trained in behind:
+        for why in ("", "the labels changed"):
+            with tempfile.TemporaryDirectory() as d:
+                desk = Chapter("fita", "smoke", root=d)
+                with changing_records(desk.folder) as records:
+                    records["artifacts"] = {f"predictions/{n}.parquet": r for n, r in runs.items()}
+                    records["stale"] = {"why": why} if why else {}
+                ledger(desk, verdicts)
+                last = desk.path("claims.md").read_text().splitlines()[-1]
+                assert last == desk.footer(), (runs, why)
+            assert trained in last and ("trained" in last) == bool(trained), runs
+            assert last.endswith(f" · declared stale: {why}") or not why, why

@@ -138,6 +138,32 @@ def test_the_page_says_loaded_or_trained_the_file_does_not():
             comparison(desk, "fita_table2", {"FITA": Reports(frame)}, {}, "")
 
 
+def test_a_comparison_ends_with_the_line_of_every_table():
+    from rrg_core.engine.store import changing_records
+
+    run = lambda made, hardware: dict(made=made, hardware=hardware)
+    old, same, other = run("2026-01-05", "A, 1 thread"), run("2026-02-01", "A"), run("2026-02-01", "B")
+    first, second = (f"predictions/full-s{seed}.parquet" for seed in (0, 1))
+    behind = {
+        "no run": ({}, ""), "a part, no run": ({"standins/x": old}, ""),
+        "one run": ({first: old}, "trained 2026-01-05 on A"),
+        "two days": ({first: old, second: same}, "trained 2026-01-05 to 2026-02-01 on A"),
+        "two machines": ({first: old, second: other}, "trained 2026-01-05 to 2026-02-01 on A, B")}
+    coin = Measured(np.ones((5, 1)), "accuracy", protocol="coin")
+    measured_by = {"CE-F1": Measure("accuracy", "coin")}
+    for name, (runs, trained) in behind.items():
+        for why in ("", "the labels changed"):
+            with tempfile.TemporaryDirectory() as d:
+                desk = Chapter("fita", "smoke", root=d)
+                with changing_records(desk.folder) as records:
+                    records |= {"artifacts": runs, "stale": {"why": why} if why else {}}
+                comparison(desk, "fita_table2", {"(d) FITA": coin}, measured_by, "Coins.")
+                last = desk.path("table2.md").read_text().splitlines()[-1]
+                assert last == desk.footer(), name
+            assert trained in last and ("trained" in last) == bool(trained), name
+            assert last.endswith(f" · declared stale: {why}") or not why, name
+
+
 def test_costs_come_from_the_records_and_new_speeds_replace_old_ones():
     from rrg_core.engine.store import changing_records
 
