@@ -17,17 +17,16 @@ def test_statements_say_what_their_names_say():
 
 
 def test_best_constant_labels_beat_every_other_set():
-    from itertools import combinations
-
-    rng = np.random.default_rng(0)
-    truth = (rng.random((60, 14)) < rng.uniform(.02, .6, 14)).astype(float)
-
-    def micro(names):
-        return clinical_scores(np.tile([float(o in names) for o in OBSERVATIONS], (60, 1)), truth,
-                               PROTOCOLS["default"])["F1"]
-
-    best = max(micro(c) for k in (1, 2, 3, 4, 5, 6) for c in combinations(OBSERVATIONS, k))
-    assert abs(micro(best_constant_labels(truth)) - best) < 1e-12 or len(best_constant_labels(truth)) > 6
+    sets = np.arange(1, 2**14)[:, None] >> np.arange(14) & 1 # every set that is not empty
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        truth = (rng.random((60, 14)) < rng.uniform(.02, .6, 14)).astype(float)
+        f1 = 2 * (sets @ truth.sum(0)) / (60 * sets.sum(1) + truth.sum()) # 2 TP/(2 TP + FP + FN)
+        best, any_one = best_constant_labels(truth), rng.integers(len(sets))
+        mine = np.array([float(o in best) for o in OBSERVATIONS])
+        for chosen, expected in ((mine, f1.max()), (sets[any_one], f1[any_one])): # as the metric counts
+            scored = clinical_scores(np.tile(chosen, (60, 1)), truth, PROTOCOLS["default"])
+            assert abs(scored["F1"] - expected) < 1e-12
     said = label(constant_report(["Edema", "Pneumothorax"]))
     assert {o for o, v in said.items() if v == 1} == {"Edema", "Pneumothorax"}
     with pytest.raises(ValueError, match="positive"):
