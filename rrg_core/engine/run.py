@@ -105,7 +105,7 @@ def _framed(path, record): # the notebook between the runner's two cells
     nb = nbformat.read(path, as_version=4)
     for cell in (c for c in nb.cells if c.cell_type == "code"):
         found, cell.outputs, cell.execution_count = directives(cell.source), [], None
-        if found.get("eval") == "false" or found.keys() & {"slow", "gpu", "notest"}:
+        if found.get("eval") == "false" or found.keys() & {"slow", "gpu", "notest", "test"}:
             cell.metadata.tags = [*cell.metadata.get("tags", []), "skip-execution"]
     first = f"from rrg_core.engine.run import die_with\ndie_with({process_token()!r})"
     last = (f"import json, pathlib\nfrom rrg_core.engine.desk import WRITTEN\n"
@@ -173,7 +173,8 @@ def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters ce
                figures:Path)->dict[str, str]: # Folder above the chapters' artifacts. Part → hash
     "Everything that determines a chapter's page."
     text = lambda value: digest(json.dumps(value, sort_keys=True))
-    cells, reach = code_of_cells([s for s, _ in cells_of(notebook_of(chapter))], chapter, [p.data])
+    shown = [s for s, _ in cells_of(notebook_of(chapter)) if "test" not in directives(s)] # pytest runs those
+    cells, reach = code_of_cells(shown, chapter, [p.data])
     parts = {"cells": cells, "code": reach.key} | reach.modules() | data_parts(p, test=True)
     parts |= {"profile": digest(json.dumps(asdict(p))), "parameters": text(parameters)}
     needs = {need: read_manifest(figures/need) for need in chapters()[chapter]}
