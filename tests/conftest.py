@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -226,6 +226,17 @@ def _entered(tmp_path, monkeypatch, **here):
     monkeypatch.undo()
     settings.repo_root.cache_clear()
     settings.package_root.cache_clear()
+
+
+@pytest.fixture
+def course_at():
+    "As `course`, in a folder of any name: a context."
+    @contextmanager
+    def at(folder):
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            yield from _entered(folder, patch)
+    return at
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def train(folder, settings, seed, p):
     texts = [s.report.findings for s in studies]
     print("\\n".join(texts), flush=True)
     current_build().say("trained on " + str(len(texts)))
-    np.save(folder/"pixels.npy", studies[0].images[0].pixels())
+    np.save(folder/"pixels.npy", studies[0].images[0].load())
     (folder/"words.txt").write_text(" ".join(texts))
     time.sleep(float(os.environ.get("CANARY_SLEEP", 0)))
     if settings["fails"]: raise KeyError(texts[0]) from ValueError(texts[1])
@@ -66,7 +66,7 @@ folder = tempfile.mkdtemp()
 open(folder + "/note.txt", "w").write(texts[0])
 texts''', '''
 fig, ax = plt.subplots(figsize=(2, 2))
-ax.imshow(studies[0].images[0].pixels())
+ax.imshow(studies[0].images[0].load())
 ax.set_title(texts[0])
 desk.figure(fig, "film")''', '''
 desk.table(pd.DataFrame({"study": [s.study_id for s in studies], "text": texts}), "texts", texts[0])''', '''
@@ -111,7 +111,9 @@ class House:
         cells = [nbformat.v4.new_code_cell(c.strip()) for c in CELLS]
         cells[0].metadata["tags"] = ["parameters"]
         (self.root / "nbs").mkdir()
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), self.root / "nbs" / "01_canary.ipynb")
+        nb = nbformat.v4.new_notebook(cells=cells)
+        nb.metadata.kernelspec = dict(name="python3", display_name="python3", language="python")
+        nbformat.write(nb, self.root / "nbs" / "01_canary.ipynb")
         self.tmp.mkdir()
         studies(folder / "data")
         self.git("init", "--quiet")

@@ -176,7 +176,8 @@ def follow(step, plan:Plan, jobs:dict)->dict[str, dict]: # Job → result
             if going: time.sleep(.2)
     return results
 def _raise_failures(plan, jobs, results, left): # one error for all jobs that failed or died
-    failed = [f"{r['error']}\n  page: {os.path.relpath(r['page'])}" for r in results.values() if "error" in r]
+    told = lambda n, r: dict.fromkeys(map(os.path.relpath, (r["page"], plan.run/"logs"/f"{n}.log")))
+    failed = ["\n  ".join([r["error"], *told(n, r)]) for n, r in results.items() if "error" in r]
     logs = {n: plan.run/"logs"/f"{n}.log" for n in jobs if n not in results and n not in left}
     waiting = [n for n, log in logs.items() if not log.is_file()]
     for n in [n for n in logs if n not in waiting]:
@@ -188,9 +189,13 @@ def _raise_failures(plan, jobs, results, left): # one error for all jobs that fa
 def _on_cluster(plan, jobs, executor, dry_run):
     if not (workflow := repo_root()/"workflow"/executor).is_dir():
         raise CourseError(f"no executor {executor!r}: there is no workflow/{executor}/")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(workflow.parent/"Snakefile"), "--config",
-               f"plan={plan.run/'plan.json'}", "--rerun-incomplete", "--nolock", "--rerun-triggers", "input",
-               "--quiet", "host", "--keep-going", "--workflow-profile", str(workflow), *["--dry-run"]*dry_run]
+    command = [
+        sys.executable, "-m", "snakemake", "--snakefile",
+        str(workflow.parent / "Snakefile"), "--configfile",
+        str(plan.run / "plan.json"), "--rerun-incomplete", "--nolock", "--rerun-triggers", "input", "--quiet",
+        "host", "--keep-going", "--workflow-profile",
+        str(workflow), *["--dry-run"] * dry_run
+    ]
     with (open(plan.run/"snakemake.log", "w") as log,
           subprocess.Popen(command, stdout=log, stderr=log) as process):
         results = follow(lambda: process.poll() is None, plan, jobs)

@@ -214,7 +214,7 @@ def environment_of(p:Profile, figures:Path)->dict[str, str]:
     "Environment variables of a job's process and of a page's kernel."
     threads = [f"{lib}_NUM_THREADS" for lib in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")]
     return {"RRG_PROFILE": p.name, "RRG_FIGURES": str(figures), "RRG_REPO": str(repo_root()),
-            "RRG_STATIC": "1", "PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1",
+            "RRG_STATIC": "1", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "JUPYTER_PREFER_ENV_PATH": "1",
             "TOKENIZERS_PARALLELISM": "false", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             **dict.fromkeys(threads, str(p.threads))}
 def words_of(name:str, text:str)->str: # Of an exception

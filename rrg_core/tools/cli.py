@@ -7,7 +7,7 @@ __all__ = ['app', 'phantom_app', 'doctor', 'regenerate', 'train', 'accept', 'sta
            'data', 'evaluate', 'transfer', 'guard', 'lab', 'tidy', 'main']
 
 # %% ../../nbs/98c_cli.ipynb #f9e5e883
-import sys
+import locale, os, sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -159,7 +159,6 @@ def verify(
     out: Annotated[Optional[Path], _OUT] = None,
 ):
     "Check every committed and cached file against what vouches for it; status 1 where one is damaged."
-    import os
     from rrg_core.engine.desk import way_back
     from rrg_core.tools.keeping import verify
     bad = list(verify(chapter, profile, out))
@@ -301,7 +300,6 @@ def guard(
 @app.command()
 def lab(profile: Annotated[Optional[str], _PROFILE] = None):
     "Open the chapters in JupyterLab; on credentialed data, as copies below build/."
-    import os
     from rrg_core.engine.desk import entrust
     from rrg_core.engine.settings import profile as load_profile
     from rrg_core.tools.guard import lab_folder
@@ -330,9 +328,18 @@ def tidy(
 def main(
         argv: list[str] = None # Arguments; the process's own by default
 ) -> None:
-    "Run the command; `CourseError` becomes one line and status 1."
+    "Run the command; `CourseError`, and what the system says of a file, becomes one line and status 1."
+    if argv is None and locale.getencoding().lower().replace("-", "") != "utf8" and not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1" # texts are UTF-8, whatever the terminal's locale is
+        os.execv(sys.executable, [sys.executable, "-c", "from rrg_core.tools.cli import main; "
+                                                        "main()", *sys.argv[1:]])
     try:
         app(argv, prog_name="rrg")
     except CourseError as error:
         print(f"rrg: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if not error.strerror: raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"rrg: {place}{error.strerror}", file=sys.stderr)
         sys.exit(1)

@@ -67,7 +67,7 @@ def test_a_pool_keeps_order_cores_and_time():
 
 
 def test_failures_are_told_together():
-    import json, tempfile
+    import json, os, tempfile
     from pathlib import Path
 
     import pytest
@@ -78,10 +78,10 @@ def test_failures_are_told_together():
     (plan.run/"logs").mkdir(parents=True)
     (plan.run/"logs"/"died.log").write_text("one\n\ntwo\nthree\nfour\n")
     (plan.run/"logs"/"silent.log").write_text("\n")
-    good, bad = {"status": "made"}, {"status": "failed", "error": "x.ipynb: E", "page": "p.ipynb"}
+    good, bad = {"status": "made"}, {"status": "failed", "error": "x.ipynb: E", "page": os.path.abspath("p.ipynb")}
     for names, results, left, words in (
             ("a", {"a": good}, [], ""), ("a b", {"a": good}, ["b"], ""),
-            ("a", {"a": bad}, [], "x.ipynb: E\n  page: "),
+            ("a", {"a": bad}, [], "x.ipynb: E\n  p.ipynb\n  "),
             ("died", {}, [], "died: its process died: two | three | four"), ("died", {}, ["died"], ""),
             ("silent", {}, [], "silent: its process died without a word (out of memory?)"),
             ("b c", {}, [], "not begun: b; c"), ("a b c d e", {"a": good}, [], "not begun: b; c; d and 1 more"),
