@@ -63,8 +63,7 @@ def check_torch(tried: Tried = None) -> Check: # `tried`: by default tried anew
     if not error: return Check("torch pair", "ok", pair)
     return Check(
         "torch pair", "broken", f"{pair}: {error}",
-        "install the pair of constraints.txt: `pip install --force-reinstall -c constraints.txt torch "
-        "torchvision`")
+        "install anew what requirements.lock names: `rm -r .venv && make install`")
 
 def _version(package):
     try:
