@@ -125,7 +125,7 @@ def test_a_broken_pair_is_found_in_earnest():
     assert library and not well.error and check_torch(well).state == "ok"
     assert broken.facts == well.facts # torch itself is well
     assert "nms" in broken.error and check_torch(broken).state == "broken", broken
-    assert "constraints.txt" in check_torch(broken).cure
+    assert "requirements.lock" in check_torch(broken).cure
 
 
 def test_whatever_is_wrong_with_the_pair_is_told():
