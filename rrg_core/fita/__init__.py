@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -37,6 +37,7 @@ from ..engine.settings import CourseError, Profile
 from ..learning.published import chosen, load_bert, load_classifier, standins_among, start_token
 from ..reports import sentences
 from ..data.study import OBSERVATIONS
+from ..data.weights import read_weights
 from .text_refiner import TextRefiner, categories, category_loss, padded, separation, triplets
 from ..reports.tokenizers import decode, encode_r2gen
 from ..nets.training import fit
@@ -412,7 +413,7 @@ def make_model(settings: dict,
     model.text.load_state_dict(text.state_dict())
     model.graph.set_buffers(names, together)
     if refiner:
-        state = load_file(refiner / "refiner.safetensors")
+        state = read_weights(refiner / "refiner.safetensors")
         part = lambda name: {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
         model.text.load_state_dict(part("words."))
         model.refine.load_state_dict(part("refine."))

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from ..nets.encoders import read_weights
+from ..data.weights import plain_folder, read_weights
 from ..engine.code import Registry, for_readers
 from ..engine.desk import file_hash
 from ..engine.experiments import parts_of, standin_folder as _folder_of
@@ -212,7 +212,8 @@ def load_standin(
     with _one_thread():
         model = load_saved(folder)
         tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True) if (folder / "tokenizer.json").is_file() else None
+            folder, trust_remote_code=False, local_files_only=True) if (
+                folder / "tokenizer.json").is_file() else None
         if init == "random":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -230,12 +231,12 @@ class Published:
     standin: str # What takes their place
     chapters: tuple[str, ...]
     licence: str = "unverified"
-    sha256: dict = field(default_factory=dict) # File → beginning of its checksum, where known
+    sha256: dict = field(default_factory=dict) # File → its checksum, where known; without one it is unchecked
     hint: str = "" # What to do where the file cannot be read
 
 _HUB, _XRV = "https://huggingface.co/", "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
 _MODEL = ("config.json", "model*.safetensors|pytorch_model*.bin")
-_BERT = (*_MODEL, "vocab.txt|tokenizer.json")
+_WORDS = "vocab.txt|tokenizer.json"
 _XRV_LICENCE = "unverified (the package is Apache-2.0; trained on data sets with terms of their own)"
 _CONVERT = (
     "torchxrayvision releases a whole pickled module. Convert it once, where you trust the file: python -c "
@@ -251,25 +252,27 @@ def _xrv(name):
                      _XRV_LICENCE,
                      hint=_CONVERT.format(name))
 
-def _torchvision(depth, digits, chapters):
-    file = f"resnet{depth}-{digits}.pth"
+def _torchvision(depth, sha256, chapters):
+    file = f"resnet{depth}-{sha256[:8]}.pth"
     return Published(f"imagenet-resnet{depth}", f"ResNet-{depth}, ImageNet-1k (V1)",
                      f"https://download.pytorch.org/models/{file}", (file, ), "standin-shapes-resnet",
                      chapters, "unverified (torchvision is BSD; ImageNet has terms of its own)",
-                     {file: digits})
+                     {file: sha256})
 
 # %% ../../nbs/07c_standins.ipynb #600bb0bf
 _ALL = [
-    _torchvision(101, "63fe2227", ("learning", "fita")),
-    _torchvision(50, "0676ba61", ("dcrrg", )),
+    _torchvision(101, "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+                 ("learning", "fita")),
+    _torchvision(50, "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a", ("dcrrg", )),
     *(_xrv(f"densenet121-res224-{d}") for d in ("all", "nih", "pc", "chex", "rsna", "mimic_nb", "mimic_ch")),
-    Published("bert-base-uncased", "BERT base, general English", _HUB + "bert-base-uncased", _BERT,
-              "standin-shapes-bert", ("fita", )),
+    Published("bert-base-uncased", "BERT base, general English", _HUB + "bert-base-uncased",
+              ("config.json", "model*.safetensors", _WORDS), "standin-shapes-bert", ("fita", )),
     Published("bio-clinicalbert", "Bio_ClinicalBERT, 768 wide, 12 layers, vocabulary 28,996",
-              _HUB + "emilyalsentzer/Bio_ClinicalBERT", _BERT, "standin-phantom-bert", ("dcrrg", )),
+              _HUB + "emilyalsentzer/Bio_ClinicalBERT", (*_MODEL, _WORDS), "standin-phantom-bert",
+              ("dcrrg", )),
     Published("pubmedbert", "BiomedNLP-PubMedBERT base, abstracts; text side of BiomedCLIP",
-              _HUB + "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract", _BERT, "standin-phantom-bert",
-              ("llava_rad", "lm_rrg")),
+              _HUB + "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract", (*_MODEL, _WORDS),
+              "standin-phantom-bert", ("llava_rad", "lm_rrg")),
     Published("chexzero", "CheXzero ViT-B/32 towers, one member of the ensemble, 224 px, joint width 512",
               "https://github.com/rajpurkarlab/CheXzero", ("best_64_5e-05_original_22000_0.864.pt", ),
               "standin-phantom-towers", ("chex", )),
@@ -284,7 +287,7 @@ _ALL = [
               "standin-phantom-towers", ("llava_rad", ),
               "unverified (the code is under the Microsoft Research License)"),
     Published("medclip", "MedCLIP towers", "https://github.com/RyanWangZf/MedCLIP",
-              ("pytorch_model.bin|model.safetensors", ), "standin-phantom-towers", ("dcrrg", )),
+              ("model.safetensors|pytorch_model.bin", ), "standin-phantom-towers", ("dcrrg", )),
     Published("gpt2-pubmed", "GPT-2 medium that has read PubMed, 24 layers, 1,024 wide",
               _HUB + "healx/gpt-2-pubmed-medium", _MODEL, "standin-phantom-llama", ("chex", )),
     Published("opt-2.7b", "OPT 2.7B, the language model of a BLIP-2", _HUB + "facebook/opt-2.7b", _MODEL,
@@ -323,12 +326,18 @@ class Found:
         **kwargs): # In evaluation mode, float32 unless `dtype` says otherwise
         "The stand-in's own class, or `auto.from_pretrained` of the published folder."
         if self.standin: return load_saved(self.folder)
-        return auto.from_pretrained(self.folder, local_files_only=True,
+        return auto.from_pretrained(plain_folder(self.folder),
+                                    trust_remote_code=False,
+                                    local_files_only=True,
+                                    use_safetensors=any(f.suffix == ".safetensors" for f in self.files),
+                                    weights_only=True,
                                     **({"dtype": torch.float32} | kwargs)).eval()
 
     def tokenizer(self):
         "The tokenizer saved beside them."
-        return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(plain_folder(self.folder),
+                                             trust_remote_code=False,
+                                             local_files_only=True)
 
 # %% ../../nbs/07c_standins.ipynb #34a5c770
 def _listed(entry, folder):
@@ -342,9 +351,9 @@ def _listed(entry, folder):
                 f"{entry.source}. Remove the folder, and {entry.standin} stands in")
         out += found
     for file, digits in entry.sha256.items():
-        if not (got := file_hash(folder / file)).startswith(digits):
+        if (got := file_hash(folder / file)) != digits:
             raise CourseError(
-                f"{folder/file} has SHA-256 {got[:16]}…, expected {digits}…: fetch it again from "
+                f"{folder/file} has SHA-256 {got[:16]}…, expected {digits[:16]}…: fetch it again from "
                 f"{entry.source}")
     return tuple(out)
 
@@ -365,7 +374,8 @@ def weights(
                       Path(root) / name,
                       _listed(entry,
                               Path(root) / name),
-                      note=f"{name}: published weights ({entry.what}; licence {entry.licence})")
+                      note=f"{name}: published weights ({entry.what}; licence {entry.licence}; "
+                      f"{_checksum(entry)})")
     else:
         standin = entry.standin if entry else name
         folder = standin_folder(standin, profile)
@@ -393,9 +403,11 @@ def _state(entry, root, profile):
             Path(r) / entry.name).is_dir() else "missing", str(error)
     return ("stand-in", found.standin) if found.standin else ("published", str(found.folder))
 
+def _checksum(entry): return "SHA-256 checked" if entry.sha256 else "unchecked: no checksum is known"
+
 def weights_table(
         root: Path = None,
-        profile: Profile | str = None) -> pd.DataFrame: # name, chapters, used, standin, licence, source
+        profile: Profile | str = None) -> pd.DataFrame: # A row for each name
     "What is used for each published name today: published, stand-in, missing or broken."
     return pd.DataFrame([
         dict(name=e.name,
@@ -403,6 +415,7 @@ def weights_table(
              used=_state(e, root, profile)[0],
              standin=e.standin,
              licence=e.licence,
+             checksum="SHA-256" if e.sha256 else "unchecked",
              source=e.source) for e in _ALL # what lists all entries counts them all, see rrg_core.engine.code
     ])
 
@@ -415,6 +428,7 @@ def check_weights(root: Path = None, profile: Profile | str = None) -> list[Chec
         cure = {"stand-in": f"{', '.join(e.files)} from {e.source} into RRG_ROOT_WEIGHTS/{e.name}"}.get(
             used, where)
         out.append(
-            Check(f"weights {e.name}", level[used], where if used in ("published", "stand-in") else used,
-                  "" if used == "published" else cure))
+            Check(f"weights {e.name}", level[used], {
+                "published": f"{where}, {_checksum(e)}", "stand-in": where
+            }.get(used, used), "" if used == "published" else cure))
     return out

@@ -93,6 +93,9 @@ def test_weights_are_counted_and_a_wrong_folder_is_broken():
         m.setenv("RRG_ROOT_WEIGHTS", d)
         (Path(d) / "of-somebody-else").mkdir()
         assert check_weights().state == "optional" and check_weights().found.startswith("0 of ")
+        (Path(d) / "chexzero").mkdir()
+        (Path(d) / "chexzero" / "best_64_5e-05_original_22000_0.864.pt").write_bytes(b"with no known checksum")
+        assert " published ones, 1 of them unchecked (no checksum is known); stand-ins" in check_weights().found
         (Path(d) / "bert-base-uncased").mkdir()
         wrong = check_weights()
         assert wrong.state == "broken" and "bert-base-uncased" in wrong.cure and "config.json" in wrong.cure
