@@ -6,8 +6,8 @@
   python data_scripts/openi.py prepare ROOT OUT    write OUT/{train,valid,test}.parquet and prepared.json;
                                                    then `openi = OUT` in settings.ini
   python data_scripts/openi.py verify  ROOT        read every image, compare with the reports
-The publisher states no checksum: the first download's SHA-256 is recorded in ROOT/SHA256SUMS and checked
-from then on.
+The publisher states no checksum, so the first download is unchecked: its SHA-256 is recorded in
+ROOT/SHA256SUMS, and a later one is compared with it. Where you know the SHA-256, give it (--sha256).
 """
 import argparse
 import os
@@ -29,6 +29,7 @@ def parser():
     get = commands.add_parser("fetch", help="download and unpack the images")
     get.add_argument("root", type=Path)
     get.add_argument("--url", default=URL, help="address of NLMCXR_png.tgz")
+    get.add_argument("--sha256", help="of that file, as somebody you trust states it")
     make = commands.add_parser("prepare", help="write Parquet files")
     make.add_argument("root", type=Path, help="images in the layout of NLM, Kaggle or R2Gen")
     make.add_argument("out", type=Path)
@@ -45,8 +46,8 @@ def parser():
 def main(args=None):
     a = parser().parse_args(args)
     if a.command == "fetch":
-        archive, how = fetch(a.url, a.root)
-        print(f"{archive.name}: SHA-256 {how}")
+        archive, how = fetch(a.url, a.root, a.sha256)
+        print(f"{archive.name}: {how}")
         print(f"{unpack(archive, a.root, r'CXR.*[.]png'):,} images unpacked now, "
               f"{len(list(a.root.glob('CXR*.png'))):,} in all")
     elif a.command == "prepare":

@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 
 import nbformat
 import pandas as pd
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from rrg_core.engine.run import notebook_of, page_parts, parameters_of, read_manifest, stale_reasons, stderr_lines
 from rrg_core.engine.settings import chapters, profile, repo_root
@@ -65,6 +68,35 @@ def test_notebooks_hold_no_trace_of_a_machine():
         assert all(set(c["metadata"]) <= {"tags"} for c in nb["cells"]), path.name
         assert len(text) < 1_000_000, f"{path.name} is larger than a page that one would read"
         assert all(c.get("execution_count") is None for c in nb["cells"]), path.name
+
+def locked():
+    "The requirements of requirements.lock with their hashes."
+    text = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+    for line in filter(None, (line.partition("#")[0].strip() for line in text.splitlines())):
+        requirement, *hashes = line.split("--hash=")
+        yield Requirement(requirement), [h.strip() for h in hashes]
+
+def test_each_locked_file_has_a_hash():
+    for requirement, hashes in locked():
+        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", h) for h in hashes), requirement.name
+        assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)) and not requirement.url, requirement.name
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.11.7", "3.12.0", "3.12.9"])
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_the_lock_holds_what_pyproject_asks_for(python, system):
+    "Each requirement, of every extra and of the build, once and within its range."
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    here = {"python_version": python.rpartition(".")[0], "python_full_version": python, "sys_platform": system}
+    found = {}
+    for requirement, _ in locked():
+        if requirement.marker is None or requirement.marker.evaluate(here):
+            assert canonicalize_name(requirement.name) not in found, requirement.name
+            found[canonicalize_name(requirement.name)] = str(requirement.specifier)[2:]
+    asked = [*project["project"]["dependencies"], *project["build-system"]["requires"],
+             *(r for extra in project["project"]["optional-dependencies"].values() for r in extra)]
+    for requirement in map(Requirement, asked):
+        version = found.get(canonicalize_name(requirement.name))
+        assert version and requirement.specifier.contains(version), f"{requirement}: run `make lock`"
 
 def test_settings_and_notebooks_agree():
     for chapter in chapters():

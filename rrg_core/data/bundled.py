@@ -9,7 +9,8 @@ __all__ = ['FILES', 'DAMAGED', 'LATERALS', 'NIH_LABELS', 'TO_OBSERVATION', 'VIND
            'vindr_images', 'vindr_relative', 'siim', 'siim_mask', 'lung_masks']
 
 # %% ../../nbs/01b_bundled.ipynb #c4606015
-import lzma, re, struct, tarfile, zipfile, zlib
+import gzip, lzma, re, struct, tarfile, zipfile, zlib
+from contextlib import nullcontext
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
@@ -111,7 +112,10 @@ def _check(where, name, size, limit):
 
 def _tar(where, source, limit):
     source.seek(0)
-    with tarfile.open(fileobj=source, mode="r|*") as tar:
+    packed = source.read(2) == b"\x1f\x8b" # gzip
+    source.seek(0)
+    with gzip.open(source) if packed else nullcontext(source) as plain, tarfile.open(
+            fileobj=plain, mode="r|" if packed else "r|*") as tar:
         for m in tar:
             _check(where, m.name, m.size, limit)
             if m.isdir(): continue
@@ -121,6 +125,8 @@ def _tar(where, source, limit):
             except DAMAGED as e:
                 raise DataError(where, f"member {m.name!r}", f"is damaged ({type(e).__name__})") from None
             yield m.name, data
+        if packed: # to its end, where the checksum is: tarfile itself never looks at it
+            while plain.read(1 << 20): pass
 
 def _zip(where, source, limit):
     with zipfile.ZipFile(source) as z:

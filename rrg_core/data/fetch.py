@@ -6,9 +6,11 @@
 __all__ = ['recorded', 'fetch', 'unpack']
 
 # %% ../../nbs/01e_fetch.ipynb #9d7dda9f
-import re
-from functools import partial
+import json, os, re
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import filelock
 
 from .bundled import members
 from ..engine.desk import atomic, file_hash
@@ -16,79 +18,159 @@ from ..engine.settings import CourseError
 from .study import DataError
 
 # %% ../../nbs/01e_fetch.ipynb #bab4b1eb
-def _resume(folder, url, output, _):
-    "A downloader for pooch: continues `<folder>/<name>.part`, then hands the whole file over."
+def _session(url):
+    "A session without a way to plain http where the address is https: a redirect cannot leave it either."
     import requests
-    part = Path(folder) / (Path(url.split("?")[0]).name + ".part")
-    have = part.stat().st_size if part.exists() else 0
+    session = requests.Session()
+    if urlsplit(url).scheme == "https": del session.adapters["http://"]
+    return session
+
+def _version(headers) -> str: # "" for none
+    "The server's name for exactly these bytes."
+    tag = headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "") if not tag else ""
+
+def _note(part):
+    "What is known about a part: {url, version, length}; {} where the note is missing or cannot be read."
     try:
-        with requests.get(url,
-                          headers={"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
-                          if have else {"Accept-Encoding": "identity"},
-                          stream=True,
-                          timeout=60) as r:
-            if r.status_code != 416: # 416: nothing is left to send
-                r.raise_for_status()
-                expected, got = int(r.headers.get("Content-Length", 0)), 0
-                with open(part, "ab" if r.status_code == 206 else "wb") as f:
-                    for block in r.iter_content(1 << 16):
-                        got += f.write(block)
-                if expected and got < expected:
-                    raise CourseError(
-                        f"{url}: the line broke after {got:,} of {expected:,} bytes; run the command again "
-                        "to go on")
-    except requests.RequestException as e:
-        raise CourseError(
-            f"{url}: {type(e).__name__}; {part.stat().st_size if part.exists() else 0:,} bytes are kept, run "
-            "the command again to go on") from None
-    with open(part, "rb") as a, open(output, "wb") as b:
-        while block := a.read(1 << 20):
-            b.write(block)
-    part.unlink()
+        note = json.loads(part.with_name(part.name + ".json").read_text())
+        return note if isinstance(note, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+def _forget(part):
+    for path in (part, part.with_name(part.name + ".json")):
+        path.unlink(missing_ok=True)
+
+# %% ../../nbs/01e_fetch.ipynb #fe7c0001
+def _is_rest(answer, note, have):
+    "Whether a 206 carries on the very file that the part is the beginning of."
+    span = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.headers.get("Content-Range", ""))
+    return bool(span) and _version(answer.headers) == note["version"] and (
+        int(span[1]), int(span[2]) + 1, int(span[3])) == (have, note["length"], note["length"])
+
+def _download(url, part, hashed):
+    """Fill the part to its end. `CourseError` where the line breaks; what came is kept if it can be
+    continued."""
+    import requests
+    import urllib3
+    note, have = _note(part), part.stat().st_size if part.exists() else 0
+    ours = note.get("url") == url and note.get("version") and isinstance(note.get("length"), int)
+    if ours and have == note["length"]: return
+    if not (ours and 0 < have < note["length"]):
+        _forget(part)
+        have = 0
+    asked = {"Accept-Encoding": "identity"}
+    if have: asked |= {"Range": f"bytes={have}-", "If-Range": note["version"]}
+    try:
+        with _session(url) as session, session.get(url, headers=asked, stream=True, timeout=60) as answer:
+            other = answer.status_code == 206 and not (have and _is_rest(answer, note, have))
+            if not other and answer.status_code != 416:
+                answer.raise_for_status()
+                return _receive(url, part, answer, hashed)
+        if not have:
+            raise CourseError(f"{url}: the server sends a part (HTTP {answer.status_code}), not the file")
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
+        kept = f"{part.stat().st_size:,} bytes are kept" if _note(part).get("version") else "nothing is kept"
+        raise CourseError(f"{url}: {_why(e)}; {kept}, run the command again to go on") from None
+    _forget(part)
+    _download(url, part, hashed)
+
+def _why(error):
+    "A broken line in words."
+    import requests
+    if isinstance(error, requests.exceptions.InvalidSchema):
+        return "it leads away from https to an address that anybody on the way can change"
+    if isinstance(error, requests.HTTPError): return f"HTTPError {error.response.status_code}"
+    return f"the line broke ({type(error).__name__})"
+
+# %% ../../nbs/01e_fetch.ipynb #fe7c0002
+def _receive(url, part, answer, hashed):
+    "Write what comes behind the part, or a new part with its note."
+    length = answer.headers.get("Content-Length", "")
+    if answer.status_code != 206:
+        whole = int(length) if length.isdigit() else None
+        if whole is None and not hashed and answer.headers.get("Transfer-Encoding") != "chunked":
+            raise CourseError(f"{url}: neither a length nor a SHA-256 is known, so that half of the file "
+                              "could not be told from all of it")
+        _forget(part)
+        note = dict(url=url, version=_version(answer.headers), length=whole)
+        with atomic(part.with_name(part.name + ".json")) as tmp:
+            tmp.write_text(json.dumps(note))
+    with open(part, "ab") as f: # raw: the bytes of the file, however the server calls its packing
+        for block in answer.raw.stream(1 << 16, decode_content=False):
+            f.write(block)
+    if length.isdigit() and part.stat().st_size != _note(part)["length"]:
+        raise CourseError(f"{url}: the line broke after {part.stat().st_size:,} of {_note(part)['length']:,} "
+                          "bytes; run the command again to go on")
 
 # %% ../../nbs/01e_fetch.ipynb #d7589177
 def recorded(folder: Path) -> dict[str, str]: # File name → hash
-    "The hashes in a folder's `SHA256SUMS`."
-    path = Path(folder) / "SHA256SUMS"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {
-        name: h
-        for h, name in (re.split(r"\s+\*?", line.strip(), maxsplit=1) for line in lines if line.strip())
-    }
+    "The hashes in a folder's `SHA256SUMS`. `CourseError` names a line that is none."
+    path, found = Path(folder) / "SHA256SUMS", {}
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        if not line.strip(): continue
+        read = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](\S.*)", line)
+        if not read or found.get(read[2], read[1].lower()) != read[1].lower():
+            raise CourseError(f"{path}, line {number}: " + (
+                f"another SHA-256 of {read[2]} than above" if read else
+                "a SHA-256 (64 hexadecimal digits), two spaces and a file name were expected") +
+                              "; mend the line, or remove it and fetch again")
+        found[read[2]] = read[1].lower()
+    return found
+
+# %% ../../nbs/01e_fetch.ipynb #fe7c0003
+def _asked(url, sha256): # The file's name, the hash in lower case
+    "`ValueError` for what is no hash or names no file, `CourseError` for an address that is not safe."
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise ValueError(f"a SHA-256 has 64 hexadecimal digits, got {sha256!r}")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"): raise ValueError(f"an https address was expected, got {url!r}")
+    name = unquote(parts.path).rpartition("/")[2]
+    if name in ("", ".", "..") or "\\" in name or not name.isprintable():
+        raise ValueError(f"{url!r} names no file")
+    if parts.scheme == "http" and not sha256:
+        raise CourseError(f"{url}: anybody on the way can change what plain http brings; use https, or give "
+                          "the SHA-256 that its publisher states")
+    return name, sha256 and sha256.lower()
 
 def fetch(
-    url: str, # http(s) address of one file
+    url: str, # https address of one file; http only with `sha256`
     folder: Path, # Where it goes
-    sha256: str = None # As its publisher states it; None: checked against, or recorded in, SHA256SUMS
-) -> tuple[Path, str]: # The file, and "checked" or "recorded"
-    """Download a file once, going on where an earlier call stopped. `CourseError` where the line breaks or
-    the hash is another."""
-    import pooch
-    folder, name = Path(folder), Path(url.split("?")[0]).name
+    sha256: str = None # As its publisher states it; None: compared with, or recorded in, SHA256SUMS
+) -> tuple[Path, str]: # The file, and "checked", "as recorded" or "unchecked"
+    """Download a file once, going on where an earlier call stopped. `CourseError` where the line breaks, the
+    hash is another, or nobody can say what comes."""
+    folder, (name, published) = Path(folder), _asked(url, sha256)
     folder.mkdir(parents=True, exist_ok=True)
-    pooch.get_logger().setLevel("WARNING")
-    known = sha256 or recorded(folder).get(name)
-    if (folder / name).exists() and known and file_hash(folder / name) == known:
-        return folder / name, "checked"
-    if (folder / name).exists() and known:
-        raise CourseError(
-            f"{folder/name} has SHA-256 {file_hash(folder/name)[:12]}…, expected {known[:12]}…: remove it "
-            "and fetch again")
     try:
-        path = Path(
-            pooch.retrieve(url,
-                           known and f"sha256:{known}",
-                           name,
-                           folder,
-                           downloader=partial(_resume, folder)))
-    except ValueError:
-        raise CourseError(
-            f"{url}: the file that came has not the SHA-256 {known[:12]}… that it should have") from None
-    if known: return path, "checked"
-    with atomic(folder / "SHA256SUMS") as tmp:
-        tmp.write_text("".join(
-            f"{h}  {n}\n" for n, h in sorted((recorded(folder) | {name: file_hash(path)}).items())))
-    return path, "recorded"
+        with filelock.FileLock(folder / ".fetch.lock", timeout=0):
+            return _fetched(url, folder, name, published)
+    except filelock.Timeout:
+        raise CourseError(f"another process is fetching into {folder}: wait until it has ended") from None
+
+def _fetched(url, folder, name, published):
+    path, known = folder / name, published or recorded(folder).get(name)
+    how = "checked" if published else "as recorded" if known else "unchecked"
+    if path.exists():
+        if known and (got := file_hash(path)) != known:
+            raise CourseError(
+                f"{path} has SHA-256 {got[:12]}…, expected {known[:12]}… ({how}): remove it and fetch again")
+        return path, how
+    part = folder / (name + ".part")
+    _download(url, part, bool(known))
+    if (got := file_hash(part)) != (known or got):
+        _forget(part)
+        raise CourseError(f"{url}: the file that came has not the SHA-256 {known[:12]}… ({how}) that it "
+                          "should have")
+    os.replace(part, path)
+    _forget(part)
+    if not known:
+        with atomic(folder / "SHA256SUMS") as tmp:
+            now = recorded(folder) | {name: got}
+            tmp.write_text("".join(f"{h}  {n}\n" for n, h in sorted(now.items())))
+    return path, how
 
 # %% ../../nbs/01e_fetch.ipynb #a0d20e30
 def unpack(
@@ -96,17 +178,22 @@ def unpack(
     folder: Path, # Where the members go, without their own folders
     pattern: str = r".*" # Names (last part) that are wanted
 ) -> int: # Files written now
-    """Unpack an archive's plain files, skipping those that are there with the same size. `DataError` for a
-    dangerous member or two of one name."""
-    seen, written = set(), 0
-    for name, data in members(archive):
-        last = Path(name).name
-        if not re.fullmatch(pattern, last): continue
-        if last in seen: raise DataError(Path(archive).name, f"member {last!r}", "occurs twice")
-        seen.add(last)
-        target = Path(folder) / last
-        if target.exists() and target.stat().st_size == len(data): continue
-        with atomic(target) as tmp:
-            tmp.write_bytes(data)
-        written += 1
-    return written
+    """Unpack an archive's plain files, skipping those that are there byte for byte. `DataError` for a
+    dangerous member, two of one name or a damaged archive; nothing that was written now stays then."""
+    seen, new = set(), []
+    try:
+        for name, data in members(archive):
+            last = Path(name).name
+            if not re.fullmatch(pattern, last): continue
+            if last in seen: raise DataError(Path(archive).name, f"member {last!r}", "occurs twice")
+            seen.add(last)
+            target = Path(folder) / last
+            if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
+                continue
+            with atomic(target) as tmp:
+                tmp.write_bytes(data)
+            new.append(target)
+    except DataError: # the checksum of a .tgz comes last: what was written before it may be anything
+        for target in new: target.unlink()
+        raise
+    return len(new)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -33,6 +33,7 @@ from ..engine.settings import Profile
 from ..learning.published import load_bert, load_classifier, standins_among, start_token
 from ..reports import sentences
 from ..data.study import OBSERVATIONS
+from ..data.weights import read_weights
 from .text_refiner import TextRefiner, categories, category_loss, padded, separation, triplets
 from ..reports.tokenizers import encode_r2gen
 from ..nets.training import fit
@@ -365,7 +366,7 @@ def make_model(settings: dict,
     model.text.load_state_dict(text.state_dict())
     model.graph.set_buffers(names, together)
     if refiner:
-        state = load_file(refiner / "refiner.safetensors")
+        state = read_weights(refiner / "refiner.safetensors")
         part = lambda name: {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
         model.text.load_state_dict(part("words."))
         model.refine.load_state_dict(part("refine."))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from ..data.weights import plain_folder, read_weights
 from ..engine.settings import CourseError, data_root
 from ..data.study import OBSERVATIONS
 
@@ -60,13 +60,7 @@ def read_state(
     "Tensors of a CheXbert checkpoint. `CourseError` where the file is missing or no such checkpoint."
     path = Path(path)
     if not path.is_file(): raise _missing(path, "the checkpoint")
-    try:
-        saved = load_file(path) if path.suffix == ".safetensors" else torch.load(
-            path, map_location="cpu", weights_only=True)
-    except Exception as e:
-        raise CourseError(f"{path}: cannot be read as a checkpoint without executing a pickle "
-                          f"({' '.join(str(e).split())[:120]})") from e
-    state = saved.get("model_state_dict", saved) if isinstance(saved, dict) else {}
+    state = read_weights(path)
     if not any(k.endswith("linear_heads.0.weight") for k in state):
         raise CourseError(f"{path}: no linear_heads in it, so it is no CheXbert checkpoint")
     state = {k.removeprefix("module."): v for k, v in state.items()}
@@ -93,12 +87,15 @@ class CheXbert:
         state = read_state(checkpoint)
         for file in ("config.json", "vocab.txt"):
             if not (bert / file).is_file(): raise _missing(bert / file, "the file")
+        plain_folder(bert)
         self.device, self.batch_size = torch.device(device), batch_size
         self.tokenizer = AutoTokenizer.from_pretrained(bert,
+                                                       trust_remote_code=False,
                                                        local_files_only=True,
                                                        use_fast=True,
                                                        do_lower_case=True)
-        self.model = CheXbertModel(BertConfig.from_pretrained(bert, local_files_only=True))
+        self.model = CheXbertModel(
+            BertConfig.from_pretrained(bert, trust_remote_code=False, local_files_only=True))
         try:
             self.model.load_state_dict(state)
         except RuntimeError as e:

@@ -30,6 +30,7 @@ from ..nets.encoders import (ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidC
 from ..engine.settings import CourseError
 from ..nets.saving import half_saved, load_half
 from ..data.study import OBSERVATIONS
+from ..data.weights import plain_folder
 from ..reports.tokenizers import train_bpe, train_wordpiece
 
 # %% ../../nbs/07b_pretraining.ipynb #fec54c33
@@ -344,7 +345,8 @@ CLASSES = {**ENCODERS, "rrg_towers": Towers, "bert": BertForMaskedLM,
            "llama": LlamaForCausalLM} # `model_type` → class
 
 def load_saved(folder) -> PreTrainedModel: # In float32, for evaluation
-    "A network of this chapter as saved. `CourseError` where it is missing."
-    config = Path(folder) / "config.json"
-    if not config.is_file(): raise CourseError(f"{config} does not exist")
-    return load_half(CLASSES[json.loads(config.read_text())["model_type"]], folder)
+    "A network of this chapter as saved. `CourseError` where it is missing or none of this chapter's."
+    config = json.loads((plain_folder(folder) / "config.json").read_text())
+    if (kind := config.get("model_type")) not in CLASSES:
+        raise CourseError(f"{folder}/config.json: model_type {kind!r} is none of {', '.join(CLASSES)}")
+    return load_half(CLASSES[kind], folder)

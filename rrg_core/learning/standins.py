@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..data.weights import plain_folder, read_weights
 from ..engine.code import Registry, for_readers
 from ..engine.desk import file_hash
 from ..engine.experiments import parts_of, standin_folder as _folder_of
-from ..engine.store import Artifact
+from ..engine.store import Artifact, whole
 from ..engine.settings import (Check, CourseError, Profile, data_root, figures_root,
                                       profile as load_profile)
 
@@ -203,7 +204,7 @@ def load_standin(
     init: str = "trained", # or "random"
     seed: int = 0 # Of a random initialisation
 ) -> tuple: # (model in evaluation mode, tokenizer or None)
-    "A stand-in as saved. `CourseError` where it was never trained, `ValueError` for an unknown name or init."
+    "A stand-in as saved. `CourseError` where it is missing or damaged, `ValueError` for an unknown name, init."
     import torch
     from transformers import AutoTokenizer
     from rrg_core.learning.pretraining import load_saved
@@ -211,10 +212,12 @@ def load_standin(
     if init not in ("trained", "random"): raise ValueError(f"init must be trained or random, got {init!r}")
     if not (folder/"config.json").is_file():
         raise CourseError(f"{folder} holds no stand-in: `rrg train learning {name}` makes it")
+    whole(folder.parent.parent, f"standins/{name}")
     with _one_thread():
         model = load_saved(folder)
         tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True) if (folder / "tokenizer.json").is_file() else None
+            folder, trust_remote_code=False, local_files_only=True) if (
+                folder / "tokenizer.json").is_file() else None
         if init == "random":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -232,12 +235,12 @@ class Published:
     standin: str # What takes their place
     chapters: tuple[str, ...]
     licence: str = "unverified"
-    sha256: dict = field(default_factory=dict) # File → beginning of its checksum, where known
+    sha256: dict = field(default_factory=dict) # File → its checksum, where known; without one it is unchecked
     hint: str = "" # What to do where the file cannot be read
 
 _HUB, _XRV = "https://huggingface.co/", "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
 _MODEL = ("config.json", "model*.safetensors|pytorch_model*.bin")
-_BERT = (*_MODEL, "vocab.txt|tokenizer.json")
+_WORDS = "vocab.txt|tokenizer.json"
 _XRV_LICENCE = "unverified (the package is Apache-2.0; trained on data sets with terms of their own)"
 _CONVERT = (
     "torchxrayvision releases a whole pickled module. Convert it once, where you trust the file: python -c "
@@ -256,25 +259,27 @@ def _xrv(data):
                      _XRV_LICENCE,
                      hint=_CONVERT.format(name))
 
-def _torchvision(depth, digits, chapters):
-    file = f"resnet{depth}-{digits}.pth"
+def _torchvision(depth, sha256, chapters):
+    file = f"resnet{depth}-{sha256[:8]}.pth"
     return Published(f"imagenet-resnet{depth}", f"ResNet-{depth}, ImageNet-1k (V1)",
                      f"https://download.pytorch.org/models/{file}", (file, ), "standin-shapes-resnet",
                      chapters, "unverified (torchvision is BSD; ImageNet has terms of its own)",
-                     {file: digits})
+                     {file: sha256})
 
 # %% ../../nbs/07c_standins.ipynb #600bb0bf
 _ALL = [
-    _torchvision(101, "63fe2227", ("learning", "fita")),
-    _torchvision(50, "0676ba61", ("dcrrg", )),
+    _torchvision(101, "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+                 ("learning", "fita")),
+    _torchvision(50, "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a", ("dcrrg", )),
     *map(_xrv, ("all", "nih", "pc", "chex", "rsna", "mimic_nb", "mimic_ch")),
-    Published("bert-base-uncased", "BERT base, general English", _HUB + "bert-base-uncased", _BERT,
-              "standin-shapes-bert", ("fita", )),
+    Published("bert-base-uncased", "BERT base, general English", _HUB + "bert-base-uncased",
+              ("config.json", "model*.safetensors", _WORDS), "standin-shapes-bert", ("fita", )),
     Published("bio-clinicalbert", "Bio_ClinicalBERT, 768 wide, 12 layers, vocabulary 28,996",
-              _HUB + "emilyalsentzer/Bio_ClinicalBERT", _BERT, "standin-phantom-bert", ("dcrrg", )),
+              _HUB + "emilyalsentzer/Bio_ClinicalBERT", (*_MODEL, _WORDS), "standin-phantom-bert",
+              ("dcrrg", )),
     Published("pubmedbert", "BiomedNLP-PubMedBERT base, abstracts; text side of BiomedCLIP",
-              _HUB + "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract", _BERT, "standin-phantom-bert",
-              ("llava_rad", "lm_rrg")),
+              _HUB + "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract", (*_MODEL, _WORDS),
+              "standin-phantom-bert", ("llava_rad", "lm_rrg")),
     Published("chexzero", "CheXzero ViT-B/32 towers, one member of the ensemble, 224 px, joint width 512",
               "https://github.com/rajpurkarlab/CheXzero", ("best_64_5e-05_original_22000_0.864.pt", ),
               "standin-phantom-towers", ("chex", )),
@@ -289,7 +294,7 @@ _ALL = [
               "standin-phantom-towers", ("llava_rad", ),
               "unverified (the code is under the Microsoft Research License)"),
     Published("medclip", "MedCLIP towers", "https://github.com/RyanWangZf/MedCLIP",
-              ("pytorch_model.bin|model.safetensors", ), "standin-phantom-towers", ("dcrrg", )),
+              ("model.safetensors|pytorch_model.bin", ), "standin-phantom-towers", ("dcrrg", )),
     Published("gpt2-pubmed", "GPT-2 medium that has read PubMed, 24 layers, 1,024 wide",
               _HUB + "healx/gpt-2-pubmed-medium", _MODEL, "standin-phantom-llama", ("chex", )),
     Published("opt-2.7b", "OPT 2.7B, the language model of a BLIP-2", _HUB + "facebook/opt-2.7b", _MODEL,
@@ -332,13 +337,19 @@ class Found:
         if self.standin: return load_saved(self.folder)
         import torch
         from transformers import AutoModel
-        options = {"dtype": torch.float32} | kwargs
-        return (auto or AutoModel).from_pretrained(self.folder, local_files_only=True, **options).eval()
+        return (auto or AutoModel).from_pretrained(plain_folder(self.folder),
+                                    trust_remote_code=False,
+                                    local_files_only=True,
+                                    use_safetensors=any(f.suffix == ".safetensors" for f in self.files),
+                                    weights_only=True,
+                                    **({"dtype": torch.float32} | kwargs)).eval()
 
     def tokenizer(self):
         "The tokenizer saved beside them."
         from transformers import AutoTokenizer
-        return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(plain_folder(self.folder),
+                                             trust_remote_code=False,
+                                             local_files_only=True)
 
 # %% ../../nbs/07c_standins.ipynb #34a5c770
 def _listed(entry, folder):
@@ -352,9 +363,9 @@ def _listed(entry, folder):
                 f"{entry.source}. Remove the folder, and {entry.standin} stands in")
         out += found
     for file, digits in entry.sha256.items():
-        if not (got := file_hash(folder / file)).startswith(digits):
+        if (got := file_hash(folder / file)) != digits:
             raise CourseError(
-                f"{folder/file} has SHA-256 {got[:16]}…, expected {digits}…: fetch it again from "
+                f"{folder/file} has SHA-256 {got[:16]}…, expected {digits[:16]}…: fetch it again from "
                 f"{entry.source}")
     return tuple(out)
 
@@ -375,7 +386,8 @@ def weights(
                       Path(root) / name,
                       _listed(entry,
                               Path(root) / name),
-                      note=f"{name}: published weights ({entry.what}; licence {entry.licence})")
+                      note=f"{name}: published weights ({entry.what}; licence {entry.licence}; "
+                      f"{_checksum(entry)})")
     else:
         standin = entry.standin if entry else name
         folder = standin_folder(standin, profile)
@@ -403,9 +415,11 @@ def _state(entry, root, profile):
             Path(r) / entry.name).is_dir() else "missing", str(error)
     return ("stand-in", found.standin) if found.standin else ("published", str(found.folder))
 
+def _checksum(entry): return "SHA-256 checked" if entry.sha256 else "unchecked: no checksum is known"
+
 def weights_table(
         root: Path = None,
-        profile: Profile | str = None) -> pd.DataFrame: # name, chapters, used, standin, licence, source
+        profile: Profile | str = None) -> pd.DataFrame: # A row for each name
     "What is used for each published name today: published, stand-in, missing or broken."
     return pd.DataFrame([
         dict(name=e.name,
@@ -413,6 +427,7 @@ def weights_table(
              used=_state(e, root, profile)[0],
              standin=e.standin,
              licence=e.licence,
+             checksum="SHA-256" if e.sha256 else "unchecked",
              source=e.source) for e in _ALL # what lists all entries counts them all, see rrg_core.engine.code
     ])
 
@@ -425,6 +440,7 @@ def check_weights(root: Path = None, profile: Profile | str = None) -> list[Chec
         cure = {"stand-in": f"{', '.join(e.files)} from {e.source} into RRG_ROOT_WEIGHTS/{e.name}"}.get(
             used, where)
         out.append(
-            Check(f"weights {e.name}", level[used], where if used in ("published", "stand-in") else used,
-                  "" if used == "published" else cure))
+            Check(f"weights {e.name}", level[used], {
+                "published": f"{where}, {_checksum(e)}", "stand-in": where
+            }.get(used, used), "" if used == "published" else cure))
     return out

@@ -169,7 +169,8 @@ def _write_curve(frame, file): # times belong into the records
 def read_writer(model, # A `PreTrainedModel` class
                 folder:Path)->tuple: # The model, its tokenizer
     "A report writer as saved."
-    return load_half(model, folder), PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    return load_half(model, folder), PreTrainedTokenizerFast.from_pretrained(
+        folder, trust_remote_code=False, local_files_only=True)
 
 def write_reports(model, words, data, collate, inputs=("features",), # What `generate` takes of a batch
                   beams:int=3, batch:int=100)->list[str]:

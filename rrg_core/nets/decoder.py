@@ -8,8 +8,7 @@ __all__ = ['report_batch', 'report_loss', 'sinusoids', 'DecoderConfig', 'Feature
            'DecoderLayer', 'Dropout', 'EncoderLayer', 'ReportCache', 'causal_mask',
            'feed_forward', 'shifted_norm', 'ENCODERS', 'SCALES', 'VIT', 'ImageEncoder',
            'ImageFeatures', 'ResNet', 'ResNetConfig', 'SmallResNet', 'SmallResNetConfig', 'Vit',
-           'VitConfig', 'XrvConfig', 'XrvDenseNet', 'build_encoder', 'fill', 'read_weights',
-           'scaled']
+           'VitConfig', 'XrvConfig', 'XrvDenseNet', 'build_encoder', 'fill', 'scaled']
 
 # %% ../../nbs/06c_decoder.ipynb #38e553db
 from collections.abc import Callable, Sequence
@@ -25,14 +24,14 @@ from .attention import (Attention, CourseConfig, DecoderLayer, Dropout, EncoderL
                                      ReportCache, causal_mask, feed_forward, shifted_norm)
 from .encoders import (ENCODERS, SCALES, VIT, ImageEncoder, ImageFeatures, ResNet, ResNetConfig,
                                     SmallResNet, SmallResNetConfig, Vit, VitConfig, XrvConfig, XrvDenseNet,
-                                    build_encoder, fill, read_weights, scaled)
+                                    build_encoder, fill, scaled)
 
 # %% ../../nbs/06c_decoder.ipynb #a43d7a21
 _all_ = [
     "Attention", "CourseConfig", "DecoderLayer", "Dropout", "EncoderLayer", "ReportCache", "causal_mask",
     "feed_forward", "shifted_norm", "ENCODERS", "SCALES", "VIT", "ImageEncoder", "ImageFeatures", "ResNet",
     "ResNetConfig", "SmallResNet", "SmallResNetConfig", "Vit", "VitConfig", "XrvConfig", "XrvDenseNet",
-    "build_encoder", "fill", "read_weights", "scaled"
+    "build_encoder", "fill", "scaled"
 ]
 
 # %% ../../nbs/06c_decoder.ipynb #9e9ae965

@@ -6,7 +6,7 @@
 __all__ = ['SCALES', 'XRV_TARGETS', 'VIT', 'ENCODERS', 'scaled', 'check_xrv', 'ImageFeatures',
            'ImageEncoder', 'SmallResNetConfig', 'SmallResNet', 'SmallPyramidConfig',
            'SmallPyramid', 'ResNetConfig', 'ResNet', 'XrvConfig', 'XrvDenseNet', 'VitConfig',
-           'Vit', 'build_encoder', 'read_weights', 'fill']
+           'Vit', 'build_encoder', 'fill']
 
 # %% ../../nbs/06b_encoders.ipynb #c50cbd34
 from collections import OrderedDict
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import ModelOutput
@@ -377,38 +376,6 @@ def build_encoder(settings: CourseConfig | dict # A config, or its `to_dict()`
     return ENCODERS[kind](ENCODERS[kind].config_class.from_dict(settings))
 
 # %% ../../nbs/06b_encoders.ipynb #c1b82a40
-def _modules(): # the classes that torchxrayvision's pickled networks are built of
-    from torchxrayvision import models as xrv
-    return [
-        xrv.DenseNet, xrv._DenseBlock, xrv._DenseLayer, xrv._Transition, nn.Sequential, nn.Conv2d,
-        nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Linear, set
-    ]
-
-def read_weights(
-    path: Path, # `.safetensors`, or what `torch.save` wrote
-    source: str, # Where the file comes from, for the error
-    stand_in: str = "" # What can be used instead, for the error
-) -> dict[str, Tensor]:
-    """Tensors of a published file; no code of the file runs. `CourseError` where it is missing or holds
-    anything else."""
-    path = Path(path)
-    if not path.is_file():
-        raise CourseError(f"weights {path} are missing: they come from {source}" +
-                          (f"; {stand_in} stands in for them" if stand_in else ""))
-    try:
-        if path.suffix == ".safetensors": return load_file(path)
-        with torch.serialization.safe_globals(_modules()):
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:
-        raise CourseError(
-            f"{path}: not read, it is damaged or holds more than tensors ({str(e).splitlines()[0][:150]})"
-        ) from e
-    if isinstance(held, nn.Module): held = held.state_dict()
-    elif isinstance(held, dict): held = held.get("state_dict", held)
-    if not isinstance(held, dict) or not all(isinstance(v, Tensor) for v in held.values()):
-        raise CourseError(f"{path}: a dictionary of tensors was expected, got {type(held).__name__}")
-    return held
-
 def fill(
     module: nn.Module,
     weights: dict[str, Tensor],

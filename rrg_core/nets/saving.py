@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
+from ..data.weights import plain_folder
 from ..engine.desk import atomic
 from ..engine.settings import CourseError
 
@@ -97,14 +98,16 @@ def load_half(
     cls: type, # A `PreTrainedModel` class
     folder: Path # As `half_saved` wrote it
 ): # The model in float32, in evaluation mode
-    """Load what was saved, from the disk alone. `CourseError` where it is missing, `ValueError` where it does
-    not fit the class."""
+    """Load what was saved, from the disk alone. `CourseError` names what is missing or no file of numbers,
+    `ValueError` says where it does not fit the class."""
     folder = Path(folder)
     if not (folder / WEIGHTS).is_file():
         raise CourseError(f"{folder.name} holds no {WEIGHTS}: it was never saved, or only in part")
+    plain_folder(folder)
     with _quiet():
         model, found = cls.from_pretrained(folder,
                                            dtype=torch.float32,
+                                           trust_remote_code=False,
                                            local_files_only=True,
                                            use_safetensors=True,
                                            output_loading_info=True)

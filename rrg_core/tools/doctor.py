@@ -63,8 +63,7 @@ def check_torch(tried: Tried = None) -> Check: # `tried`: by default tried anew
     if not error: return Check("torch pair", "ok", pair)
     return Check(
         "torch pair", "broken", f"{pair}: {error}",
-        "install the pair of constraints.txt: `pip install --force-reinstall -c constraints.txt torch "
-        "torchvision`")
+        "install anew what requirements.lock names: `rm -r .venv && make install`")
 
 def _version(package):
     try:
@@ -191,9 +190,11 @@ def check_weights() -> Check:
         return Check("weights", "broken",
                      f"{len(wrong)} of {there + len(wrong)} folders are not what they should be",
                      wrong[0].cure)
-    if there == len(found): return Check("weights", "ok", f"all {there} published ones")
+    unchecked = sum("unchecked" in c.found for c in found if c.state == "ok")
+    said = f"published ones{f', {unchecked} of them unchecked (no checksum is known)' if unchecked else ''}"
+    if there == len(found): return Check("weights", "ok", f"all {there} {said}")
     return Check("weights", "optional",
-                 f"{there} of {len(found)} published ones; {_STANDINS.format('the place of the others')}",
+                 f"{there} of {len(found)} {said}; {_STANDINS.format('the place of the others')}",
                  _WEIGHTS_CURE)
 
 # %% ../../nbs/98a_doctor.ipynb #eae54b64

@@ -1,5 +1,6 @@
 """Exported from nbs/01b_bundled.ipynb: edit it there, then run `nbdev-export`."""
-import lzma, re, struct, tarfile, zipfile, zlib
+import gzip, lzma, re, struct, tarfile, zipfile, zlib
+from contextlib import nullcontext
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec

@@ -78,7 +78,8 @@ def test_failures_are_told_together():
     (plan.run/"logs").mkdir(parents=True)
     (plan.run/"logs"/"died.log").write_text("one\n\ntwo\nthree\nfour\n")
     (plan.run/"logs"/"silent.log").write_text("\n")
-    good, bad = {"status": "made"}, {"status": "failed", "error": "x.ipynb: E", "page": os.path.abspath("p.ipynb")}
+    good = {"status": "made"}
+    bad = {"status": "failed", "error": "x.ipynb: E", "page": os.path.abspath("p.ipynb")}
     for names, results, left, words in (
             ("a", {"a": good}, [], ""), ("a b", {"a": good}, ["b"], ""),
             ("a", {"a": bad}, [], "x.ipynb: E\n  p.ipynb\n  "),

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 from rrg_core.reports.cleaning import clean_r2gen
@@ -21,6 +21,7 @@ from rrg_core.engine.settings import Profile
 from rrg_core.learning.published import load_bert, load_classifier, standins_among, start_token
 from rrg_core.reports import sentences
 from rrg_core.data.study import OBSERVATIONS
+from rrg_core.data.weights import read_weights
 from rrg_core.fita.text_refiner import TextRefiner, categories, category_loss, padded, separation, triplets
 from rrg_core.reports.tokenizers import encode_r2gen
 from rrg_core.nets.training import fit

@@ -17,6 +17,7 @@ from rrg_core.nets.encoders import ENCODERS, ImageEncoder, SmallPyramid, SmallPy
 from rrg_core.engine.settings import CourseError
 from rrg_core.nets.saving import half_saved, load_half
 from rrg_core.data.study import OBSERVATIONS
+from rrg_core.data.weights import plain_folder
 from rrg_core.reports.tokenizers import train_bpe, train_wordpiece
 import tempfile
 import numpy as np, pytest, torch
@@ -188,7 +189,8 @@ def test_what_is_saved_is_what_was_trained():
             back = load_saved(half_saved(task.model, d))
             if name != "labels": # `transformers` finds these classes by itself
                 auto = {"masked": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}.get(name, AutoModel)
-                assert type(auto.from_pretrained(d)) is type(back)
+                again = auto.from_pretrained(d, trust_remote_code=False, local_files_only=True)
+                assert type(again) is type(back)
         assert {p.dtype for p in back.parameters()} == {torch.float32} and not back.training
         assert (back(**inputs).logits -
                 before).abs().max() < .02 * before.abs().max() + .02 # half precision keeps three digits

@@ -235,11 +235,12 @@ def test_saved_in_half_precision():
         warnings.simplefilter("error")
         expected = model(features, decoder_input_ids=ids).logits
         model.save_pretrained(d)
-        same = R2Gen.from_pretrained(d).eval()
+        same = R2Gen.from_pretrained(d, trust_remote_code=False, local_files_only=True).eval()
         assert all(torch.equal(value, same.state_dict()[name]) for name, value in model.state_dict().items())
         torch.testing.assert_close(same(features, decoder_input_ids=ids).logits, expected)
         model.half().save_pretrained(d)
-        back = R2Gen.from_pretrained(d, dtype=torch.float32).eval()
+        back = R2Gen.from_pretrained(
+            d, dtype=torch.float32, trust_remote_code=False, local_files_only=True).eval()
         assert {p.dtype
                 for p in back.parameters()
                 } == {torch.float32} and back.config.memory_width == 16 and back.generation_config.num_beams == 3

@@ -5,17 +5,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 import pandas as pd
+from rrg_core.data.weights import plain_folder, read_weights
 from rrg_core.engine.code import Registry, for_readers
 from rrg_core.engine.desk import file_hash
 from rrg_core.engine.experiments import parts_of, standin_folder as _folder_of
-from rrg_core.engine.store import Artifact
+from rrg_core.engine.store import Artifact, whole
 from rrg_core.engine.settings import Check, CourseError, Profile, data_root, figures_root, profile as load_profile
 import os, shutil, tempfile
 import pandas as pd, pytest, torch, torchxrayvision as xrv
 from rrg_core.learning.pretraining import Towers, TowersConfig, load_saved
 from rrg_core.engine.settings import CourseError, profile as load_profile
 from rrg_core.learning.standins import _begin_with
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from rrg_core.data.weights import read_weights
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 from rrg_core.learning.standins import *
 
 
@@ -23,7 +25,9 @@ def test_the_registry_is_complete():
     assert len(WEIGHTS) == len({e.name for e in WEIGHTS.values()}) and not set(WEIGHTS) & set(STANDINS)
     for e in WEIGHTS.values():
         assert e.standin in STANDINS and e.source.startswith("https://") and e.files and e.chapters and e.what
-        assert set(e.sha256) <= set(e.files)
+        assert set(e.sha256) <= set(e.files) and all(len(digits) == 64 for digits in e.sha256.values())
+        for pattern in e.files: # what could hold code comes last
+            assert ".safetensors" not in pattern.partition("|")[2]
     for name in [n.removeprefix("xrv-") for n in WEIGHTS if n.startswith("xrv-")]: # as the package has them
         assert WEIGHTS[f"xrv-{name}"].source == xrv.models.model_urls[name]["weights_url"]
     assert all(n.startswith("standin-") for n in STANDINS) and len(STANDINS) == 10
@@ -89,9 +93,12 @@ def test_standins_load_by_their_own_classes():
             model, tokenizer = load_standin(folder.name, "smoke")
             assert {p.dtype for p in model.parameters()} == {torch.float32} and not model.training
             if auto: # by name: the pretraining notebook registers its own Towers where it ran in the same process
-                assert type(auto.from_pretrained(folder)).__qualname__ == type(model).__qualname__
+                assert type(
+                    auto.from_pretrained(folder, trust_remote_code=False,
+                                         local_files_only=True)).__qualname__ == type(model).__qualname__
             if kind != "resnet":
-                assert tokenizer("A large ring.").input_ids == AutoTokenizer.from_pretrained(folder)(
+                assert tokenizer("A large ring.").input_ids == AutoTokenizer.from_pretrained(
+                        folder, trust_remote_code=False, local_files_only=True)(
                     "A large ring.").input_ids
             random, same, other = (load_standin(folder.name, "smoke", init="random", seed=s)[0].state_dict()
                                    for s in (0, 0, 1))
@@ -139,6 +146,11 @@ def test_published_weights_come_first_and_must_be_whole():
                    d / "w" / "chexzero" / "best_64_5e-05_original_22000_0.864.pt")
         found = weights("chexzero", profile="smoke", say=lines.append)
         assert not found.standin and "published weights" in lines[-1] and found.state()["visual.proj"].sum() == 4
+        assert lines[-1].endswith("unchecked: no checksum is known)")
+        said = {c.name: c.found for c in check_weights(profile="smoke")}
+        assert said["weights chexzero"].endswith("chexzero, unchecked: no checksum is known")
+        table = weights_table(profile="smoke").set_index("name").checksum
+        assert table["imagenet-resnet50"] == "SHA-256" and table["chexzero"] == "unchecked"
         (d / "w" / (name := "xrv-densenet121-res224-nih")).mkdir()
         file = d / "w" / name / WEIGHTS[name].files[0].split("|")[1]
         torch.save(xrv.models.DenseNet(growth_rate=4, block_config=(1, 1), num_init_features=4, num_classes=3),
@@ -148,5 +160,22 @@ def test_published_weights_come_first_and_must_be_whole():
             weights(name, profile="smoke", say=lines.append).state()
         shutil.copytree(train_standin("standin-shapes-bert", "smoke", say=lines.append),
                         d / "w" / "bert-base-uncased") # the layout that transformers reads
-        assert type(weights("bert-base-uncased", profile="smoke",
-                            say=lines.append).model()).__name__ == "BertModel"
+        bert = weights("bert-base-uncased", profile="smoke", say=lines.append)
+        assert type(bert.model()).__name__ == "BertModel"
+        settings = json.loads((bert.folder / "config.json").read_text())
+        (bert.folder / "config.json").write_text(json.dumps(settings | {"auto_map": {"AutoModel": "spy.Spy"}}))
+        (bert.folder / "spy.py").write_text("raise SystemExit('it ran')")
+        for read in (bert.model, bert.tokenizer):
+            with pytest.raises(CourseError, match="config.json has an auto_map"): read()
+        (bert.folder / "config.json").write_text(json.dumps(settings))
+        clinical = d / "w" / "bio-clinicalbert" # published as .bin only
+        bert.model(BertForMaskedLM).save_pretrained(clinical)
+        torch.save(read_weights(clinical / "model.safetensors"), clinical / "pytorch_model.bin")
+        shutil.copy(bert.folder / "tokenizer.json", clinical)
+        found = weights("bio-clinicalbert", profile="smoke", say=lines.append)
+        assert [f.name for f in found.files if "model" in f.name] == ["model.safetensors"]
+        (clinical / "pytorch_model.bin").write_bytes(b"not read")
+        assert found.model() and found.state()
+        (clinical / "model.safetensors").unlink()
+        with pytest.raises(CourseError, match="holds more than tensors"):
+            weights("bio-clinicalbert", profile="smoke", say=lines.append).state()

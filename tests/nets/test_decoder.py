@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from rrg_core.nets.attention import Attention, CourseConfig, DecoderLayer, Dropout, EncoderLayer, ReportCache, causal_mask, feed_forward, shifted_norm
-from rrg_core.nets.encoders import ENCODERS, SCALES, VIT, ImageEncoder, ImageFeatures, ResNet, ResNetConfig, SmallResNet, SmallResNetConfig, Vit, VitConfig, XrvConfig, XrvDenseNet, build_encoder, fill, read_weights, scaled
+from rrg_core.nets.encoders import ENCODERS, SCALES, VIT, ImageEncoder, ImageFeatures, ResNet, ResNetConfig, SmallResNet, SmallResNetConfig, Vit, VitConfig, XrvConfig, XrvDenseNet, build_encoder, fill, scaled
 import itertools, math, tempfile, types, warnings
 import pytest, torch
 from torch import nn
@@ -199,7 +199,7 @@ def test_saved_and_loaded():
     with tempfile.TemporaryDirectory() as d, warnings.catch_warnings():
         warnings.simplefilter("error")
         model.save_pretrained(d)
-        back = ReportDecoder.from_pretrained(d).eval()
+        back = ReportDecoder.from_pretrained(d, trust_remote_code=False, local_files_only=True).eval()
         ids = torch.tensor([[1, 4], [1, 5]])
         assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
         torch.testing.assert_close(

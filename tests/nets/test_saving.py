@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import torch
 from transformers.utils import logging
+from rrg_core.data.weights import plain_folder
 from rrg_core.engine.desk import atomic
 from rrg_core.engine.settings import CourseError
 import json
@@ -93,6 +94,17 @@ def test_buffers_and_limits():
             with pytest.raises(ValueError, match=words):
                 half_saved(model, f"{d}/m")
         assert load_half(Model, f"{d}/m").line.bias[0] < 100 # a refused save leaves the last one
-        Path(d, "m", "model.safetensors").unlink()
+        weights = Path(d, "m", "model.safetensors")
+        whole, lfs = weights.read_bytes(), b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+        for data, words in ((whole[:-9], "truncated"), (lfs, "Git LFS"), (b"PK", "no safetensors")):
+            weights.write_bytes(data)
+            with pytest.raises(CourseError, match=f"model.safetensors is .*{words}"):
+                load_half(Model, f"{d}/m")
+        weights.write_bytes(whole)
+        settings = json.loads(Path(d, "m", "config.json").read_text())
+        Path(d, "m", "config.json").write_text(json.dumps(settings | {"auto_map": {"AutoModel": "spy.Spy"}}))
+        with pytest.raises(CourseError, match="config.json has an auto_map"):
+            load_half(Model, f"{d}/m")
+        weights.unlink()
         with pytest.raises(CourseError, match="m holds no model.safetensors"):
             load_half(Model, f"{d}/m")

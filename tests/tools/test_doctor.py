@@ -93,6 +93,9 @@ def test_weights_are_counted_and_a_wrong_folder_is_broken():
         m.setenv("RRG_ROOT_WEIGHTS", d)
         (Path(d) / "of-somebody-else").mkdir()
         assert check_weights().state == "optional" and check_weights().found.startswith("0 of ")
+        (Path(d) / "chexzero").mkdir()
+        (Path(d) / "chexzero" / "best_64_5e-05_original_22000_0.864.pt").write_bytes(b"with no known checksum")
+        assert " published ones, 1 of them unchecked (no checksum is known); stand-ins" in check_weights().found
         (Path(d) / "bert-base-uncased").mkdir()
         wrong = check_weights()
         assert wrong.state == "broken" and "bert-base-uncased" in wrong.cure and "config.json" in wrong.cure
@@ -125,7 +128,7 @@ def test_a_broken_pair_is_found_in_earnest():
     assert library and not well.error and check_torch(well).state == "ok"
     assert broken.facts == well.facts # torch itself is well
     assert "nms" in broken.error and check_torch(broken).state == "broken", broken
-    assert "constraints.txt" in check_torch(broken).cure
+    assert "requirements.lock" in check_torch(broken).cure
 
 
 def test_whatever_is_wrong_with_the_pair_is_told():

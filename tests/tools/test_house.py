@@ -55,6 +55,52 @@ def test_arrows_point_one_way():
                              ("nets/c.py", "results")]
 
 
+def test_no_call_runs_the_code_of_a_file():
+    assert code_runners() == []
+    safe = "trust_remote_code=False, local_files_only=True"
+    planted = {
+        "AutoModel.from_pretrained(d)": "needs trust_remote_code=False",
+        "AutoModel.from_pretrained(d, local_files_only=True)": "needs trust_remote_code=False",
+        "AutoModel.from_pretrained(d, trust_remote_code=False)": "needs local_files_only=True",
+        "AutoProcessor.from_pretrained(d, trust_remote_code=True, local_files_only=True)": "code=False",
+        "x = kind.from_pretrained(d, trust_remote_code=ask, local_files_only=True)": "code=False",
+        "x = kind.from_pretrained(d, **options)": "needs trust_remote_code=False",
+        "x = kind.from_pretrained(d, trust_remote_code=0, local_files_only=1)": "needs trust_remote_code=False",
+        "read = AutoTokenizer.from_pretrained": "is handed on",
+        "partial(AutoModel.from_pretrained, trust_remote_code=False)": "is handed on",
+        "AutoModel.from_config(c, trust_remote_code=True)": "needs trust_remote_code=False",
+        "transformers.pipeline('text-generation', d)": "needs trust_remote_code=False",
+        "load_dataset('x', trust_remote_code=True)": "has trust_remote_code other than False",
+        "torch.load(f)": "needs weights_only", "torch.load(f, weights_only=False)": "needs weights_only=True",
+        "torch.load(f, weights_only=w)": "needs weights_only=True", "torch.hub.load('a/b', 'c')": "fetches",
+        "hf_hub_download('a/b', 'c')": "fetches", "huggingface_hub.snapshot_download('a')": "fetches",
+        "pd.read_pickle(f)": "unpickles", "pickle.load(f)": "runs what it reads",
+        "pickle.loads(f.read_bytes())": "runs what it reads", "joblib.load(f)": "runs what it reads",
+        "np.load(f, allow_pickle=True)": "has allow_pickle other than False",
+        "state = load_file(f)": "use read_weights", "with safe_open(f, 'pt') as t: pass": "use read_weights",
+        "def f():\n    if x: return [AutoModel.from_pretrained(d) for d in ds]": "code=False",
+        "%time\nAutoModel.from_pretrained(d)": "needs trust_remote_code=False",
+    }
+    harmless = [f"AutoModel.from_pretrained(d, {safe})", f"m.from_pretrained(d, **o, {safe})", "np.load(f)",
+                "torch.load(f, map_location='cpu', weights_only=True)", "pickle.loads(pickle.dumps(x))",
+                "json.load(f)", "load_dataset('parquet', data_files=f)", "'AutoModel.from_pretrained(d)'",
+                "# torch.load(f)"]
+    with tempfile.TemporaryDirectory() as d:
+        root = Path(d)
+        (root / "nbs" / "solutions").mkdir(parents=True)
+        (root / "data_scripts").mkdir()
+        for source, words in [*planted.items(), *((source, None) for source in harmless)]:
+            cell = dict(cell_type="code", id="c7", metadata={}, outputs=[], execution_count=None, source=source)
+            notebook = dict(cells=[cell], metadata={}, nbformat=4, nbformat_minor=5)
+            (root / "nbs" / "solutions" / "a.ipynb").write_text(json.dumps(notebook))
+            found = code_runners(root)
+            assert bool(found) == bool(words), (source, found)
+            assert all(f.startswith("nbs/solutions/a.ipynb, cell c7: ") for f in found), (source, found)
+            assert words is None or any(words in f for f in found), (source, found)
+        (root / "data_scripts" / "get.py").write_text("import torch\ntorch.load('x')\n")
+        assert [f for f in code_runners(root) if f.startswith("data_scripts/get.py: torch.load")]
+
+
 def test_readme_turns_links_and_hides_cells():
     with tempfile.TemporaryDirectory() as d:
         new = nbformat.v4
