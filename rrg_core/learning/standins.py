@@ -204,7 +204,7 @@ def load_standin(
     init: str = "trained", # or "random"
     seed: int = 0 # Of a random initialisation
 ) -> tuple: # (model in evaluation mode, tokenizer or None)
-    "A stand-in as saved. `CourseError` where it is missing or damaged, `ValueError` for an unknown name, init."
+    "A stand-in as saved. `CourseError` where it is missing or damaged; `ValueError`: unknown name or init."
     import torch
     from transformers import AutoTokenizer
     from rrg_core.learning.pretraining import load_saved
