@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OBSERVATIONS', 'FIVE', 'REGIONS', 'SPLITS', 'VIEWS', 'SECTIONS', 'DataError', 'first_record',
            'without_text', 'named', 'named_file', 'Box', 'to_uint8', 'read_image', 'Image',
-           'Report', 'Sentence', 'Study', 'check_splits']
+           'Report', 'Sentence', 'Study', 'told', 'check_splits']
 
 # %% ../../nbs/01a_study.ipynb #1f5d784c
 import json, math, os, re
@@ -69,7 +69,7 @@ def without_text(value) -> str: # "None", "nan", "a text of 312 characters", "a 
     except TypeError: # it has no length
         return f"{article} {kind}"
 
-_NAME = re.compile(r"(?!.*\d{5})[A-Za-z0-9_./-]{1,30}") # An option; five digits in a row are a patient's
+_NAME = re.compile(r"(?!.*\d{5})[A-Za-z0-9_.+/-]{1,30}") # An option; five digits in a row are a patient's
 _ID = re.compile(r"[A-Za-z0-9_./:-]{1,100}") # A study or an image
 
 @for_readers
@@ -84,14 +84,21 @@ def named(
     return repr(str(value)) if short else without_text(value)
 
 _ENDING = re.compile(r"\.[a-z0-9]{1,8}")
+_PATIENT = re.compile(r"p(?:atient)?\d+") # A folder of MIMIC-CXR or CheXpert
 
 @for_readers
-def named_file(path) -> str: # "s59999901/film.jpg"
-    """A file as an error may name it: the last folder and the name, since a folder further up may bear a
-    patient's id. A text that was passed for a path is not shown."""
+def named_file(
+        path,
+        whole: bool = False # All folders: for a folder that the user chose
+) -> str: # "s59999901/film.jpg"
+    """A file as an error may name it: the last folder and the name, and no folder that bears a patient's id.
+    A text that was passed for a path is not shown."""
+    if not isinstance(path, (str, Path)): return without_text(path)
     path = Path(path)
-    known = os.path.exists(path) or _ENDING.fullmatch(path.suffix) and len(path.name) < 256
-    return "/".join(path.parts[-2:]) if known else without_text(str(path))
+    short = "/".join("…" if _PATIENT.fullmatch(part) else part for part in path.parts[-2:])
+    known = path.is_absolute() or _ID.fullmatch("/".join(path.parts[-2:])) or _ENDING.fullmatch(path.suffix)
+    if len(path.name) > 255 or not (known or os.path.exists(path)): return without_text(str(path))
+    return str(path) if whole else short
 
 # %% ../../nbs/01a_study.ipynb #1a9c07e1
 def _text(record, field, value):
@@ -123,11 +130,13 @@ class Box:
         for name in ("x0", "y0", "x1", "y1"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                raise DataError(f"box {named(self.label)}", name, f"must be a finite number, got {named(value)}")
+                raise DataError(f"box {named(self.label)}", name,
+                                f"must be a finite number, got {named(value)}")
             object.__setattr__(self, name, float(value))
         for low, high in (("x0", "x1"), ("y0", "y1")):
             a, b = getattr(self, low), getattr(self, high)
-            if b <= a: raise DataError(f"box {named(self.label)}", high, f"= {b:g} must be above {low} = {a:g}")
+            if b <= a:
+                raise DataError(f"box {named(self.label)}", high, f"= {b:g} must be above {low} = {a:g}")
 
     @property
     def xyxy(self) -> tuple[float, float, float, float]:
@@ -426,9 +435,22 @@ def reference(
     "The report's text to score against. `DataError` where it is empty: an empty reference is never scored."
     text = self.report.text(*sections) if self.report else ""
     if not text:
-        raise DataError(f"study {named(self.study_id, True)}", " + ".join(sections or ("findings", "impression")),
+        wanted = " + ".join(sections or ("findings", "impression"))
+        raise DataError(f"study {named(self.study_id, True)}", wanted,
                         "is empty: no reference to score against")
     return text
+
+# %% ../../nbs/01a_study.ipynb #1a9c07e3
+def told(error: BaseException) -> str: # For checks
+    "All that an error and what it came from say: text, arguments and notes, also of what `from None` hides."
+    out, todo, seen = [], [error], set()
+    while todo:
+        e = todo.pop()
+        if e is None or id(e) in seen: continue
+        seen.add(id(e))
+        out += [str(e), repr(e), repr(e.args), *map(str, getattr(e, "__notes__", ()))]
+        todo += [e.__cause__, e.__context__, *getattr(e, "exceptions", ())]
+    return "\n".join(out)
 
 # %% ../../nbs/01a_study.ipynb #8d7641e6
 def check_splits(

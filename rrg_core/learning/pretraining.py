@@ -29,7 +29,7 @@ from ..nets.encoders import (ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidC
                                     XrvDenseNet)
 from ..engine.settings import CourseError
 from ..nets.saving import half_saved, load_half
-from ..data.study import OBSERVATIONS
+from ..data.study import OBSERVATIONS, named
 from ..reports.tokenizers import train_bpe, train_wordpiece
 
 # %% ../../nbs/07b_pretraining.ipynb #fec54c33
@@ -71,7 +71,7 @@ def world(
 ) -> World:
     "A split of a world as arrays. `ValueError` for an unknown world."
     if data not in (known := {"phantom": _phantoms, "shapes": _shapes}):
-        raise ValueError(f"data must be {' or '.join(known)}, got {data!r}")
+        raise ValueError(f"data must be {' or '.join(known)}, got {named(data)}")
     return known[data](split, n, size)
 
 # %% ../../nbs/07b_pretraining.ipynb #30499d6d
@@ -84,7 +84,7 @@ def label_net(
         return SmallPyramid(
             SmallPyramidConfig(widths=recipe["widths"], neck=recipe["neck"], labels=len(classes)))
     if recipe["trunk"] != "densenet":
-        raise ValueError(f"trunk must be pyramid or densenet, got {recipe['trunk']!r}")
+        raise ValueError(f"trunk must be pyramid or densenet, got {named(recipe['trunk'])}")
     net = XrvDenseNet(
         XrvConfig(growth=recipe["growth"], blocks=recipe["blocks"], first=recipe["first"], targets=classes))
     net.net.targets = net.net.pathologies = list(classes) # torchxrayvision's own names for its outputs
@@ -211,7 +211,7 @@ def make_tokenizer(
         vocab: int = 1000 # At most
 ) -> PreTrainedTokenizerFast:
     "A tokenizer that can spell any English text; WordPiece has a <mask>. `ValueError` for an unknown kind."
-    if kind not in ("wordpiece", "bpe"): raise ValueError(f"kind must be wordpiece or bpe, got {kind!r}")
+    if kind not in ("wordpiece", "bpe"): raise ValueError(f"kind must be wordpiece or bpe, got {named(kind)}")
     if kind == "bpe": return train_bpe(texts, vocab)
     tokenizer = train_wordpiece([*texts, " ".join(string.printable)], vocab)
     tokenizer.add_special_tokens({"mask_token": "<mask>"})

@@ -11,6 +11,7 @@ from pathlib import Path
 import torchxrayvision as xrv
 from transformers import AutoModel, BertModel, PreTrainedTokenizerBase
 
+from ..data.study import named
 from ..nets.encoders import XrvConfig, XrvDenseNet, fill
 from ..engine.code import weights_hash
 from ..engine.settings import CourseError, Profile, data_root
@@ -24,7 +25,7 @@ def chosen(
     """What is used for published weights, as an entry of a chapter's settings. `ValueError` for an unknown
     name; whether the folder is whole is asked when it is read."""
     if name not in WEIGHTS:
-        raise ValueError(f"no published weights are called {name!r}; there are {', '.join(WEIGHTS)}")
+        raise ValueError(f"no published weights are called {named(name)}; there are {', '.join(WEIGHTS)}")
     root = root or data_root("weights")
     folder = root and Path(root) / name
     return f"{name}@{weights_hash(folder)}" if folder and folder.is_dir() else WEIGHTS[name].standin

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
+from ..data.study import named
 from ..nets.encoders import read_weights
 from ..engine.code import Registry, for_readers
 from ..engine.desk import file_hash
@@ -79,7 +80,7 @@ _WHAT:Registry = {
 def standin_recipe(name:str, # A key of STANDINS
                    profile:Profile|str=None)->dict:
     "The recipe with the sizes of a profile. `ValueError` for an unknown name."
-    if name not in STANDINS: raise ValueError(f"no stand-in is called {name!r}; there are "
+    if name not in STANDINS: raise ValueError(f"no stand-in is called {named(name)}; there are "
                                               f"{', '.join(STANDINS)}")
     p, recipe = profile if isinstance(profile, Profile) else load_profile(profile), dict(STANDINS[name])
     sizes = dict(n=min(p.train or 4000, 4000), size=p.image_size, max_tokens=p.max_tokens,
@@ -95,7 +96,7 @@ def start_of(name:str)->str|None:
 
 def standin_folder(name:str, profile:Profile|str=None)->Path:
     "Where a stand-in lies. `ValueError` for an unknown name."
-    if name not in STANDINS: raise ValueError(f"no stand-in is called {name!r}; there are "
+    if name not in STANDINS: raise ValueError(f"no stand-in is called {named(name)}; there are "
                                               f"{', '.join(STANDINS)}")
     return _folder_of(name, profile if isinstance(profile, Profile) else load_profile(profile))
 
@@ -206,7 +207,8 @@ def load_standin(
 ) -> tuple: # (model in evaluation mode, tokenizer or None)
     "A stand-in as saved. `CourseError` where it was never trained, `ValueError` for an unknown name or init."
     folder = standin_folder(name, profile)
-    if init not in ("trained", "random"): raise ValueError(f"init must be trained or random, got {init!r}")
+    if init not in ("trained", "random"):
+        raise ValueError(f"init must be trained or random, got {named(init)}")
     if not (folder/"config.json").is_file():
         raise CourseError(f"{folder} holds no stand-in: `rrg train learning {name}` makes it")
     with _one_thread():
@@ -357,7 +359,7 @@ def weights(
     """Published weights where their files are given, else the stand-in. `CourseError` where neither exists or
     a file is not right."""
     if name not in WEIGHTS and name not in STANDINS:
-        raise ValueError(f"no weights are called {name!r}; published: {', '.join(WEIGHTS)}; stand-ins: "
+        raise ValueError(f"no weights are called {named(name)}; published: {', '.join(WEIGHTS)}; stand-ins: "
                          f"{', '.join(STANDINS)}")
     entry, root = WEIGHTS.get(name), root or data_root("weights")
     if entry and root and (Path(root) / name).is_dir():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.study import FIVE, OBSERVATIONS
+from ..data.study import FIVE, OBSERVATIONS, named
 
 # %% ../../nbs/05b_clinical.ipynb #fb359863
 _CHOICES = dict(observations=(14, 5),
@@ -28,12 +28,13 @@ def _check(p):
     "Every field of a protocol against its choices."
     for name, choices in _CHOICES.items():
         if getattr(p, name) not in choices:
-            raise ValueError(f"{name} must be one of {list(choices)}, got {getattr(p, name)!r}")
+            raise ValueError(f"{name} must be one of {list(choices)}, got {named(getattr(p, name))}")
     for name in _WHOLE:
         value, least = getattr(p, name), 2 if name == "max_tokens" else 1
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    if not isinstance(p.name, str) or not p.name: raise ValueError(f"a protocol needs a name, got {p.name!r}")
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {named(value)}")
+    if not isinstance(p.name, str) or not p.name:
+        raise ValueError(f"a protocol needs a name, got {named(p.name)}")
 
 # %% ../../nbs/05b_clinical.ipynb #b1d51380
 @dataclass(frozen=True)

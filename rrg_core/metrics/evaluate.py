@@ -19,7 +19,7 @@ from .clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from .stats import bootstrap_replicates, interval
 from .text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics
 from ..engine.settings import CourseError
-from ..data.study import OBSERVATIONS
+from ..data.study import OBSERVATIONS, named
 
 # %% ../../nbs/05g_evaluate.ipynb #975bbe95
 def _json_lines(path):
@@ -81,7 +81,7 @@ def read_table(path) -> pd.DataFrame:
 def _column(frame, path, name):
     if name not in frame.columns:
         raise CourseError(
-            f"{path}: no column {name!r}; it has {', '.join(map(str, frame.columns)) or 'none'}")
+            f"{path}: no column {named(name)}; it has {', '.join(map(str, frame.columns)) or 'none'}")
     return [list(v) if isinstance(v, np.ndarray) else v for v in frame[name]]
 
 def _name(frame, i):
@@ -133,8 +133,8 @@ def find_protocol(name: str | Protocol) -> Protocol:
     if name in PROTOCOLS: return PROTOCOLS[name]
     near = difflib.get_close_matches(str(name), PROTOCOLS, 1, .4)
     raise CourseError(
-        f"unknown protocol {name!r}{f', did you mean {near[0]!r}?' if near else ':'} `rrg evaluate --list` "
-        f"shows all {len(PROTOCOLS)}")
+        f"unknown protocol {named(name)}{f', did you mean {near[0]!r}?' if near else ':'} "
+        f"`rrg evaluate --list` shows all {len(PROTOCOLS)}")
 
 def _prepare(protocol, known, texts):
     if protocol.min_count and known is not None: texts = mark_unknown(texts, known)

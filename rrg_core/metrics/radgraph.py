@@ -9,6 +9,7 @@ __all__ = ['radgraph_f1', 'RadGraphModel']
 import json, os, subprocess, sys
 from pathlib import Path
 
+from ..data.study import named
 from ..engine.settings import CourseError
 
 # %% ../../nbs/05c_radgraph.ipynb #6b97a072
@@ -77,7 +78,7 @@ def radgraph_f1(
 ) -> float: # 0 to 1; the mean over pairs where there are many
     """RadGraph F1 of two annotated reports. An empty side scores 0. `ValueError` for another level, other
     fields, unequal numbers."""
-    if level not in _LEVELS: raise ValueError(f"level must be one of {list(_LEVELS)}, got {level!r}")
+    if level not in _LEVELS: raise ValueError(f"level must be one of {list(_LEVELS)}, got {named(level)}")
     hypotheses, references = _several(hypothesis), _several(reference)
     if (hypotheses is None) != (references is None):
         raise ValueError("one side is a single annotation, the other is several")

@@ -22,6 +22,7 @@ from pycocoevalcap.meteor import meteor as coco_meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 
+from ..data.study import named
 from ..engine.settings import CourseError
 
 # %% ../../nbs/05a_text.ipynb #969f1a47
@@ -96,7 +97,7 @@ def tokens(
 ) -> list[str]: # Tokens of each text, separated by one space
     "Texts as a protocol's tokeniser makes them. `ValueError` for a name that is none."
     if tokenize not in TOKENIZERS:
-        raise ValueError(f"tokenize must be one of {list(TOKENIZERS)}, got {tokenize!r}")
+        raise ValueError(f"tokenize must be one of {list(TOKENIZERS)}, got {named(tokenize)}")
     return TOKENIZERS[tokenize](list(texts)) if len(texts) else []
 
 # %% ../../nbs/05a_text.ipynb #f2933163
@@ -374,7 +375,7 @@ def text_statistics(
     `CourseError` without Java."""
     hyps, groups = checked_pairs(hypotheses, references)
     if unknown := [m for m in metrics if m not in METRICS]:
-        raise ValueError(f"unknown metric {unknown[0]!r}: there are {', '.join(METRICS)}")
+        raise ValueError(f"unknown metric {named(unknown[0])}: there are {', '.join(METRICS)}")
     if meteor is None and "METEOR" in metrics:
         with Meteor() as meteor:
             return text_statistics(hyps, groups, tokenize, metrics, prepare, meteor)
@@ -395,7 +396,8 @@ def _tokenised(hypotheses, groups, tokenize, prepare):
     left = iter(flat[len(hypotheses):])
     out = [[next(left) for _ in group] for group in groups]
     for i, group in enumerate(out):
-        if not all(group): raise ValueError(f"reference {i} has no token left under tokenize={tokenize!r}")
+        if not all(group):
+            raise ValueError(f"reference {i} has no token left under tokenize={named(tokenize)}")
     return flat[:len(hypotheses)], out
 
 # %% ../../nbs/05a_text.ipynb #8ea08b21

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from ..data.study import named
 from ..metrics.evaluate import (_groups, _headlines, _label_of, _labels, _notes, _prepare,
                                        _text_definition, find_protocol)
 from ..engine.experiments import read_predictions
@@ -159,9 +160,9 @@ class Measured(System):
 
     def scorer(self, protocol, names):
         if not self.knows(protocol):
-            raise CourseError(f"measured under {self.protocol!r}, not under {protocol!r}")
+            raise CourseError(f"measured under {named(self.protocol)}, not under {named(protocol)}")
         if unknown := [n for n in names if n not in self.statistics]:
-            raise CourseError(f"no score {unknown[0]!r}: there are {', '.join(self.statistics)}")
+            raise CourseError(f"no score {named(unknown[0])}: there are {', '.join(self.statistics)}")
         return lambda rows, s: [
             self.statistics[n](self.data[rows, s], *(a[rows] for a in self.shared)) for n in names
         ]
@@ -247,7 +248,7 @@ def scorer(self: Reports, protocol, names):
     p = find_protocol(protocol)
     if unknown := [n for n in names if n not in _CLINICAL and _METRIC_OF.get(n) not in p.metrics]:
         raise CourseError(
-            f"{self.name}: protocol {p.name} has no score {unknown[0]!r}; it has "
+            f"{self.name}: protocol {p.name} has no score {named(unknown[0])}; it has "
             f"{', '.join(n for m in p.metrics for n in METRICS[m].names)}, {', '.join(_CLINICAL)}")
     metrics = tuple(m for m in p.metrics if any(_METRIC_OF.get(n) == m for n in names))
     text = self._text(p, metrics) if metrics else None

@@ -51,7 +51,7 @@ def _settings(pairs):
     out = {}
     for pair in pairs:
         name, sep, value = pair.partition("=")
-        if not sep or not name: raise CourseError(f"--set {pair}: write name=value")
+        if not sep or not name: raise CourseError("--set: write name=value")
         out[name] = yaml.safe_load(value)
     return out
 
@@ -165,7 +165,8 @@ def data(source: Annotated[Optional[str],
     "List the sources of studies: licence, where to get it, where it lies."
     from rrg_core.data import SOURCES
     if source is not None and source not in SOURCES:
-        raise CourseError(f"unknown source {source!r}: the course knows {', '.join(SOURCES)}")
+        from rrg_core.data.study import named
+        raise CourseError(f"unknown source {named(source)}: the course knows {', '.join(SOURCES)}")
     for name, s in SOURCES.items():
         if source is None:
             print(f"{name:<16} {s.title} · {s.licence} · " +

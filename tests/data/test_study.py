@@ -135,12 +135,50 @@ def test_text_never_shows_itself():
                   report=Report(findings=secret),
                   sentences=[Sentence(secret, "findings")])
     assert "secret" not in repr(study) + str(study) + repr(study.report) + repr(study.sentences)
+    whole = replace(study, patient_id="19999901", meta={"note": secret}, images=[
+        Image("i1", 20, 20, "PA", Path("files/p19/p19999901/s1/i1.jpg"))])
+    assert repr(whole) == ("Study('s1', 'mimic-cxr', 'train', Report(findings: 3 words), 1 images, 1 sentences, "
+                           "1 meta)")
+    assert "19999901" not in repr(whole.images)
     with pytest.raises(DataError) as e:
         Study("s1", "p1", "mimic-cxr", "train", report=secret)
     assert "secret" not in str(e.value)
     with pytest.raises(DataError) as e:
         Report(findings=[secret])
     assert "secret" not in str(e.value)
+
+
+def test_only_short_names_are_shown():
+    report = "The heart is normal. No effusion."
+    shown = ("val", "chex-mic-f1-5+", "rules", "MONOCHROME1", "a/b.c", "x" * 30, "Pleural Effusion", "left lung")
+    for value in shown:
+        assert named(value) == repr(value), value
+    for value in (0, -1, 2.5, True, float("nan"), np.int64(7), np.float32(.5)):
+        assert named(value) == f"{value}" and "np." not in named(value)
+    hidden = (report, "x" * 31, "", "two words", "line\nbreak", "p19999901", "patient00012", "Ä", [report],
+              (report, ), {report: report}, {report}, report.encode(), np.array([report]), Path(report), object(),
+              type("Shown", (), {"__repr__": lambda self: report})(), type("S", (str, ), {"__repr__": lambda s: s})(report))
+    for value in hidden:
+        assert not re.search("heart|x{31}|words|break|19999901|00012|Ä", named(value)), value
+    assert named("59999901", True) == "'59999901'" and named(report, True) == "a text of 33 characters"
+    for path, name in (("/data/p10/p10000032/s50414267/a.jpg", "s50414267/a.jpg"), ("films/1.png", "films/1.png"),
+                       ("/d/p10000032/s50414267.txt", "…/s50414267.txt"), ("patient00012/x.png", "…/x.png"),
+                       ("no such film.png", "no such film.png"), (report, "a text of 33 characters"),
+                       (report * 20, "a text of 660 characters"), (None, "None"), (b"a.png", "a bytes of 5")):
+        assert named_file(path) == named_file(path and Path(path) if isinstance(path, str) else path) == name
+    assert named_file("/data/nowhere", True) == "/data/nowhere"
+
+
+def test_an_error_tells_all_that_it_came_from():
+    try:
+        try:
+            b"secret \xff".decode()
+        except ValueError:
+            raise DataError("study 7", "report", "cannot be read") from None
+    except DataError as e:
+        e.add_note("a note")
+        assert "secret" in told(e) and "a note" in told(e) and "study 7: report cannot be read" in told(e)
+    assert "secret" in told(ExceptionGroup("two", [ValueError("secret"), KeyError("b")]))
 
 
 def test_an_empty_reference_is_an_error():

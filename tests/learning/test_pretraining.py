@@ -16,7 +16,7 @@ from rrg_core.nets.attention import CourseConfig
 from rrg_core.nets.encoders import ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidConfig, XrvConfig, XrvDenseNet
 from rrg_core.engine.settings import CourseError
 from rrg_core.nets.saving import half_saved, load_half
-from rrg_core.data.study import OBSERVATIONS
+from rrg_core.data.study import OBSERVATIONS, named
 from rrg_core.reports.tokenizers import train_bpe, train_wordpiece
 import tempfile
 import numpy as np, pytest, torch

@@ -2,6 +2,7 @@
 from pathlib import Path
 import torchxrayvision as xrv
 from transformers import AutoModel, BertModel, PreTrainedTokenizerBase
+from rrg_core.data.study import named
 from rrg_core.nets.encoders import XrvConfig, XrvDenseNet, fill
 from rrg_core.engine.code import weights_hash
 from rrg_core.engine.settings import CourseError, Profile, data_root

@@ -10,6 +10,7 @@ import torchxrayvision as xrv
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
+from rrg_core.data.study import named
 from rrg_core.nets.encoders import read_weights
 from rrg_core.engine.code import Registry, for_readers
 from rrg_core.engine.desk import file_hash

@@ -9,7 +9,7 @@ from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.study import OBSERVATIONS
+from rrg_core.data.study import OBSERVATIONS, named
 import json, subprocess, sys, tempfile
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest

@@ -1,6 +1,7 @@
 """Exported from nbs/05c_radgraph.ipynb: edit it there, then run `nbdev-export`."""
 import json, os, subprocess, sys
 from pathlib import Path
+from rrg_core.data.study import named
 from rrg_core.engine.settings import CourseError
 import os, sys, tempfile, textwrap
 import pandas as pd, pytest

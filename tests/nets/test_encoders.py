@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import ModelOutput
+from rrg_core.data.study import named
 from rrg_core.nets.attention import CourseConfig
 from rrg_core.engine.settings import CourseError
 import pickle, tempfile

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset, default_collate
+from rrg_core.data.study import named
 import pytest
 import matplotlib.pyplot as plt
 from rrg_core.engine.desk import set_style

@@ -7,7 +7,7 @@ import numpy as np
 from IPython.display import HTML
 from rrg_core.labels import label as label_by_rules
 from rrg_core.reports import sentences
-from rrg_core.data.study import OBSERVATIONS, Box, Study
+from rrg_core.data.study import OBSERVATIONS, Box, Study, named
 import io, re
 import numpy as np, pytest
 from matplotlib.colors import to_hex
