@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OBSERVATIONS', 'FIVE', 'REGIONS', 'SPLITS', 'VIEWS', 'SECTIONS', 'DataError', 'first_record',
-           'without_text', 'named', 'named_file', 'Box', 'to_uint8', 'read_image', 'Image',
-           'Report', 'Sentence', 'Study', 'told', 'check_splits']
+           'without_text', 'named', 'named_file', 'as_numbers', 'Box', 'to_uint8', 'read_image',
+           'Image', 'Report', 'Sentence', 'Study', 'told', 'check_splits']
 
 # %% ../../nbs/01a_study.ipynb #1f5d784c
 import json, math, os, re
@@ -104,6 +104,14 @@ def named_file(
 def _text(record, field, value):
     if not isinstance(value, str): raise DataError(record, field, f"must be text, got {without_text(value)}")
     return value
+
+def as_numbers(values, name: str) -> np.ndarray: # float64
+    "Values as an array of floats. `ValueError` names what is none, and shows nothing of it."
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{name} must be numbers, in rows of one length, got {without_text(values)}")
 
 def _among(record, field, value, known):
     if not isinstance(value, str) or value not in known:

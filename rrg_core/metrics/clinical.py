@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.study import FIVE, OBSERVATIONS, named
+from ..data.study import FIVE, OBSERVATIONS, as_numbers, named
 
 # %% ../../nbs/05b_clinical.ipynb #fb359863
 _CHOICES = dict(observations=(14, 5),
@@ -78,7 +78,7 @@ def binarize(
         labels, # (n, 14) 1, 0, -1, NaN
         protocol: Protocol) -> np.ndarray: # (n, observations) of bool
     "What counts as positive under a protocol. `ValueError` for another shape or value."
-    labels = np.asarray(labels, float)
+    labels = as_numbers(labels, "labels")
     if labels.ndim != 2 or labels.shape[1] != 14:
         raise ValueError(f"labels must be (n, 14), got {labels.shape}")
     if (bad := ~(np.isin(labels, (-1, 0, 1)) | np.isnan(labels))).any():
@@ -103,7 +103,9 @@ def averages(
         r, # (n, c) of bool: reference
         average: str # As in `Protocol`
 ) -> tuple[float, float, float]:
-    "Precision, recall and F1 of two binary tables."
+    "Precision, recall and F1 of two binary tables. `ValueError` for an unknown average."
+    if average not in _CHOICES["average"]:
+        raise ValueError(f"average must be one of {list(_CHOICES['average'])}, got {named(average)}")
     if average == "example-defined": return _example_defined(p, r)
     from sklearn.metrics import precision_recall_fscore_support
     return tuple(

@@ -93,7 +93,8 @@ def _unwrap(lines):
 
 # %% ../../nbs/03b_sections.ipynb #e8c1403a
 class Sections(dict):
-    "Section → text, only those that are not empty; a known section that is absent reads as an empty string; `repr` counts words."
+    """Section → text, only those that are not empty; a known section that is absent reads as an empty
+    string. `repr` counts words."""
     def __missing__(self, key):
         if key in KEYS: return ""
         raise KeyError(f"unknown section {named(key)}; known: {', '.join(KEYS)}")

@@ -198,10 +198,15 @@ def evaluate(
     out: Annotated[Optional[str],
                    typer.Option(
                        help="Also write the table to this .csv, .json, .parquet or .md file.")] = None,
+    keep_duplicates: Annotated[
+        bool,
+        typer.Option("--keep-duplicates",
+                     help="Score every record of a study_id that occurs twice, which is an error otherwise; "
+                     "records are then told apart by their number.")] = False,
 ):
     "Score predictions under a named protocol, with 95 % bootstrap intervals."
     from rrg_core.metrics.evaluate import evaluate_command
-    print(evaluate_command(predictions, protocol, list_, hypothesis, reference, out))
+    print(evaluate_command(predictions, protocol, list_, hypothesis, reference, out, keep_duplicates))
 
 # %% ../../nbs/98c_cli.ipynb #741879b9
 phantom_app = typer.Typer(no_args_is_help=True,
@@ -236,7 +241,7 @@ def transfer(
     from rrg_core.phantom.probes import transfer as run
     owners = None
     if patients is not None:
-        table = pd.read_csv(patients, dtype=str)
+        table = pd.read_csv(patients, dtype=str, keep_default_na=False)
         if missing := {"image_id", "patient_id"} - set(table):
             raise CourseError(f"{patients}: column {' and '.join(sorted(missing))} is missing")
         owners = dict(zip(table.image_id, table.patient_id))

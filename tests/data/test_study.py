@@ -157,12 +157,13 @@ def test_only_short_names_are_shown():
         assert named(value) == f"{value}" and "np." not in named(value)
     hidden = (report, "x" * 31, "", "two words", "line\nbreak", "p19999901", "patient00012", "Ä", [report],
               (report, ), {report: report}, {report}, report.encode(), np.array([report]), Path(report), object(),
-              type("Shown", (), {"__repr__": lambda self: report})(), type("S", (str, ), {"__repr__": lambda s: s})(report))
+              type("Shown", (), {"__repr__": lambda self: report})(),
+              type("Text", (str, ), {"__repr__": lambda self: self})(report))
     for value in hidden:
         assert not re.search("heart|x{31}|words|break|19999901|00012|Ä", named(value)), value
     assert named("59999901", True) == "'59999901'" and named(report, True) == "a text of 33 characters"
-    for path, name in (("/data/p10/p10000032/s50414267/a.jpg", "s50414267/a.jpg"), ("films/1.png", "films/1.png"),
-                       ("/d/p10000032/s50414267.txt", "…/s50414267.txt"), ("patient00012/x.png", "…/x.png"),
+    for path, name in (("/data/p19/p19999901/s59999901/a.jpg", "s59999901/a.jpg"), ("films/1.png", "films/1.png"),
+                       ("/d/p19999901/s59999901.txt", "…/s59999901.txt"), ("patient00012/x.png", "…/x.png"),
                        ("no such film.png", "no such film.png"), (report, "a text of 33 characters"),
                        (report * 20, "a text of 660 characters"), (None, "None"), (b"a.png", "a bytes of 5")):
         assert named_file(path) == named_file(path and Path(path) if isinstance(path, str) else path) == name

