@@ -53,7 +53,8 @@ def _png(pixels):
     return out.getvalue()
 
 def encode(study: Study) -> dict: # One row of the Arrow table
-    "A study as plain values; pixels as lossless PNG."
+    "A study as plain values; pixels as lossless PNG. `DataError` for a study that was made wrong since."
+    study.check() # fields may have been assigned since; Arrow quotes what it cannot write
     row = {k: getattr(study, k) for k in ("study_id", "patient_id", "source", "split", "site")}
     return row | {
         "meta": json.dumps(study.meta, sort_keys=True, ensure_ascii=False),

@@ -104,7 +104,8 @@ def read_table(path) -> pd.DataFrame:
 def _column(frame, path, name):
     if name not in frame.columns:
         names = [_bare(c) for c in frame.columns[:20]]
-        header = "" if all(named(c) == repr(c) for c in frame.columns[:20]) else "; is its first line a header?"
+        plain = all(named(c) == repr(c) for c in frame.columns[:20])
+        header = "" if plain else "; is its first line a header?"
         raise CourseError(f"{path}: no column {named(name)}; it has {', '.join(names) or 'none'}{header}")
     return [list(v) if isinstance(v, np.ndarray) else v for v in frame[name]]
 
@@ -159,14 +160,14 @@ def read_pairs(
         raise CourseError(
             f"{path}, {_name(frame, int(np.argmax(empty)))}: the reference is empty ({int(empty.sum())} such "
             f"of {len(frame)})")
-    frame = frame[~empty].reset_index(drop=True)
-    if not len(frame): raise CourseError(f"{path}: every reference is empty")
+    if empty.all(): raise CourseError(f"{path}: every reference is empty")
     for field in ("hypothesis", "reference"):
         for i, value in enumerate(frame[field]):
+            if empty[i]: continue
             parts = value if isinstance(value, list) and field == "reference" else [value]
             if not all(isinstance(v, str) and (v.strip() or field == "hypothesis") for v in parts):
                 raise CourseError(f"{path}, {_name(frame, i)}: the {field} is missing or no text")
-    return frame, int(empty.sum())
+    return frame[~empty].reset_index(drop=True), int(empty.sum())
 
 # %% ../../nbs/05g_evaluate.ipynb #d9fa3153
 def find_protocol(name: str | Protocol) -> Protocol:
@@ -265,7 +266,7 @@ def _groups(frame):
     for column in ("patient_id", "study_id"):
         if column not in frame.columns: continue
         if (absent := frame[column].isna() | (frame[column].astype(str) == "")).any():
-            raise CourseError(f"record {int(np.argmax(absent)) + 1}: {column} is missing")
+            raise ValueError(f"record {int(np.argmax(absent)) + 1}: {column} is missing")
         if frame[column].duplicated().any():
             return frame[column].astype(str).to_numpy(), column
     return None, None

@@ -17,7 +17,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..data.study import named
-from ..metrics.evaluate import (_groups, _headlines, _label_of, _labels, _notes, _prepare,
+from ..metrics.evaluate import (_bare, _groups, _headlines, _label_of, _labels, _notes, _prepare,
                                        _text_definition, find_protocol)
 from ..engine.experiments import read_predictions
 from ..engine.settings import cache_root
@@ -46,8 +46,8 @@ def aligned(
         if "study_id" not in frame: raise CourseError(f"{name}, seed {s}: no column study_id")
         if frame["study_id"].duplicated().any():
             raise CourseError(
-                f"{name}, seed {s}: study {frame['study_id'][frame['study_id'].duplicated()].iloc[0]} occurs "
-                "twice")
+                f"{name}, seed {s}: study "
+                f"{named(frame['study_id'][frame['study_id'].duplicated()].iloc[0], True)} occurs twice")
     out = {first: top.reset_index(drop=True)}
     for s, frame in others:
         here, there = set(top["study_id"]), set(frame["study_id"])
@@ -57,13 +57,13 @@ def aligned(
         out[s] = frame.set_index("study_id", drop=False).loc[top["study_id"]].reset_index(drop=True)
         out[s].attrs |= frame.attrs
         if "reference" in top and (other := out[s]["reference"] != out[first]["reference"]).any():
+            study = named(top["study_id"][other.to_numpy()].iloc[0], True)
             raise CourseError(
-                f"{name}: study {top['study_id'][other.to_numpy()].iloc[0]} has another reference with seed "
-                f"{s} than with seed {first}")
+                f"{name}: study {study} has another reference with seed {s} than with seed {first}")
     return out
 
 def _difference(ids, seed):
-    return f"{len(ids)} only with seed {seed} (such as {min(ids)}); " if ids else ""
+    return f"{len(ids)} only with seed {seed} (such as {named(min(ids), True)}); " if ids else ""
 
 # %% ../../nbs/08a_systems.ipynb #c6dcdb70
 class System:
@@ -210,7 +210,7 @@ class Reports(System):
         first = next(iter(self.frames.values()))
         for column in ("hypothesis", "reference"):
             if column not in first:
-                raise CourseError(f"{name}: no column {column}; there are {', '.join(first)}")
+                raise CourseError(f"{name}: no column {column}; there are {', '.join(map(_bare, first))}")
         self.ids, self.seeds, self.references = first["study_id"].tolist(), list(
             self.frames), first["reference"].tolist()
         self.files = [f.attrs.get("file", "") for f in self.frames.values()]

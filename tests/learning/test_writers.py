@@ -49,3 +49,27 @@ def test_micro_f1_by_hand():
                                                                        "enlarged.", "There is a right "
                                                                                     "pneumothorax."]))
     assert micro_f1(frame) == {"micro F1-14": .5} # one found, one missed; an empty report says No Finding
+
+
+def test_errors_of_learning_quote_no_report():
+    from rrg_core.learning import baselines, pretraining, published, quality, shape_scenes, standins
+    from rrg_core.tools.house import quoting
+
+    assert quoting({
+        "rates": baselines.best_constant_labels,
+        "nearest": lambda x: baselines.nearest_labels(x, x),
+        "data": lambda x: pretraining.world(x, "train", 2, 32),
+        "tokenizer": lambda x: pretraining.make_tokenizer(["a"], 300, x),
+        "texts": lambda x: pretraining.make_tokenizer([x, None], 300, "bpe"),
+        "a saved model": pretraining.load_saved,
+        "a choice": published.chosen,
+        "weights": standins.weights,
+        "a stand-in": standins.standin_folder,
+        "its recipe": standins.standin_recipe,
+        "its start": lambda x: standins.load_standin("generic", init=x),
+        "a split": lambda x: shape_scenes.captions(x, 2),
+        "labels": lambda x: quality.auroc_columns(x, x),
+        "a reference": lambda x: micro_f1(pd.DataFrame({"hypothesis": [x], "reference": [x]})),
+        "a written report": lambda x: spoken([x]),
+        "reports": lambda x: words_of([[x]], 1),
+    }) == []

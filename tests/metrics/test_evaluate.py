@@ -139,7 +139,8 @@ def test_the_command():
             "reference": ["no pleural effusion", "effusion", "clear"]
         }).to_csv(path, index=False)
         name = "llava-rad-neg-macro-f1-5"
-        with pytest.raises(CourseError, match="record 2 .study_id 1.: the study is in record 1 too .1 such of 3."):
+        twice = "record 2 .study_id 1.: the study is in record 1 too .1 such of 3.; --keep-duplicates"
+        with pytest.raises(CourseError, match=twice):
             evaluate_command(str(path), name, label=label, bootstraps=20, out=str(out))
         text = evaluate_command(str(path), name, label=label, bootstraps=20, out=str(out), keep_duplicates=True)
         assert "1 records repeat a study_id" in text
@@ -183,3 +184,102 @@ def test_scoring_loads_what_it_needs_and_no_more():
     assert not done.returncode and len(found) == 13, done.stderr
     assert {"nltk", "rouge_score"} <= set(found.pop("rouge-score")) # the one that needs them
     assert not any(found.values()), found
+
+
+def test_errors_of_metrics_quote_no_report():
+    from rrg_core.metrics import clinical, grounding, lab, perturb, radgraph, retrieval, stats, text
+    from rrg_core.tools.house import quoting
+
+    def file(ending, write): # a file that holds the value
+        def call(value):
+            with tempfile.TemporaryDirectory() as d:
+                path = Path(d) / f"p{ending}"
+                write(path, str(value).replace("\n", " "))
+                evaluate(path, label=lambda texts: np.zeros((len(texts), 14)))
+        return call
+
+    def lines(path, value):
+        path.write_text(f'"{value}","{value}"\n' * 2)
+
+    def shifted(path, value):
+        path.write_text(f"hypothesis,reference\na,{value},{value}\nb,c,d\n")
+
+    def named_study(path, value):
+        pd.DataFrame({"study_id": [value] * 2, "patient_id": [value] * 2, "hypothesis": ["a"] * 2,
+                      "reference": ["b"] * 2}).to_csv(path, index=False)
+
+    def no_reference(path, value):
+        pd.DataFrame({"study_id": [value, "x"], "patient_id": [value, value], "hypothesis": ["a"] * 2,
+                      "reference": [" ", "b"]}).to_csv(path, index=False)
+
+    def json_line(path, value):
+        path.write_text(json.dumps({"hypothesis": value, "reference": "b"}) + "\n" + '{"hypothesis": "' + value)
+
+    def json_lists(path, value):
+        path.write_text(json.dumps({"hypothesis": [value], value: ["b", "c"]}))
+
+    def latin(path, value):
+        path.write_bytes(f"hypothesis,reference\n{value} é,b\n".encode("latin-1"))
+
+    ones, labels = [{"boxes": [[0, 0, 1, 1]], "scores": [.5], "labels": [1]}], np.zeros((2, 14))
+    entity = {"tokens": "a", "label": "b", "relations": []}
+    calls = {
+        "read_table": read_table,
+        "read_pairs": read_pairs,
+        "evaluate": lambda x: evaluate(x),
+        "two files": lambda x: read_pairs("a.txt", reference=x),
+        "empty_reference": lambda x: read_pairs("a.csv", empty_reference=x),
+        "protocol": lambda x: evaluate("a.csv", x),
+        "find_protocol": find_protocol,
+        "no header": file(".csv", lines),
+        "no header in a .tsv": file(".tsv", lines),
+        "a comma": file(".csv", shifted),
+        "a study twice": file(".csv", named_study),
+        "an empty reference": file(".csv", no_reference),
+        "a broken line": file(".jsonl", json_line),
+        "a broken file": file(".json", json_line),
+        "lists": file(".json", json_lists),
+        "another encoding": file(".csv", latin),
+        "another encoding of lines": file(".jsonl", latin),
+        "no parquet": file(".parquet", lambda path, value: path.write_text(value)),
+        "score_texts": lambda x: score_texts([x], [x, x]),
+        "score_texts of lists": lambda x: score_texts([[x]], ["a"]),
+        "a labeler's labels": lambda x: score_texts(["a"], ["a"], Protocol("p", text=None, metrics=("BLEU", )),
+                                                    label=lambda texts: [[x] * 14]),
+        "hypotheses": lambda x: text.text_scores(x, ["a"] * 9, None),
+        "references": lambda x: text.text_scores(["a"] * 9, x, None),
+        "an empty reference among": lambda x: text.text_scores(["a"], [[str(x), ""]], None),
+        "tokenize": lambda x: text.tokens(["a"], x),
+        "metrics": lambda x: text.text_statistics(["a"], ["a"], None, [str(x)]),
+        "cut": lambda x: text.cut(["a"], x),
+        "labels": lambda x: clinical.binarize(x, PROTOCOLS["default"]),
+        "a label": lambda x: clinical.clinical_scores([[x] * 14], labels, PROTOCOLS["default"]),
+        "average": lambda x: clinical.averages(labels, labels, x),
+        "boxes": lambda x: grounding.iou([x], [[0, 0, 1, 1]]),
+        "boxes of a record": lambda x: grounding.mean_iou([{"boxes": x, "scores": [1]}], ones),
+        "a record": lambda x: grounding.average_precision([x], ones),
+        "scores": lambda x: grounding.average_precision([ones[0] | {"scores": [x]}], ones),
+        "class": lambda x: grounding.average_precision([ones[0] | {"labels": [x]}], ones),
+        "similarity": lambda x: retrieval.recall_at_k(x, 1),
+        "a class of query": lambda x: retrieval.precision_at_k(np.eye(2), [x, None], [1, 2], 1),
+        "k": lambda x: retrieval.recall_at_k(np.eye(2), x),
+        "radgraph": lambda x: radgraph.radgraph_f1(x, x),
+        "radgraph's level": lambda x: radgraph.radgraph_f1({"entities": {}}, {"entities": {}}, x),
+        "an entity": lambda x: radgraph.radgraph_f1({"entities": {str(x): {}}}, {"entities": {}}),
+        "tokens": lambda x: radgraph.radgraph_f1({"entities": {"1": entity | {"tokens": [x]}}}, {"entities": {}}),
+        "a relation": lambda x: radgraph.radgraph_f1(
+            {"entities": {"1": entity | {"relations": [[str(x), str(x)]]}}}, {"entities": {}}),
+        "many annotations": lambda x: radgraph.radgraph_f1({str(x): {}}, {str(x): {}}),
+        "bootstrap": lambda x: stats.bootstrap_ci(lambda a: a[0], [str(x), "b"]),
+        "n": lambda x: stats.bootstrap_ci(np.mean, [1.], n=x),
+        "level": lambda x: stats.interval([1., 2.], x),
+        "groups": lambda x: stats.bootstrap_ci(np.mean, [1., 2.], groups=[x, None]),
+        "tau": lambda x: stats.kendall_tau_b([x], [1]),
+        "auroc": lambda x: stats.auroc([0, 1], [x, x]),
+        "weighted auroc": lambda x: stats.weighted_auroc(x, x),
+        "an edit": lambda x: perturb.perturb("A report.", x),
+        "an edited text": lambda x: perturb.perturb([x], "drop"),
+    }
+    calls |= {f"Protocol {k}": lambda x, k=k: Protocol(**{"name": "p", k: x} | ({"average": 0} if k in (
+        "name", "source", "metrics") else {})) for k in vars(PROTOCOLS["default"])}
+    assert quoting(calls) == []

@@ -149,7 +149,7 @@ def test_average_precision_of_nothing():
                         ([one | {"scores": [np.nan]}], [one], "score is NaN"),
                         ([{k: one[k] for k in ("boxes", "labels")}], [one], "prediction 0 has no scores"),
                         ([one | {"scores": None}], [one], "prediction 0 has no scores"),
-                        ([one, {k: one[k] for k in ("boxes", "scores")}], [one] * 2, "prediction 1 has no labels"),
+                        ([one, {"boxes": [], "scores": []}], [one] * 2, "prediction 1 has no labels"),
                         ([one], [{"labels": [7]}], "target 0 has no boxes"),
                         ([[0, 0, 1, 1]], [one], "prediction 0 must be a dictionary, got a list of 4"),
                         ([one | {"labels": [np.nan]}], [one], "label is no whole number"),

@@ -35,11 +35,14 @@ def test_java_is_found_or_asked_for():
 
 def test_a_process_that_fails_quotes_no_report():
     report = "The heart is enlarged."
-    for line, said in (("OutOfMemoryError: Java heap space", "OutOfMemoryError: Java heap space"), ("", "no message"),
-                       ("a\nModuleNotFoundError: No module named 'x'", "ModuleNotFoundError: No module named 'x'"),
-                       (f"ValueError: {report}", "ValueError"), (report, "its message may quote a report"),
-                       ("RuntimeError: token ENLARGED", "RuntimeError"), (f"{report}\nKeyError: 7", "KeyError: 7")):
-        assert failure(line, [report]) == said
+    whole = ("OutOfMemoryError: Java heap space", "ModuleNotFoundError: No module named 'x'", "KeyError: 7")
+    for line in whole:
+        assert failure(f"{report}\n{line}\n", [report, ""]) == line
+    for line, said in (("", "no message"), (f"ValueError: {report}", "ValueError"),
+                       (report, "its message may quote a report"),
+                       ("RuntimeError: token ENLARGED", "RuntimeError"),
+                       ("java.io.IOException: heart", "java.io.IOException")):
+        assert failure(line, ["", report]) == said
 
 
 def test_ptb_tokens_equal_the_package():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from rrg_core.data.study import named
-from rrg_core.metrics.evaluate import _groups, _headlines, _label_of, _labels, _notes, _prepare, _text_definition, find_protocol
+from rrg_core.metrics.evaluate import _bare, _groups, _headlines, _label_of, _labels, _notes, _prepare, _text_definition, find_protocol
 from rrg_core.engine.experiments import read_predictions
 from rrg_core.engine.settings import cache_root
 from rrg_core.engine.store import Artifact
