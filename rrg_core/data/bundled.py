@@ -9,7 +9,7 @@ __all__ = ['FILES', 'DAMAGED', 'LATERALS', 'NIH_LABELS', 'TO_OBSERVATION', 'VIND
            'vindr_images', 'vindr_relative', 'siim', 'siim_mask', 'lung_masks']
 
 # %% ../../nbs/01b_bundled.ipynb #c4606015
-import lzma, re, struct, tarfile, zipfile, zlib
+import lzma, os, re, struct, tarfile, zipfile, zlib
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
@@ -84,7 +84,7 @@ def members(
     """Yield (name, bytes) of an archive's plain files. `DataError` for links, climbing paths, devices, giants
     and damaged archives."""
     where = "archive" if isinstance(archive, bytes) else named_file(Path(archive).name)
-    if not isinstance(archive, bytes) and not Path(archive).is_file():
+    if not isinstance(archive, bytes) and not os.path.isfile(archive):
         raise DataError(where, "archive", "does not exist")
     with BytesIO(archive) if isinstance(archive, bytes) else open(archive, "rb") as source:
         kind = _zip if zipfile.is_zipfile(source) else _tar

@@ -7,7 +7,7 @@ __all__ = ['PUBLISHED', 'SECTIONS_OF', 'read_table', 'report_name', 'Funnel', 'T
            'funnel', 'load', 'fixture', 'prepare', 'verify', 'credentialed_ids']
 
 # %% ../../nbs/01d_mimic_cxr.ipynb #339b7af9
-import json, re, zipfile
+import json, os, re, zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
@@ -258,7 +258,7 @@ def load(
     if root is None:
         raise CourseError(
             "mimic-cxr needs its folder: set RRG_ROOT_MIMIC_CXR, or [roots] mimic-cxr in settings.ini")
-    if not Path(root).is_dir():
+    if not os.path.isdir(root):
         raise CourseError(
             f"{named_file(root, True)} is no folder: `python data_scripts/mimic_cxr.py fetch` says "
             "what to fetch and where to sign")

@@ -7,7 +7,7 @@ __all__ = ['text_group', 'split_of', 'layout', 'image_files', 'r2gen_items', 'ka
            'prepare', 'verify', 'fixture_archive', 'fixture_images']
 
 # %% ../../nbs/01c_openi.ipynb #1e086931
-import json, re
+import json, os, re
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
@@ -52,7 +52,7 @@ def _named(root, kind):
 def layout(root: Path) -> str: # "nlm", "kaggle" or "r2gen"
     "Which copy of the images lies in `root`. `CourseError` says what to fetch where none does."
     root = Path(root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise CourseError(
             f"{named_file(root, True)} is no folder: fetch the images with data_scripts/openi.py, "
             "or call load without a root for the text alone")
@@ -159,6 +159,7 @@ def load(
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {named(value)}")
     if unknown := [s for s in need if s not in SECTIONS]:
         raise ValueError(f"need must be of {', '.join(SECTIONS)}, got {named(unknown[0])}")
+    if root is not None and not os.path.isdir(root): layout(root) # says what to fetch
     counts = Counter()
     if entry := prepared(root, "openi", split, _selection(need, views, split_by, archive)):
         studies, counts = read_prepared(entry, stream), entry["counts"]

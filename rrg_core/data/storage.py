@@ -21,7 +21,8 @@ from PIL import Image as PILImage, UnidentifiedImageError
 
 from ..engine.desk import atomic, file_hash
 from ..engine.settings import CourseError
-from .study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, named
+from .study import (OBSERVATIONS, SPLITS, Box, DataError, Image, Report,
+                                 Sentence, Study, named, named_file)
 
 # %% ../../nbs/01f_storage.ipynb #498cbb41
 @cache
@@ -179,7 +180,8 @@ def write(
     return n
 
 def _existing(path):
-    if not Path(path).is_file(): raise CourseError(f"{path} does not exist: prepare it first")
+    if not os.path.isfile(path):
+        raise CourseError(f"{named_file(path, True)} does not exist: prepare it first")
     return str(path)
 
 @patch(cls_method=True)

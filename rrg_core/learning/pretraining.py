@@ -8,7 +8,7 @@ __all__ = ['TASKS', 'CLASSES', 'World', 'world', 'label_net', 'places_loss', 'la
            'Task', 'label_task', 'contrast_task', 'masked_task', 'causal_task', 'load_saved']
 
 # %% ../../nbs/07b_pretraining.ipynb #11e18bda
-import json, string
+import json, os, string
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +29,7 @@ from ..nets.encoders import (ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidC
                                     XrvDenseNet)
 from ..engine.settings import CourseError
 from ..nets.saving import half_saved, load_half
-from ..data.study import OBSERVATIONS, named
+from ..data.study import OBSERVATIONS, named, named_file
 from ..reports.tokenizers import train_bpe, train_wordpiece
 
 # %% ../../nbs/07b_pretraining.ipynb #fec54c33
@@ -346,5 +346,5 @@ CLASSES = {**ENCODERS, "rrg_towers": Towers, "bert": BertForMaskedLM,
 def load_saved(folder) -> PreTrainedModel: # In float32, for evaluation
     "A network of this chapter as saved. `CourseError` where it is missing."
     config = Path(folder) / "config.json"
-    if not config.is_file(): raise CourseError(f"{config} does not exist")
+    if not os.path.isfile(config): raise CourseError(f"{named_file(config, True)} does not exist")
     return load_half(CLASSES[json.loads(config.read_text())["model_type"]], folder)

@@ -27,7 +27,7 @@ class CourseConfig(PreTrainedConfig):
             k for k in extra
             if not k.startswith("_") and k != "model_type" and not hasattr(PreTrainedConfig, k)
         ]
-        if unknown: raise ValueError(f"{type(self).__name__} has no setting {', '.join(map(repr, unknown))}")
+        if unknown: raise ValueError(f"{type(self).__name__} has no setting {', '.join(map(named, unknown))}")
         super().__post_init__(**extra)
 
     def positive(self, *names: str) -> None:

@@ -9,6 +9,7 @@ __all__ = ['SCALES', 'XRV_TARGETS', 'VIT', 'ENCODERS', 'scaled', 'check_xrv', 'I
            'Vit', 'build_encoder', 'read_weights', 'fill']
 
 # %% ../../nbs/06b_encoders.ipynb #c50cbd34
+import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import ModelOutput
 
-from ..data.study import named
+from ..data.study import named, named_file
 from .attention import CourseConfig
 from ..engine.settings import CourseError
 
@@ -393,8 +394,8 @@ def read_weights(
     """Tensors of a published file; no code of the file runs. `CourseError` where it is missing or holds
     anything else."""
     path = Path(path)
-    if not path.is_file():
-        raise CourseError(f"weights {path} are missing: they come from {source}" +
+    if not os.path.isfile(path):
+        raise CourseError(f"weights {named_file(path, True)} are missing: they come from {source}" +
                           (f"; {stand_in} stands in for them" if stand_in else ""))
     try:
         if path.suffix == ".safetensors": return load_file(path)
@@ -421,7 +422,7 @@ def fill(
     given = {k: v for k, v in weights.items() if not (ignore and k.startswith(tuple(ignore)))}
     own = module.state_dict()
     wrong = [f"{k} is missing" for k in own if k not in given and not k.endswith("num_batches_tracked")]
-    wrong += [f"{k} has no place" for k in given if k not in own]
+    wrong += [f"{named(k)} has no place" for k in given if k not in own]
     wrong += [
         f"{k} is {tuple(given[k].shape)}, not {tuple(own[k].shape)}" for k in given
         if k in own and given[k].shape != own[k].shape

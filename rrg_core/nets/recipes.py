@@ -120,7 +120,8 @@ def make_recipe(
     settings = (dict(base or {}) if not isinstance(base, Recipe) else {}) | settings
     known = asdict(start)
     if unknown := sorted(set(settings) - set(known)):
-        raise ValueError(f"no setting is called {', '.join(unknown)}; there are {', '.join(known)}")
+        wrong = ", ".join(map(named, unknown))
+        raise ValueError(f"no setting is called {wrong}; there are {', '.join(known)}")
     return replace(start, **settings)
 
 # %% ../../nbs/06d_recipes.ipynb #d82bdbdb

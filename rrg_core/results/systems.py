@@ -6,7 +6,7 @@
 __all__ = ['METEOR', 'aligned', 'System', 'drawn_seeds', 'over_seeds', 'Measured', 'KeptMeteor', 'Reports']
 
 # %% ../../nbs/08a_systems.ipynb #efb2059b
-import atexit, json
+import atexit, json, os
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..data.study import named
+from ..data.study import named, named_file
 from ..metrics.evaluate import (_bare, _groups, _headlines, _label_of, _labels, _notes, _prepare,
                                        _text_definition, find_protocol)
 from ..engine.experiments import read_predictions
@@ -37,6 +37,9 @@ def aligned(
     or unknown study, or another reference."""
     if not isinstance(predictions, dict): predictions = {0: predictions}
     if not predictions: raise CourseError(f"{name}: no predictions")
+    for f in predictions.values():
+        if not isinstance(f, pd.DataFrame) and not os.path.isfile(f):
+            raise CourseError(f"{name}: {named_file(f, True)} does not exist")
     frames = {
         s: f if isinstance(f, pd.DataFrame) else read_predictions(Path(f))
         for s, f in predictions.items()

@@ -7,6 +7,7 @@ __all__ = ['PUBLISHED_ON', 'COLUMNS', 'PublishedTable', 'published', 'Measure', 
            'long_table', 'wide_table', 'comparison']
 
 # %% ../../nbs/08b_tables.ipynb #012a46b0
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def published(stem: str # "fita_table1": a file of rrg_core/published
               ) -> PublishedTable:
     "A paper's table. `CourseError` for a name that is none."
     folder = package_root() / "published"
-    if not (file := folder / f"{stem}.csv").is_file():
+    if not os.path.isfile(file := folder / f"{stem}.csv"):
         raise CourseError(f"no published table {named(stem)}: there are "
                           f"{', '.join(sorted(f.stem for f in folder.glob('*.csv')))}")
     frame = pd.read_csv(file, dtype=str, keep_default_na=False)

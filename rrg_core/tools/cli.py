@@ -7,7 +7,7 @@ __all__ = ['app', 'phantom_app', 'doctor', 'regenerate', 'train', 'accept', 'sta
            'transfer', 'tidy', 'main']
 
 # %% ../../nbs/98c_cli.ipynb #f9e5e883
-import sys
+import os, sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -235,8 +235,9 @@ def transfer(
 ):
     """Train a box regressor on phantoms alone; lung-box IoU on real films against the leave-one-out mean real
     box."""
+    from rrg_core.data.study import named_file
     for folder in (images, masks):
-        if not folder.is_dir(): raise CourseError(f"{folder} is not a folder")
+        if not os.path.isdir(folder): raise CourseError(f"{named_file(folder, True)} is not a folder")
     import pandas as pd
     from rrg_core.phantom.probes import transfer as run
     owners = None

@@ -1,5 +1,5 @@
 """Exported from nbs/01b_bundled.ipynb: edit it there, then run `nbdev-export`."""
-import lzma, re, struct, tarfile, zipfile, zlib
+import lzma, os, re, struct, tarfile, zipfile, zlib
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec

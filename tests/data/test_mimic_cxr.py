@@ -1,5 +1,5 @@
 """Exported from nbs/01d_mimic_cxr.ipynb: edit it there, then run `nbdev-export`."""
-import json, re, zipfile
+import json, os, re, zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial

@@ -1,5 +1,5 @@
 """Exported from nbs/01c_openi.ipynb: edit it there, then run `nbdev-export`."""
-import json, re
+import json, os, re
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256

@@ -1,4 +1,5 @@
 """Exported from nbs/06b_encoders.ipynb: edit it there, then run `nbdev-export`."""
+import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import ModelOutput
-from rrg_core.data.study import named
+from rrg_core.data.study import named, named_file
 from rrg_core.nets.attention import CourseConfig
 from rrg_core.engine.settings import CourseError
 import pickle, tempfile

@@ -1,11 +1,12 @@
 """Exported from nbs/06f_saving.ipynb: edit it there, then run `nbdev-export`."""
-import copy, shutil, tempfile
+import copy, os, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 import torch
 from transformers.utils import logging
 from rrg_core.engine.desk import atomic
 from rrg_core.engine.settings import CourseError
+from rrg_core.data.study import named_file
 import json
 import pytest
 from torch import nn

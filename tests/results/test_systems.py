@@ -1,5 +1,5 @@
 """Exported from nbs/08a_systems.ipynb: edit it there, then run `nbdev-export`."""
-import atexit, json
+import atexit, json, os
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from rrg_core.data.study import named
+from rrg_core.data.study import named, named_file
 from rrg_core.metrics.evaluate import _bare, _groups, _headlines, _label_of, _labels, _notes, _prepare, _text_definition, find_protocol
 from rrg_core.engine.experiments import read_predictions
 from rrg_core.engine.settings import cache_root

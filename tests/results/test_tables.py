@@ -1,4 +1,5 @@
 """Exported from nbs/08b_tables.ipynb: edit it there, then run `nbdev-export`."""
+import os
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np

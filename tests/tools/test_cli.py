@@ -1,5 +1,5 @@
 """Exported from nbs/98c_cli.ipynb: edit it there, then run `nbdev-export`."""
-import sys
+import os, sys
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
