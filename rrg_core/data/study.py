@@ -96,7 +96,8 @@ def named_file(
     if not isinstance(path, (str, Path)): return without_text(path)
     path = Path(path)
     short = "/".join("…" if _PATIENT.fullmatch(part) else part for part in path.parts[-2:])
-    known = path.is_absolute() or _ID.fullmatch("/".join(path.parts[-2:])) or _ENDING.fullmatch(path.suffix)
+    lies = len(path.parts) == 1 or os.path.exists(path.parent) # its folder is no text
+    known = path.is_absolute() or _ID.fullmatch(str(path)) or lies and _ENDING.fullmatch(path.suffix)
     if len(path.name) > 255 or not (known or os.path.exists(path)): return without_text(str(path))
     return str(path) if whole else short
 

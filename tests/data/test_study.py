@@ -165,6 +165,7 @@ def test_only_short_names_are_shown():
     for path, name in (("/data/p19/p19999901/s59999901/a.jpg", "s59999901/a.jpg"), ("films/1.png", "films/1.png"),
                        ("/d/p19999901/s59999901.txt", "…/s59999901.txt"), ("patient00012/x.png", "…/x.png"),
                        ("no such film.png", "no such film.png"), (report, "a text of 33 characters"),
+                       (f"{report}/config.json", "a text of 45 characters"),
                        (report * 20, "a text of 660 characters"), (None, "None"), (b"a.png", "a bytes of 5")):
         assert named_file(path) == named_file(path and Path(path) if isinstance(path, str) else path) == name
     assert named_file("/data/nowhere", True) == "/data/nowhere"

@@ -240,7 +240,7 @@ def test_published_files_without_their_code():
         with pytest.raises(CourseError,
                            match="gone.pt are missing: they come from somewhere; a-standin stands in"):
             read_weights(d / "gone.pt", source, "a-standin")
-    with pytest.raises(ValueError, match="weight is missing; v has no place"):
+    with pytest.raises(ValueError, match="weight is missing; 'v' has no place"):
         fill(nn.Linear(2, 3, bias=False), {"v": torch.ones(1)})
     with pytest.raises(ValueError, match=r"weight is \(2, 2\), not \(3, 2\)"):
         fill(nn.Linear(2, 3, bias=False), {"weight": torch.ones(2, 2)})

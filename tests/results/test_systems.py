@@ -28,8 +28,8 @@ def test_predictions_that_do_not_fit_are_named():
     one = pd.DataFrame({"study_id": ["a", "b"], "hypothesis": ["x", "y"], "reference": ["r", "s"]})
     assert aligned({3: one, 4: one[::-1]})[4]["hypothesis"].tolist() == ["x", "y"] and list(aligned(one)) == [0]
     for bad, words in [({0: one, 1:
-            one[:1]}, "v: seeds 0 and 1 are of different studies: 1 only with seed 0 .such as b."),
-                       ({0: one, 1: one.assign(study_id=["a", "c"])}, "such as c"),
+            one[:1]}, "v: seeds 0 and 1 are of different studies: 1 only with seed 0 .such as 'b'."),
+                       ({0: one, 1: one.assign(study_id=["a", "c"])}, "such as 'c'"),
                        ({0: one.assign(study_id="a")}, "seed 0: study a occurs twice"),
                        ({0: one, 1: one.assign(reference="r")}, "study b has another reference"),
                        ({}, "no predictions"), ({0: one.drop(columns="study_id")}, "no column study_id"),
