@@ -30,8 +30,8 @@ def test_predictions_that_do_not_fit_are_named():
     for bad, words in [({0: one, 1:
             one[:1]}, "v: seeds 0 and 1 are of different studies: 1 only with seed 0 .such as 'b'."),
                        ({0: one, 1: one.assign(study_id=["a", "c"])}, "such as 'c'"),
-                       ({0: one.assign(study_id="a")}, "seed 0: study a occurs twice"),
-                       ({0: one, 1: one.assign(reference="r")}, "study b has another reference"),
+                       ({0: one.assign(study_id="a")}, "seed 0: study 'a' occurs twice"),
+                       ({0: one, 1: one.assign(reference="r")}, "study 'b' has another reference"),
                        ({}, "no predictions"), ({0: one.drop(columns="study_id")}, "no column study_id"),
                        ({0: "nowhere.parquet"}, "nowhere.parquet does not exist")]:
         with pytest.raises(CourseError, match=words):
