@@ -9,7 +9,7 @@ from rrg_core.phantom.scene import Finding, Scene
 from rrg_core.phantom.sites import scene_at, site
 from rrg_core.phantom.wording import Dice, filled, height, level, parsed
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.study import Report, Study, named as shown
+from rrg_core.data.study import Report, Study, named as as_name
 import re
 import pandas as pd, pytest
 from collections import Counter
