@@ -242,7 +242,7 @@ def _source(study, scene):
             f"{as_name(style.language)}")
     if scene is None and "seed" not in study.meta:
         raise CannotCorrupt(
-            f"study {as_name(study.study_id, True)}: meta has no 'seed', so this is no phantom; pass its scene")
+            f"study {as_name(study.study_id, True)}: meta has no 'seed': this is no phantom; pass its scene")
     scene = scene or scene_at(study.site, study.meta["seed"])
     lines = draft(scene, scene.seed, style)
     if as_report(lines, scene, scene.seed, style) != study.report:
