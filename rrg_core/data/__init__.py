@@ -17,8 +17,8 @@ from ..engine.code import Registry
 from ..engine.desk import entrust
 from ..engine.settings import CourseError, data_root
 from .storage import Studies
-from .study import (FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence,
-                                 Study, check_splits)
+from .study import (FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image,
+                                 Report, Sentence, Study, check_splits, named)
 
 # %% ../../nbs/01_data.ipynb #0bf759bf
 _all_ = [
@@ -135,8 +135,8 @@ def load(
 ) -> Studies: # With `stream=True`, where the adapter has it, an iterator of studies
     """The studies of one split. `ValueError` for an unknown source or split, `CourseError` where the adapter
     or the folder is missing."""
-    if source not in SOURCES: raise ValueError(f"unknown source {source!r}; known: {', '.join(SOURCES)}")
-    if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if source not in SOURCES: raise ValueError(f"unknown source {named(source)}; known: {', '.join(SOURCES)}")
+    if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {named(split)}")
     known = SOURCES[source]
     if known.adapter is None:
         raise CourseError(

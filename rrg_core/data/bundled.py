@@ -9,7 +9,7 @@ __all__ = ['FILES', 'DAMAGED', 'LATERALS', 'NIH_LABELS', 'TO_OBSERVATION', 'VIND
            'vindr_images', 'vindr_relative', 'siim', 'siim_mask', 'lung_masks']
 
 # %% ../../nbs/01b_bundled.ipynb #c4606015
-import gzip, lzma, re, struct, tarfile, zipfile, zlib
+import gzip, lzma, os, re, struct, tarfile, zipfile, zlib
 from contextlib import nullcontext
 from functools import cache
 from hashlib import sha256
@@ -25,7 +25,7 @@ from PIL import Image as PILImage
 
 from ..engine.desk import file_hash
 from ..engine.settings import CourseError
-from .study import OBSERVATIONS, DataError, first_record
+from .study import OBSERVATIONS, DataError, first_record, named, named_file
 
 # %% ../../nbs/01b_bundled.ipynb #a0743671
 FILES = {
@@ -39,7 +39,7 @@ FILES = {
 def bundled_file(name: str # A key of `FILES`
                  ) -> Path:
     "A table's file in the installed torchxrayvision. `CourseError` where the package or the file is missing."
-    if name not in FILES: raise ValueError(f"unknown table {name!r}; known: {', '.join(FILES)}")
+    if name not in FILES: raise ValueError(f"unknown table {named(name)}; known: {', '.join(FILES)}")
     spec = find_spec("torchxrayvision")
     if spec is None:
         raise CourseError("torchxrayvision is not installed: pip install 'torchxrayvision>=1.5.7,<1.6'")
@@ -63,13 +63,15 @@ def csv_table(
         path: Path,
         **options # As `pandas.read_csv` takes them
 ) -> pd.DataFrame:
-    "A CSV file. `DataError` names a file that is missing, damaged, or lacks a column of `usecols`."
+    """A CSV file. An empty cell is missing; a cell that says NaN, NA or None is that text. `DataError` names
+    a file that is missing, damaged, or lacks a column of `usecols`."""
     try:
-        return pd.read_csv(path, **options)
+        return pd.read_csv(path, **{"keep_default_na": False, "na_values": [""]} | options)
     except FileNotFoundError:
-        raise DataError(Path(path).name, "table", "does not exist") from None
+        what = "does not exist"
     except (zlib.error, EOFError, OSError, ValueError) as e:
-        raise DataError(Path(path).name, "table", f"cannot be read ({type(e).__name__})") from None
+        what = f"cannot be read ({type(e).__name__})"
+    raise DataError(named_file(Path(path).name), "table", what) # outside: what was caught may quote a cell
 
 # %% ../../nbs/01b_bundled.ipynb #6e3ab8fb
 DAMAGED = (
@@ -82,9 +84,9 @@ def members(
 ):
     """Yield (name, bytes) of an archive's plain files. `DataError` for links, climbing paths, devices, giants
     and damaged archives."""
-    where = "archive" if isinstance(archive, bytes) else Path(archive).name
-    if not isinstance(archive, bytes) and not Path(archive).is_file():
-        raise DataError(str(archive), "archive", "does not exist")
+    where = "archive" if isinstance(archive, bytes) else named_file(Path(archive).name)
+    if not isinstance(archive, bytes) and not os.path.isfile(archive):
+        raise DataError(where, "archive", "does not exist")
     with BytesIO(archive) if isinstance(archive, bytes) else open(archive, "rb") as source:
         kind = _zip if zipfile.is_zipfile(source) else _tar
         yield from _intact(kind(where, source, limit), where)
@@ -100,15 +102,16 @@ def _intact(found, where):
         except DataError:
             raise
         except DAMAGED as e:
-            behind = f", behind member {last!r}" if last else ""
+            behind = f", behind member {named_file(last)}" if last else ""
             raise DataError(where, "archive", f"is damaged ({type(e).__name__}{behind})") from None
         yield last, data
 
 # %% ../../nbs/01b_bundled.ipynb #9ae76b50
 def _check(where, name, size, limit):
     if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or ":" in name:
-        raise DataError(where, f"member {name!r}", "leaves its folder")
-    if size > limit: raise DataError(where, f"member {name!r}", f"has {size:,} bytes, more than {limit:,}")
+        raise DataError(where, f"member {named_file(name)}", "leaves its folder")
+    if size > limit:
+        raise DataError(where, f"member {named_file(name)}", f"has {size:,} bytes, more than {limit:,}")
 
 def _tar(where, source, limit):
     source.seek(0)
@@ -119,11 +122,12 @@ def _tar(where, source, limit):
         for m in tar:
             _check(where, m.name, m.size, limit)
             if m.isdir(): continue
-            if not m.isreg(): raise DataError(where, f"member {m.name!r}", "is a link or a device")
+            if not m.isreg(): raise DataError(where, f"member {named_file(m.name)}", "is a link or a device")
             try:
                 data = tar.extractfile(m).read()
             except DAMAGED as e:
-                raise DataError(where, f"member {m.name!r}", f"is damaged ({type(e).__name__})") from None
+                raise DataError(where, f"member {named_file(m.name)}",
+                                f"is damaged ({type(e).__name__})") from None
             yield m.name, data
         if packed: # to its end, where the checksum is: tarfile itself never looks at it
             while plain.read(1 << 20): pass
@@ -134,7 +138,7 @@ def _zip(where, source, limit):
         for m in z.infolist():
             _check(where, m.filename, m.file_size, limit)
             if (m.external_attr >> 28) == 0xA:
-                raise DataError(where, f"member {m.filename!r}", "is a link or a device")
+                raise DataError(where, f"member {named_file(m.filename)}", "is a link or a device")
             if not m.is_dir(): yield m.filename, read_member(z, m.filename)
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -143,7 +147,8 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         return archive.read(name)
     except DAMAGED as e:
         what = "is missing" if isinstance(e, KeyError) else f"is damaged ({type(e).__name__})"
-        raise DataError(Path(archive.filename or "archive").name, f"member {name!r}", what) from None
+    where = Path(archive.filename or "archive").name # outside: what was caught names whole paths
+    raise DataError(where, f"member {named_file(name)}", what)
 
 def open_zip(path: Path) -> zipfile.ZipFile:
     "A zip for `read_member`. `DataError` names a file that is missing or no whole zip."
@@ -151,7 +156,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except DAMAGED as e:
         what = "does not exist" if isinstance(e, FileNotFoundError) else f"is damaged ({type(e).__name__})"
-        raise DataError(Path(path).name, "archive", what) from None
+    raise DataError(named_file(Path(path).name), "archive", what)
 
 # %% ../../nbs/01b_bundled.ipynb #deeadd5d
 def iu_record(
@@ -163,10 +168,10 @@ def iu_record(
     try:
         root = ElementTree.fromstring(xml, forbid_dtd=True)
     except (ElementTree.ParseError, DefusedXmlException) as e:
-        raise DataError(name, "XML", f"cannot be read ({type(e).__name__})") from None
+        raise DataError(named_file(name), "XML", f"cannot be read ({type(e).__name__})") from None
     uid = root.find("uId")
     if uid is None or not re.fullmatch(r"CXR\d+", uid.get("id", "")):
-        raise DataError(name, "uId", "is missing or not CXR<number>")
+        raise DataError(named_file(name), "uId", "is missing or not CXR<number>")
     found = {a.get("Label", ""): (a.text or "").strip() for a in root.iter("AbstractText")}
     sections = {}
     for s in ("COMPARISON", "INDICATION", "FINDINGS", "IMPRESSION"):
@@ -288,7 +293,7 @@ def _nih():
     flags = t.pop("labels").str.get_dummies("|").astype(bool)
     for unknown in sorted(set(flags) - set(NIH_LABELS)):
         raise DataError(first_record("Data_Entry_2017_v2020.csv.gz", flags[unknown]), "Finding Labels",
-                        f"has an unknown label {unknown!r}")
+                        f"has an unknown label {named(unknown)}")
     return t.join(flags[list(NIH_LABELS)])
 
 def nih_boxes() -> pd.DataFrame: # image, label, x0, y0, x1, y1
@@ -307,7 +312,7 @@ def _checked_boxes(name, t, boxed, known):
     "The boxes in the records where `boxed` is true; all records are counted."
     unknown = boxed & ~t.label.isin(known)
     if unknown.any():
-        raise DataError(first_record(name, unknown), "label", f"{t.label[unknown].iloc[0]!r} is unknown")
+        raise DataError(first_record(name, unknown), "label", f"{named(t.label[unknown].iloc[0])} is unknown")
     corners = t[["x0", "y0", "x1", "y1"]]
     bad = boxed & ~(np.isfinite(corners).all(axis=1) & (t.x1 > t.x0) & (t.y1 > t.y0))
     if bad.any():

@@ -7,7 +7,7 @@ __all__ = ['PUBLISHED', 'SECTIONS_OF', 'read_table', 'report_name', 'Funnel', 'T
            'funnel', 'load', 'fixture', 'prepare', 'verify', 'credentialed_ids']
 
 # %% ../../nbs/01d_mimic_cxr.ipynb #339b7af9
-import json, re, zipfile
+import json, os, re, zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..engine.desk import entrust
 from ..engine.settings import CourseError, repo_root
 from .bundled import csv_table, open_zip, read_member
 from .storage import Studies, prepared, read_prepared, spread, write_prepared
-from .study import (OBSERVATIONS, SPLITS, DataError, Image, Report, Study, first_record,
-                                 read_image)
+from .study import (OBSERVATIONS, SECTIONS, SPLITS, DataError, Image, Report, Study,
+                                 first_record, named, named_file, read_image)
 
 # %% ../../nbs/01d_mimic_cxr.ipynb #604dfcd0
 _COLUMNS = {
@@ -35,8 +36,8 @@ def _find(root, name):
             found.append((int(m[1]), int(m[2]), bool(m[3]), path))
     if not found:
         raise CourseError(
-            f"{root} has no mimic-cxr-2.0.0-{name}.csv.gz: `python data_scripts/mimic_cxr.py fetch` says "
-            "what to fetch and where to sign")
+            f"{named_file(root, True)} has no mimic-cxr-2.0.0-{name}.csv.gz: "
+            "`python data_scripts/mimic_cxr.py fetch` says what to fetch and where to sign")
     return max(found)[-1]
 
 def read_table(
@@ -44,6 +45,7 @@ def read_table(
         name: str # "split", "metadata" or "chexpert"
 ) -> pd.DataFrame:
     "One of the tables of MIMIC-CXR-JPG, ids as text. `DataError` names the table and what is wrong in it."
+    entrust("mimic-cxr")
     path = _find(root, name)
     table = csv_table(path, dtype={c: str for c in ("dicom_id", "study_id", "subject_id", "ViewPosition")})
     for column in _COLUMNS[name]:
@@ -53,14 +55,39 @@ def read_table(
         raise DataError(first_record(path.name, absent), key, "is missing")
     if (twice := table[key].duplicated()).any():
         raise DataError(first_record(path.name, twice), key, "is duplicated")
-    if name == "split": return table.assign(split=_splits(path.name, table.split))
+    if name == "split":
+        table = table.assign(split=_splits(path.name, table.split))
+        _one_home(path.name, table)
+        return table
+    return _numbers(path.name, table, name)
+
+def _one_home(where, table):
+    "A study has one patient and lies in one split."
+    for column, what in (("subject_id", "has two patients"), ("split", "lies in two splits")):
+        if (absent := table[column].isna()).any():
+            raise DataError(first_record(where, absent), column, "is missing")
+        first = table.study_id.map(table.drop_duplicates("study_id").set_index("study_id")[column])
+        if (other := first != table[column]).any():
+            raise DataError(first_record(where, other), "study_id", what)
+
+def _numbers(where, table, name):
+    "The columns of numbers as numbers: an empty cell is missing, and no other word is a number."
+    columns = OBSERVATIONS if name == "chexpert" else ["Rows", "Columns"]
+    for column in columns:
+        number = pd.to_numeric(table[column], errors="coerce")
+        wrong = table[column].notna() & ~(number.isin((1, 0, -1)) if name == "chexpert" else number > 0)
+        if wrong.any():
+            needed = "1, 0, -1 or empty" if name == "chexpert" else "a number of pixels"
+            raise DataError(first_record(where, wrong), column,
+                            f"must be {needed}, got {named(table[column][wrong].iloc[0])}")
+        table[column] = number
     return table
 
 def _splits(where, column):
     out = column.replace({"validate": "valid"})
     if (unknown := ~out.isin(SPLITS)).any():
         raise DataError(first_record(where, unknown), "split",
-                        f"{out[unknown].iloc[0]!r} is unknown; known: train, validate, test")
+                        f"{named(out[unknown].iloc[0])} is unknown; known: train, validate, test")
     return out
 
 def report_name(subject: str, study: str) -> str: # "files/p19/p19999901/s59999901.txt"
@@ -86,6 +113,9 @@ class Funnel:
     say: object = print # Where the lines go
     names: list[str] = field(default_factory=list) # Filters so far
     rows: list[dict] = field(default_factory=list)
+
+    def __repr__(self): # the table holds ids of patients
+        return f"Funnel({len(self.images)} images after {', '.join(self.names) or 'no filter'})"
 
     def keep(self, name: str, mask) -> "Funnel":
         "Keep the rows where `mask` is true, count them, say so."
@@ -145,14 +175,18 @@ class Texts:
 
     def read(self, subject: str, study: str) -> Report:
         "The report's sections. `DataError` names the file where it cannot be read."
-        name = report_name(subject, study)
+        name, file = report_name(subject, study), f"s{study}.txt" # the folders bear the patient's id
+        wrong, data = None, b""
         try:
             data = read_member(self.zip, name) if name in self.names else (self.root / name).read_bytes()
-            found = _sections_of(SECTIONS_OF)(data.decode())
+            data = data.decode()
         except DataError:
             raise
         except (OSError, ValueError) as e:
-            raise DataError(name, "report", f"cannot be read ({type(e).__name__})") from None
+            wrong = type(e).__name__
+        # outside: what was caught holds the text
+        if wrong: raise DataError(file, "report", f"cannot be read ({wrong})")
+        found = _sections_of(SECTIONS_OF)(data)
         return Report(
             found.get("indication") or found.get("history", ""),
             *(found.get(s, "") for s in ("comparison", "findings", "impression")))
@@ -172,6 +206,7 @@ def read_reports(
     jobs: int = 1 # Processes
 ) -> dict[str, Report]: # By study; a study without a report is left out
     "The reports of some studies. `DataError` names a file that cannot be read."
+    entrust("mimic-cxr")
     pairs = list(studies[["subject_id", "study_id"]].drop_duplicates().itertuples(index=False, name=None))
     _texts.cache_clear() # the folder may have changed since
     found = spread(partial(_report, Path(root)), pairs, jobs, "reading reports")
@@ -219,15 +254,18 @@ def load(
     stream: bool = False # Yield study by study instead
 ) -> Studies | Iterator[Study]: # `.counts` is the funnel's table
     "MIMIC-CXR-JPG with reports and CheXpert labels, official split. `CourseError` where a file is missing."
-    if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if unit not in ("study", "image"): raise ValueError(f"unit must be study or image, got {unit!r}")
+    if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {named(split)}")
+    if unit not in ("study", "image"): raise ValueError(f"unit must be study or image, got {named(unit)}")
+    if unknown := [s for s in need if s not in SECTIONS]:
+        raise ValueError(f"need must be of {', '.join(SECTIONS)}, got {named(unknown[0])}")
     if root is None:
         raise CourseError(
             "mimic-cxr needs its folder: set RRG_ROOT_MIMIC_CXR, or [roots] mimic-cxr in settings.ini")
-    if not Path(root).is_dir():
+    if not os.path.isdir(root):
         raise CourseError(
-            f"{root} is no folder: `python data_scripts/mimic_cxr.py fetch` says what to fetch and where to "
-            "sign")
+            f"{named_file(root, True)} is no folder: `python data_scripts/mimic_cxr.py fetch` says "
+            "what to fetch and where to sign")
+    entrust("mimic-cxr")
     if entry := prepared(root, "mimic-cxr", split, {"need": need, "views": views, "unit": unit}):
         say(f"{split}: {entry['studies']:,} studies, prepared")
         studies, counts = read_prepared(entry, stream), pd.DataFrame(entry["counts"])
@@ -264,7 +302,7 @@ def _studies(root, images, reports, labels, unit):
 def _image(root, r):
     path = root / report_name(r.subject_id, r.study_id).removesuffix(".txt") / f"{r.dicom_id}.jpg"
     if pd.isna(r.Rows) or pd.isna(r.Columns):
-        raise DataError(f"image {r.dicom_id!r}", "Rows or Columns", "is NaN in the metadata")
+        raise DataError(f"image {named(r.dicom_id, True)}", "Rows or Columns", "is NaN in the metadata")
     return Image(r.dicom_id, int(r.Columns), int(r.Rows),
                  r.ViewPosition if r.ViewPosition in ("PA", "AP", "LATERAL", "LL") else "UNKNOWN", path)
 

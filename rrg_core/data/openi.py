@@ -7,7 +7,7 @@ __all__ = ['text_group', 'split_of', 'layout', 'image_files', 'r2gen_items', 'ka
            'prepare', 'verify', 'fixture_archive', 'fixture_images']
 
 # %% ../../nbs/01c_openi.ipynb #1e086931
-import json, re
+import json, os, re
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
@@ -20,7 +20,8 @@ from .bundled import csv_table, iu_dicom, iu_records, iu_views
 from ..engine.desk import file_hash
 from ..engine.settings import CourseError
 from .storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
-from .study import SPLITS, DataError, Image, Report, Study, first_record, read_image
+from .study import (SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, named,
+                                 named_file, read_image, without_text)
 
 # %% ../../nbs/01c_openi.ipynb #ba2db394
 def text_group(record: dict # As `iu_records` makes it
@@ -35,7 +36,9 @@ def split_of(
     group: str, # As `text_group` makes it
     shares: tuple[float, float] = (.7, .1) # Of groups in train and in valid; the rest is test
 ) -> str:
-    "The split that a group's hash falls into."
+    "The split that a group's hash falls into. `ValueError` for what is no hash."
+    if not isinstance(group, str) or not re.fullmatch("[0-9a-f]+", group):
+        raise ValueError(f"a group is hexadecimal digits, got {without_text(group)}")
     place = int(group, 16) / 16**len(group)
     return "train" if place < shares[0] else "valid" if place < sum(shares) else "test"
 
@@ -49,16 +52,16 @@ def _named(root, kind):
 def layout(root: Path) -> str: # "nlm", "kaggle" or "r2gen"
     "Which copy of the images lies in `root`. `CourseError` says what to fetch where none does."
     root = Path(root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise CourseError(
-            f"{root} is no folder: fetch the images with data_scripts/openi.py, or call load without a root "
-            "for the text alone")
+            f"{named_file(root, True)} is no folder: fetch the images with data_scripts/openi.py, "
+            "or call load without a root for the text alone")
     if (root / "annotation.json").is_file(): return "r2gen"
     if (root / "indiana_projections.csv").is_file() or any(_named(root, "kaggle")): return "kaggle"
     if any(_named(root, "nlm")): return "nlm"
     raise CourseError(
-        f"{root} holds no Open-i images (CXR*.png, *.dcm.png or annotation.json): fetch them with "
-        "data_scripts/openi.py")
+        f"{named_file(root, True)} holds no Open-i images (CXR*.png, *.dcm.png or annotation.json): "
+        "fetch them with data_scripts/openi.py")
 
 def image_files(
     root: Path, # Folder of the copy
@@ -75,7 +78,8 @@ def image_files(
     out = {}
     for name, path in pairs:
         if name in out:
-            raise DataError(f"image {name!r}", "file", f"occurs twice: {path.name} lies in two folders")
+            raise DataError(f"image {named(name, True)}", "file",
+                            f"occurs twice: {path.name} lies in two folders")
         out[name] = path
     return out
 
@@ -126,7 +130,7 @@ def kaggle_views(
     views = {"Frontal": "PA", "Lateral": "LATERAL", "PA": "PA", "AP": "AP"}
     if (unknown := ~table.projection.isin(views) & table.projection.notna()).any():
         raise DataError(first_record(path.name, unknown), "projection",
-                        f"{table.projection[unknown].iloc[0]!r} is unknown; known: {', '.join(views)}")
+                        f"{named(table.projection[unknown].iloc[0])} is unknown; known: {', '.join(views)}")
     stated, headers = dict(zip(table.filename, table.projection)), iu_dicom()
     ap = set(headers.index[headers.position == "AP"])
     return {
@@ -151,7 +155,11 @@ def load(
     for name, value, known in (("split", split, SPLITS), ("views", views, ("all", "frontal", "pair")),
                                ("split_by", split_by, ("text", "r2gen")), ("damaged", damaged, ("error",
                                                                                                 "skip"))):
-        if value not in known: raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {named(value)}")
+    if unknown := [s for s in need if s not in SECTIONS]:
+        raise ValueError(f"need must be of {', '.join(SECTIONS)}, got {named(unknown[0])}")
+    if root is not None and not os.path.isdir(root): layout(root) # says what to fetch
     counts = Counter()
     if entry := prepared(root, "openi", split, _selection(need, views, split_by, archive)):
         studies, counts = read_prepared(entry, stream), entry["counts"]
@@ -223,7 +231,7 @@ def _images(names, files, seen, damaged, counts):
         except OSError:
             if damaged == "error":
                 raise DataError(
-                    f"image {name!r}", "file",
+                    f"image {named(name, True)}", "file",
                     f"{files[name].name} is damaged or no image (damaged='skip' leaves it out)") from None
             counts["damaged images"] += 1
             continue
@@ -247,7 +255,8 @@ def prepare(
     root, out = Path(root).resolve(), Path(out).resolve()
     if root == out or (root / PREPARED).is_file():
         raise CourseError(
-            f"{out} must be another folder than the images' own, which must not be a prepared one")
+            f"{named_file(out, True)} must be another folder than the images' own, which must not be "
+            "a prepared one")
 
     def of_split(split):
         studies = load(split, root, damaged=damaged, **options)

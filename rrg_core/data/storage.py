@@ -21,7 +21,8 @@ from PIL import Image as PILImage, UnidentifiedImageError
 
 from ..engine.desk import atomic, file_hash
 from ..engine.settings import CourseError
-from .study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study
+from .study import (OBSERVATIONS, SPLITS, Box, DataError, Image, Report,
+                                 Sentence, Study, named, named_file)
 
 # %% ../../nbs/01f_storage.ipynb #498cbb41
 @cache
@@ -53,7 +54,8 @@ def _png(pixels):
     return out.getvalue()
 
 def encode(study: Study) -> dict: # One row of the Arrow table
-    "A study as plain values; pixels as lossless PNG."
+    "A study as plain values; pixels as lossless PNG. `DataError` for a study that was made wrong since."
+    study.check() # fields may have been assigned since; Arrow quotes what it cannot write
     row = {k: getattr(study, k) for k in ("study_id", "patient_id", "source", "split", "site")}
     return row | {
         "meta": json.dumps(study.meta, sort_keys=True, ensure_ascii=False),
@@ -73,13 +75,14 @@ def _image(row):
     try:
         pixels = np.asarray(PILImage.open(BytesIO(png)))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
-        raise DataError(f"image {row['image_id']!r}", "png", f"is damaged ({type(e).__name__})") from None
+        raise DataError(f"image {named(row['image_id'], True)}", "png",
+                        f"is damaged ({type(e).__name__})") from None
     return Image(**row, pixels=pixels)
 
 def decode(row: dict # As `encode` makes it
            ) -> Study:
     "The study in a row, checked again. `DataError` names a column that is missing."
-    where = f"row of study {row.get('study_id')!r}"
+    where = f"row of study {named(row.get('study_id'), True)}"
     for name in _features():
         if name not in row: raise DataError(where, f"column {name!r}", "is missing")
     plain = {k: row[k] for k in ("study_id", "patient_id", "source", "split", "site")}
@@ -129,7 +132,8 @@ class Studies:
 def _unique(studies):
     seen = set()
     for s in studies:
-        if s.study_id in seen: raise DataError(f"study {s.study_id!r}", "study_id", "is duplicated")
+        if s.study_id in seen:
+            raise DataError(f"study {named(s.study_id, True)}", "study_id", "is duplicated")
         seen.add(s.study_id)
         yield s
 
@@ -176,7 +180,8 @@ def write(
     return n
 
 def _existing(path):
-    if not Path(path).is_file(): raise CourseError(f"{path} does not exist: prepare it first")
+    if not os.path.isfile(path):
+        raise CourseError(f"{named_file(path, True)} does not exist: prepare it first")
     return str(path)
 
 @patch(cls_method=True)
@@ -230,6 +235,10 @@ def write_prepared(
     return note
 
 # %% ../../nbs/01f_storage.ipynb #ff995979
+def _said(option):
+    "An option's value, or its values, as an error may show them."
+    return f"[{', '.join(map(named, option))}]" if isinstance(option, list) else named(option)
+
 def prepared(
     folder: Path | None,
     source: str,
@@ -250,7 +259,8 @@ def prepared(
     for name in asked:
         if made[1].get(name) != asked[name]:
             raise CourseError(
-                f"{folder} was prepared with {name} = {made[1].get(name)!r}, asked for is {asked[name]!r}: "
+                f"{folder} was prepared with {name} = {_said(made[1].get(name))}, asked for is "
+                f"{_said(asked[name])}: "
                 "prepare another folder, or load from the raw files")
     if not entry["path"].is_file() or file_hash(entry["path"]) != entry["sha256"]:
         raise CourseError(f"{entry['path']} is missing or not what {PREPARED} says: prepare the folder again")

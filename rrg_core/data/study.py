@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['OBSERVATIONS', 'FIVE', 'REGIONS', 'SPLITS', 'VIEWS', 'SECTIONS', 'DataError', 'first_record',
-           'without_text', 'Box', 'to_uint8', 'read_image', 'Image', 'Report', 'Sentence',
-           'Study', 'check_splits']
+           'without_text', 'named', 'named_file', 'as_numbers', 'Box', 'to_uint8', 'read_image',
+           'Image', 'Report', 'Sentence', 'Study', 'told', 'check_splits']
 
 # %% ../../nbs/01a_study.ipynb #1f5d784c
-import json, math
+import json, math, os, re
 from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -18,6 +18,7 @@ import numpy as np
 from fastcore.basics import patch
 from PIL import Image as PILImage, UnidentifiedImageError
 
+from ..engine.code import for_readers
 from ..engine.settings import CourseError
 
 # %% ../../nbs/01a_study.ipynb #b75b7b7c
@@ -56,22 +57,71 @@ def first_record(
     "The first wrong record of a table, as errors name it: 1 is the first one below the header."
     return f"{table} record {np.flatnonzero(wrong)[0] + 1}"
 
-def without_text(value) -> str: # "None", "nan" or the name of a type
-    "A value that should have been another one, as an error may show it: the text of a report is not in it."
-    missing = value is None or (isinstance(value, Real) and value != value)
-    return repr(value) if missing else f"a value of type {type(value).__name__}"
+@for_readers
+def without_text(value) -> str: # "None", "nan", "a text of 312 characters", "a bytes of 312", "an int"
+    "What came instead of a text, as an error may show it: its type and its length, nothing of what it holds."
+    if value is None or isinstance(value, float) and value != value: return str(value)
+    if isinstance(value, str): return f"a text of {len(value)} characters"
+    kind = type(value).__name__
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    try:
+        return f"{article} {kind} of {len(value)}"
+    except TypeError: # it has no length
+        return f"{article} {kind}"
 
+_NAME = re.compile(r"(?!.*\d{5})[A-Za-z0-9_.+/-]{1,30}") # An option; five digits in a row are a patient's
+_ID = re.compile(r"[A-Za-z0-9_./:-]{1,100}") # A study or an image
+
+@for_readers
+def named(
+        value, # What was given for an option, or as an id
+        is_id: bool = False # The id of a study or an image: it may be longer, and hold a number
+) -> str: # "'val'", "7", or as `without_text`
+    "A wrong option as an error may show it: a short name or a number as it is, of all else type and length."
+    if isinstance(value, (Real, np.bool_)): return f"{value}"[:30]
+    if not isinstance(value, str): return without_text(value)
+    short = value in OBSERVATIONS or value in REGIONS or (_ID if is_id else _NAME).fullmatch(value)
+    return repr(str(value)) if short else without_text(value)
+
+_ENDING = re.compile(r"\.[a-z0-9]{1,8}")
+_PATIENT = re.compile(r"p(?:atient)?\d+") # A folder of MIMIC-CXR or CheXpert
+
+@for_readers
+def named_file(
+        path,
+        whole: bool = False # All folders: for a folder that the user chose
+) -> str: # "s59999901/film.jpg"
+    """A file as an error may name it: the last folder and the name, and no folder that bears a patient's id.
+    A text that was passed for a path is not shown."""
+    if not isinstance(path, (str, Path)): return without_text(path)
+    path = Path(path)
+    short = "/".join("…" if _PATIENT.fullmatch(part) else part for part in path.parts[-2:])
+    lies = len(path.parts) == 1 or os.path.exists(path.parent) # its folder is no text
+    known = path.is_absolute() or _ID.fullmatch(str(path)) or lies and _ENDING.fullmatch(path.suffix)
+    if len(path.name) > 255 or not (known or os.path.exists(path)): return without_text(str(path))
+    return str(path) if whole else short
+
+# %% ../../nbs/01a_study.ipynb #1a9c07e1
 def _text(record, field, value):
     if not isinstance(value, str): raise DataError(record, field, f"must be text, got {without_text(value)}")
     return value
 
+def as_numbers(values, name: str) -> np.ndarray: # float64
+    "Values as an array of floats. `ValueError` names what is none, and shows nothing of it."
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{name} must be numbers, in rows of one length, got {without_text(values)}")
+
 def _among(record, field, value, known):
-    if value not in known:
-        raise DataError(record, field, f"{value!r} is unknown; known: {', '.join(map(str, known))}")
+    if not isinstance(value, str) or value not in known:
+        raise DataError(record, field, f"{named(value)} is unknown; known: {', '.join(map(str, known))}")
+    return value
 
 def _size(record, field, value):
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise DataError(record, field, f"must be a positive whole number, got {value!r}")
+        raise DataError(record, field, f"must be a positive whole number, got {named(value)}")
     return int(value)
 
 # %% ../../nbs/01a_study.ipynb #1ec09ebc
@@ -89,11 +139,13 @@ class Box:
         for name in ("x0", "y0", "x1", "y1"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                raise DataError(f"box {self.label!r}", name, f"must be a finite number, got {value!r}")
+                raise DataError(f"box {named(self.label)}", name,
+                                f"must be a finite number, got {named(value)}")
             object.__setattr__(self, name, float(value))
         for low, high in (("x0", "x1"), ("y0", "y1")):
             a, b = getattr(self, low), getattr(self, high)
-            if b <= a: raise DataError(f"box {self.label!r}", high, f"= {b:g} must be above {low} = {a:g}")
+            if b <= a:
+                raise DataError(f"box {named(self.label)}", high, f"= {b:g} must be above {low} = {a:g}")
 
     @property
     def xyxy(self) -> tuple[float, float, float, float]:
@@ -134,8 +186,9 @@ _MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F"
 def to_uint8(pixels: np.ndarray # (h, w) of any number type
              ) -> np.ndarray: # uint8 (h, w)
     """8-bit copy of an image: as it is if it has 8 bits, else the range in use is spread over 0–255.
-    `ValueError` for NaN and infinity."""
+    `ValueError` for NaN, infinity and what is no number."""
     if pixels.dtype == np.uint8: return pixels
+    if pixels.dtype.kind not in "biuf": raise ValueError(f"pixels must be numbers, got {pixels.dtype}")
     pixels = pixels.astype(np.float64)
     if not np.isfinite(pixels).all(): raise ValueError("pixels must be finite, some are NaN or infinite")
     low, high = pixels.min(), pixels.max()
@@ -144,33 +197,40 @@ def to_uint8(pixels: np.ndarray # (h, w) of any number type
 
 def read_image(
     path: Path | str, # PNG, JPEG, TIFF, … ; DICOM where pydicom is installed
-    photometric: str = "MONOCHROME2" # "MONOCHROME1": 0 means white in this file, invert it
+    photometric: str = "MONOCHROME2" # "MONOCHROME1", in any case: 0 means white in this file, invert it
 ) -> np.ndarray: # uint8 (h, w), air dark
     "The grey picture in a file. `DataError` names one that is missing, cut off, no image, NaN or infinite."
-    path = Path(path)
+    path, kind = Path(path), _photometric(f"file {named_file(path)}", photometric)
     if path.suffix.lower() in (".dcm", ".dicom"): return _read_dicom(path)
+    grey, mode, wrong = None, "", ""
     try:
         with PILImage.open(path) as im:
-            if im.mode not in _MODES:
-                raise DataError(str(path), "mode", f"{im.mode} is no grey or colour image")
+            mode = im.mode
             im.load()
-            grey = np.asarray(im if im.mode.startswith((
-                "I", "F")) or im.mode == "L" else im.convert("RGB").convert("L"))
+            if mode in _MODES:
+                plain = mode.startswith(("I", "F")) or mode == "L"
+                grey = np.asarray(im if plain else im.convert("RGB").convert("L"))
     except FileNotFoundError:
-        raise DataError(str(path), "file", "does not exist") from None
+        wrong = "does not exist"
     except UnidentifiedImageError:
-        raise DataError(str(path), "file", "is no image") from None
+        wrong = "is no image"
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as e:
-        if isinstance(e, DataError): raise
-        raise DataError(str(path), "file", f"is damaged ({e})") from None
-    return _grey(path, grey, photometric)
+        wrong = f"is damaged or cannot be read ({type(e).__name__})"
+    if wrong: raise DataError(named_file(path), "file", wrong) # outside: what was caught names whole paths
+    if grey is None: raise DataError(named_file(path), "mode", f"{mode} is no grey or colour image")
+    return _grey(path, grey, kind)
+
+def _photometric(where, value):
+    "MONOCHROME1 or MONOCHROME2, however it is written. `DataError` for another word."
+    word = value.strip().upper() if isinstance(value, str) else value
+    return _among(where, "photometric", word, ("MONOCHROME1", "MONOCHROME2"))
 
 def _grey(path, pixels, photometric):
     "What was decoded, as the course reads it: 8 bits, air dark."
     try:
         pixels = to_uint8(pixels)
     except ValueError as e:
-        raise DataError(str(path), "pixels", str(e).removeprefix("pixels ")) from None
+        raise DataError(named_file(path), "pixels", str(e).removeprefix("pixels ")) from None
     return 255 - pixels if photometric == "MONOCHROME1" else pixels
 
 # %% ../../nbs/01a_study.ipynb #7dda1760
@@ -179,17 +239,20 @@ def _read_dicom(path):
         import pydicom
     except ImportError:
         raise CourseError(
-            f"{path}: reading DICOM needs pydicom: pip install pydicom, or fetch the PNG or JPG release"
-        ) from None
+            f"{named_file(path)}: reading DICOM needs pydicom: pip install pydicom, or fetch the PNG or JPG "
+            "release") from None
+    wrong = ""
     try:
         ds = pydicom.dcmread(path)
         pixels = ds.pixel_array
     except FileNotFoundError:
-        raise DataError(str(path), "file", "does not exist") from None
+        wrong = "does not exist"
     except Exception as e:
-        raise DataError(str(path), "file", f"is no readable DICOM image ({type(e).__name__})") from None
-    if pixels.ndim != 2: raise DataError(str(path), "shape", f"{pixels.shape} is not one grey image")
-    return _grey(path, pixels, ds.get("PhotometricInterpretation"))
+        wrong = f"is no readable DICOM image ({type(e).__name__})"
+    if wrong: raise DataError(named_file(path), "file", wrong)
+    if pixels.ndim != 2: raise DataError(named_file(path), "shape", f"{pixels.shape} is not one grey image")
+    kind = ds.get("PhotometricInterpretation") or "MONOCHROME2"
+    return _grey(path, pixels, _photometric(f"file {named_file(path)}", kind))
 
 # %% ../../nbs/01a_study.ipynb #d3c4b884
 @dataclass
@@ -199,16 +262,17 @@ class Image:
     width: int # Pixels
     height: int # Pixels
     view: str = "UNKNOWN" # One of `VIEWS`
-    path: Path | None = None # File that `load` reads where `pixels` is None
+    # File that `load` reads where `pixels` is None; its folders may bear a patient's id
+    path: Path | None = field(default=None, repr=False)
     pixels: np.ndarray | None = field(default=None, repr=False, compare=False) # uint8 (h, w)
-    photometric: str = "MONOCHROME2" # "MONOCHROME1": the file shows air white; `load` inverts it
+    photometric: str = "MONOCHROME2" # "MONOCHROME1", in any case: the file shows air white, `load` inverts it
 
     def __post_init__(self):
-        where = f"image {self.image_id!r}"
+        where = f"image {named(self.image_id, True)}"
         if not _text(where, "image_id", self.image_id): raise DataError("image", "image_id", "is empty")
         self.width, self.height = _size(where, "width", self.width), _size(where, "height", self.height)
         _among(where, "view", self.view, VIEWS)
-        _among(where, "photometric", self.photometric, ("MONOCHROME1", "MONOCHROME2"))
+        self.photometric = _photometric(where, self.photometric)
         if self.path is not None: self.path = Path(self.path)
         if self.pixels is not None: self._check(where, self.pixels)
 
@@ -229,9 +293,10 @@ class Image:
         "uint8 (h, w), air dark. `DataError` where there is neither pixels nor a readable file of that size."
         if self.pixels is not None: return self.pixels
         if self.path is None:
-            raise DataError(f"image {self.image_id!r}", "path",
+            raise DataError(f"image {named(self.image_id, True)}", "path",
                             "is missing: this record has no picture (text only)")
-        return self._check(f"image {self.image_id!r} ({self.path})", read_image(self.path, self.photometric))
+        where = f"image {named(self.image_id, True)} ({named_file(self.path)})"
+        return self._check(where, read_image(self.path, self.photometric))
 
 # %% ../../nbs/01a_study.ipynb #fa763e65
 SECTIONS = ("indication", "comparison", "findings", "impression")
@@ -279,12 +344,12 @@ class Sentence:
         if self.observation is not None: _among("sentence", "observation", self.observation, OBSERVATIONS)
         if self.polarity is not None:
             object.__setattr__(self, "polarity", _label("sentence", "polarity", self.polarity))
-        if self.severity is not None and not 0 <= self.severity <= 1:
-            raise DataError("sentence", "severity", f"must lie in 0–1, got {self.severity!r}")
+        if self.severity is not None and not (isinstance(self.severity, Real) and 0 <= self.severity <= 1):
+            raise DataError("sentence", "severity", f"must lie in 0–1, got {named(self.severity)}")
 
 def _label(record, field, value):
     if isinstance(value, Real) and value in (1, 0, -1): return int(value)
-    raise DataError(record, field, f"must be 1, 0, -1 or None, got {value!r}")
+    raise DataError(record, field, f"must be 1, 0, -1 or None, got {named(value)}")
 
 # %% ../../nbs/01a_study.ipynb #59279e9c
 @dataclass
@@ -308,9 +373,15 @@ class Study:
     def __post_init__(self):
         self.check()
 
+    def __repr__(self): # neither words nor the patient
+        names = ("images", "labels", "regions", "boxes", "sentences", "meta")
+        counts = [f"{len(getattr(self, k))} {k}" for k in names if getattr(self, k)]
+        what = [named(self.study_id, True), named(self.source), named(self.split)]
+        return f"Study({', '.join([*what, repr(self.report), *counts])})"
+
     def check(self) -> "Study":
         "Everything that can be known to be wrong without opening a file; the value is the study itself."
-        where = f"study {self.study_id!r}"
+        where = f"study {named(self.study_id, True)}"
         for name in ("study_id", "patient_id", "source"):
             if not _text(where, name, getattr(self, name)): raise DataError(where, name, "is empty")
         _text(where, "site", self.site)
@@ -335,21 +406,21 @@ def _check_images(where, images):
         if not isinstance(im, Image):
             raise DataError(where, f"images[{i}]", f"must be an Image, got {type(im).__name__}")
     for name, n in Counter(i.image_id for i in images).items():
-        if n > 1: raise DataError(where, "images", f"holds image {name!r} {n} times")
+        if n > 1: raise DataError(where, "images", f"holds image {named(name, True)} {n} times")
 
 def _check_boxes(where, study):
-    named = [(f"regions[{k!r}]", b) for k, b in study.regions.items()] + [(f"boxes[{i}]", b)
-                                                                          for i, b in enumerate(study.boxes)]
+    every = [(f"regions[{named(k)}]", b) for k, b in study.regions.items()]
+    every += [(f"boxes[{i}]", b) for i, b in enumerate(study.boxes)]
     for name in study.regions:
         _among(where, "region", name, REGIONS)
-    for field, b in named:
+    for field, b in every:
         if not isinstance(b, Box): raise DataError(where, field, f"must be a Box, got {type(b).__name__}")
         if not study.images: raise DataError(where, field, "has no image to lie in")
         w, h = study.images[0].width, study.images[0].height
         if b.x0 < 0 or b.y0 < 0 or b.x1 > w or b.y1 > h:
             raise DataError(
                 where, field,
-                f"{b.label!r} ({', '.join(f'{v:g}' for v in b.xyxy)}) lies outside its {w} × {h} image")
+                f"{named(b.label)} ({', '.join(f'{v:g}' for v in b.xyxy)}) lies outside its {w} × {h} image")
 
 def _check_labels(where, labels):
     for name in labels:
@@ -373,21 +444,40 @@ def reference(
     "The report's text to score against. `DataError` where it is empty: an empty reference is never scored."
     text = self.report.text(*sections) if self.report else ""
     if not text:
-        raise DataError(f"study {self.study_id!r}", " + ".join(sections or ("findings", "impression")),
+        wanted = " + ".join(sections or ("findings", "impression"))
+        raise DataError(f"study {named(self.study_id, True)}", wanted,
                         "is empty: no reference to score against")
     return text
+
+# %% ../../nbs/01a_study.ipynb #1a9c07e3
+def told(error: BaseException) -> str: # For checks
+    "All that an error and what it came from say: text, arguments and notes, also of what `from None` hides."
+    out, todo, seen = [], [error], set()
+    while todo:
+        e = todo.pop()
+        if e is None or id(e) in seen: continue
+        seen.add(id(e))
+        out += [str(e), repr(e), repr(e.args), *map(str, getattr(e, "__notes__", ()))]
+        todo += [e.__cause__, e.__context__, *getattr(e, "exceptions", ())]
+    return "\n".join(out)
 
 # %% ../../nbs/01a_study.ipynb #8d7641e6
 def check_splits(
     studies, # Anything that yields studies, all splits together
     group=lambda s: s.patient_id # What must not cross a border: the patient, or a hash of the text
 ) -> dict[str, int]: # Studies per split
-    "Count the studies of each split. `DataError` where one group lies on both sides of a border."
-    home, count = {}, Counter()
+    """Count the studies of each split. `DataError` for an id that occurs twice, for a group that is missing,
+    and where one group lies on both sides of a border; it names the two studies, not the patient."""
+    home, seen, count = {}, {}, Counter()
     for s in studies:
-        key = group(s)
-        if home.setdefault(key, s.split) != s.split:
-            raise DataError(f"study {s.study_id!r}", "split",
-                            f"{s.split!r} leaks: its group {key!r} is also in {home[key]!r}")
+        where, key = f"study {named(s.study_id, True)}", group(s)
+        if s.study_id in seen:
+            raise DataError(where, "study_id", f"is duplicated: in {seen[s.study_id]!r}, and in {s.split!r}")
+        if key is None or key != key: raise DataError(where, "group", "is missing")
+        split, first = home.setdefault(key, (s.split, s.study_id))
+        if split != s.split:
+            other = f"study {named(first, True)} of the same group is in {split!r}"
+            raise DataError(where, "split", f"{s.split!r} leaks: {other}")
+        seen[s.study_id] = s.split
         count[s.split] += 1
     return {k: count[k] for k in SPLITS}

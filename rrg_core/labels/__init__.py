@@ -9,7 +9,7 @@ __all__ = ['BACKENDS', 'MESH', 'Mention', 'label', 'explain', 'explanation', 'sh
 
 # %% ../../nbs/04_labels.ipynb #4dffd58e
 import html, re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import Protocol
@@ -19,7 +19,7 @@ import pandas as pd
 
 from .lexicon import read_line, split_report
 from .scopes import read_sentence
-from ..data.study import FIVE, OBSERVATIONS, without_text
+from ..data.study import FIVE, OBSERVATIONS, named, without_text
 from ..reports.indiana import iu_reports
 
 # %% ../../nbs/04_labels.ipynb #ca02ac4b
@@ -27,7 +27,7 @@ from ..reports.indiana import iu_reports
 class Mention:
     "A phrase of a report and what the rules make of it."
     observations: tuple[str, ...] # Empty where it only blanks No Finding
-    text: str # The report's own words
+    text: str = field(repr=False) # The report's own words
     start: int # Characters of the report
     end: int
     value: int | None # 1 positive, 0 negative, -1 uncertain, None where it says nothing
@@ -152,10 +152,11 @@ def labeler(
     **options # For chexbert: checkpoint, bert, device, batch_size
 ) -> Labeler:
     "A labeler by name. `ValueError` for an unknown name, `CourseError` where chexbert's weights are missing."
-    if not isinstance(backend, str): return backend
+    if callable(backend): return backend
+    if not isinstance(backend, str): raise ValueError(f"no labeler, but {without_text(backend)}")
     if backend == "rules": return Rules(**options)
     if backend != "chexbert":
-        raise ValueError(f"unknown labeler {backend!r}; there are {', '.join(BACKENDS)}")
+        raise ValueError(f"unknown labeler {named(backend)}; there are {', '.join(BACKENDS)}")
     from rrg_core.labels.chexbert import CheXbert
     return CheXbert(**options)
 
@@ -175,7 +176,7 @@ def hand_labels(
 ) -> tuple[pd.DataFrame, np.ndarray]: # (sentences with a column `text`, labels (n, 14))
     "A set of hand-labelled sentences; the text of the real ones is read from the installed reports."
     if name not in ("rules", "phenomena", "iu"):
-        raise ValueError(f"name must be rules, phenomena or iu, got {name!r}")
+        raise ValueError(f"name must be rules, phenomena or iu, got {named(name)}")
     frame = pd.read_csv(_hand_file({"iu": "iu_sentences"}.get(name, name)))
     if name == "iu":
         reports = {r.study_id: r for r in iu_reports()}
@@ -187,6 +188,7 @@ def hand_labels(
 def first_run(name: str # "phenomena" or "iu"
               ) -> np.ndarray: # (n, 14)
     "What the rules answered when they met these sentences for the first time."
+    if name not in ("phenomena", "iu"): raise ValueError(f"name must be phenomena or iu, got {named(name)}")
     return pd.read_csv(_hand_file({"iu": "iu_blind",
                                    "phenomena": "phenomena_first"}[name]))[OBSERVATIONS].to_numpy(float)
 

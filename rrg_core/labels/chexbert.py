@@ -6,6 +6,7 @@
 __all__ = ['CLASS_VALUES', 'SOURCE', 'CheXbertModel', 'read_state', 'CheXbert', 'write_tiny_chexbert']
 
 # %% ../../nbs/04c_chexbert.ipynb #cad81e14
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from ..data.weights import plain_folder, read_weights
 from ..engine.settings import CourseError, data_root
-from ..data.study import OBSERVATIONS
+from ..data.study import OBSERVATIONS, named_file
 
 # %% ../../nbs/04c_chexbert.ipynb #4eed3c95
 CLASS_VALUES = (float("nan"), 1., 0., -1.) # blank, positive, negative, uncertain
@@ -50,8 +51,8 @@ _UNUSED = ("bert.pooler.", "bert.embeddings.position_ids")
 
 def _missing(path, what): # One clear line, whatever is missing
     return CourseError(
-        f"CheXbert: {what} {path} does not exist. It needs {SOURCE}; put them into a folder named by "
-        "RRG_ROOT_CHEXBERT. "
+        f"CheXbert: {what} {named_file(path, True)} does not exist. It needs {SOURCE}; "
+        "put them into a folder named by RRG_ROOT_CHEXBERT. "
         "Until then the labeler 'rules' stands in: its labels are not CheXbert's")
 
 def read_state(
@@ -59,7 +60,7 @@ def read_state(
 ) -> dict[str, Tensor]: # Without the prefix `module.`
     "Tensors of a CheXbert checkpoint. `CourseError` where the file is missing or no such checkpoint."
     path = Path(path)
-    if not path.is_file(): raise _missing(path, "the checkpoint")
+    if not os.path.isfile(path): raise _missing(path, "the checkpoint")
     state = read_weights(path)
     if not any(k.endswith("linear_heads.0.weight") for k in state):
         raise CourseError(f"{path}: no linear_heads in it, so it is no CheXbert checkpoint")

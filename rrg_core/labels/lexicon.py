@@ -10,7 +10,7 @@ __all__ = ['LONG_WORDS', 'SHORT_WORDS', 'ORGANS', 'LUNGS', 'DEVICES', 'OTHERS', 
 
 # %% ../../nbs/04a_lexicon.ipynb #3f16adad
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 # %% ../../nbs/04a_lexicon.ipynb #96098213
@@ -91,7 +91,7 @@ def canonical(word: str # Lower case
 @dataclass(frozen=True)
 class Line:
     "A sentence in canonical words."
-    text: str # Canonical words and punctuation, separated by single spaces
+    text: str = field(repr=False) # Canonical words and punctuation, separated by single spaces
     starts: tuple[int, ...] # Where each word begins in `text`
     spans: tuple[tuple[int, int], ...] # Where it stood in the original text
 

@@ -8,7 +8,7 @@ __all__ = ['Atom', 'atoms_of', 'reach_forward', 'reach_back', 'Scope', 'find_sco
 
 # %% ../../nbs/04b_scopes.ipynb #35f7bed0
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .lexicon import Entry, Line, find_cues, find_mentions, find_state, read_line
 
@@ -28,7 +28,7 @@ _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
 @dataclass(frozen=True)
 class Atom:
     "A stretch of a sentence without commas and conjunctions."
-    text: str # The whole sentence
+    text: str = field(repr=False) # The whole sentence
     start: int
     end: int
     border: str # What stands before it: hard, colon, versus, or, and, comma

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image as Picture
 
 from ..labels import label, label_many
-from ..data.study import OBSERVATIONS
+from ..data.study import OBSERVATIONS, as_numbers
 from ..metrics.clinical import PROTOCOLS, clinical_scores
 
 # %% ../../nbs/07f_baselines.ipynb #c3ce0077
@@ -37,7 +37,7 @@ def best_constant_labels(
 ) -> list[str]: # Observations, the most frequent first
     """The constant set with the highest micro F1 (uncertain is negative). `ValueError` where nothing is
     positive."""
-    rates = (np.asarray(labels, float) == 1).mean(0)
+    rates = (as_numbers(labels, "labels") == 1).mean(0)
     order = np.argsort(-rates, kind="stable")
     if not rates.any(): raise ValueError("no report has a positive label: there is no best set")
     scores = 2 * rates[order].cumsum() / (np.arange(1, len(rates) + 1) + rates.sum())
@@ -78,7 +78,7 @@ def nearest_labels(
         train: np.ndarray, # (m, 14)
         seed: int = 0) -> np.ndarray: # (n,) rows of the training set
     "ORACLE: the training report whose positive labels overlap most (Jaccard) with the truth; ties by lot."
-    a, b = (np.asarray(x, float) == 1 for x in (test, train))
+    a, b = (as_numbers(x, "labels") == 1 for x in (test, train))
     both = a.astype("f4") @ b.T.astype("f4")
     either = a.sum(1)[:, None] + b.sum(1) - both # (n, m)
     overlap = np.where(either > 0, both / np.maximum(either, 1), 1.)

@@ -8,7 +8,7 @@ __all__ = ['TASKS', 'CLASSES', 'World', 'world', 'label_net', 'places_loss', 'la
            'Task', 'label_task', 'contrast_task', 'masked_task', 'causal_task', 'load_saved']
 
 # %% ../../nbs/07b_pretraining.ipynb #11e18bda
-import json, string
+import json, os, string
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +29,7 @@ from ..nets.encoders import (ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidC
                                     XrvDenseNet)
 from ..engine.settings import CourseError
 from ..nets.saving import half_saved, load_half
-from ..data.study import OBSERVATIONS
+from ..data.study import OBSERVATIONS, named
 from ..data.weights import plain_folder
 from ..reports.tokenizers import train_bpe, train_wordpiece
 
@@ -72,7 +72,7 @@ def world(
 ) -> World:
     "A split of a world as arrays. `ValueError` for an unknown world."
     if data not in (known := {"phantom": _phantoms, "shapes": _shapes}):
-        raise ValueError(f"data must be {' or '.join(known)}, got {data!r}")
+        raise ValueError(f"data must be {' or '.join(known)}, got {named(data)}")
     return known[data](split, n, size)
 
 # %% ../../nbs/07b_pretraining.ipynb #30499d6d
@@ -85,7 +85,7 @@ def label_net(
         return SmallPyramid(
             SmallPyramidConfig(widths=recipe["widths"], neck=recipe["neck"], labels=len(classes)))
     if recipe["trunk"] != "densenet":
-        raise ValueError(f"trunk must be pyramid or densenet, got {recipe['trunk']!r}")
+        raise ValueError(f"trunk must be pyramid or densenet, got {named(recipe['trunk'])}")
     net = XrvDenseNet(
         XrvConfig(growth=recipe["growth"], blocks=recipe["blocks"], first=recipe["first"], targets=classes))
     net.net.targets = net.net.pathologies = list(classes) # torchxrayvision's own names for its outputs
@@ -212,7 +212,7 @@ def make_tokenizer(
         vocab: int = 1000 # At most
 ) -> PreTrainedTokenizerFast:
     "A tokenizer that can spell any English text; WordPiece has a <mask>. `ValueError` for an unknown kind."
-    if kind not in ("wordpiece", "bpe"): raise ValueError(f"kind must be wordpiece or bpe, got {kind!r}")
+    if kind not in ("wordpiece", "bpe"): raise ValueError(f"kind must be wordpiece or bpe, got {named(kind)}")
     if kind == "bpe": return train_bpe(texts, vocab)
     tokenizer = train_wordpiece([*texts, " ".join(string.printable)], vocab)
     tokenizer.add_special_tokens({"mask_token": "<mask>"})
@@ -348,5 +348,5 @@ def load_saved(folder) -> PreTrainedModel: # In float32, for evaluation
     "A network of this chapter as saved. `CourseError` where it is missing or none of this chapter's."
     config = json.loads((plain_folder(folder) / "config.json").read_text())
     if (kind := config.get("model_type")) not in CLASSES:
-        raise CourseError(f"{folder}/config.json: model_type {kind!r} is none of {', '.join(CLASSES)}")
+        raise CourseError(f"{folder}/config.json: model_type {named(kind)} is none of {', '.join(CLASSES)}")
     return load_half(CLASSES[kind], folder)

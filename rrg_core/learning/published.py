@@ -8,6 +8,7 @@ __all__ = ['chosen', 'standins_among', 'found_for', 'load_classifier', 'load_ber
 # %% ../../nbs/07e_published.ipynb #c2e7b3a4
 from pathlib import Path
 
+from ..data.study import named
 from ..engine.code import weights_hash
 from ..engine.settings import CourseError, Profile, data_root
 from .standins import WEIGHTS, Found, weights
@@ -20,7 +21,7 @@ def chosen(
     """What is used for published weights, as an entry of a chapter's settings. `ValueError` for an unknown
     name; whether the folder is whole is asked when it is read."""
     if name not in WEIGHTS:
-        raise ValueError(f"no published weights are called {name!r}; there are {', '.join(WEIGHTS)}")
+        raise ValueError(f"no published weights are called {named(name)}; there are {', '.join(WEIGHTS)}")
     root = root or data_root("weights")
     folder = root and Path(root) / name
     return f"{name}@{weights_hash(folder)}" if folder and folder.is_dir() else WEIGHTS[name].standin

@@ -12,6 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ..data.study import named
+
 # %% ../../nbs/07a_shape_scenes.ipynb #664642d2
 KINDS = ("circle", "square", "triangle", "ring", "cross", "star", "diamond", "crescent")
 ATTRIBUTES = ("large", "small", "bright", "dark", "striped", "dotted"
@@ -223,7 +225,7 @@ def load(
     return Shapes(images, labels, texts, boxes)
 
 def _seeds(split, n):
-    if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {named(split)}")
     if not 0 < n <= 1_000_000: raise ValueError(f"n must lie in 1–1,000,000, got {n}")
     return range(SPLITS.index(split) * 1_000_000, SPLITS.index(split) * 1_000_000 + n)
 

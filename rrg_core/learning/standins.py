@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..data.study import named
 from ..data.weights import plain_folder, read_weights
 from ..engine.code import Registry, for_readers
 from ..engine.desk import file_hash
@@ -71,7 +72,7 @@ _WHAT:Registry = {
 def standin_recipe(name:str, # A key of STANDINS
                    profile:Profile|str=None)->dict:
     "The recipe with the sizes of a profile. `ValueError` for an unknown name."
-    if name not in STANDINS: raise ValueError(f"no stand-in is called {name!r}; there are "
+    if name not in STANDINS: raise ValueError(f"no stand-in is called {named(name)}; there are "
                                               f"{', '.join(STANDINS)}")
     p, recipe = profile if isinstance(profile, Profile) else load_profile(profile), dict(STANDINS[name])
     sizes = dict(n=min(p.train or 4000, 4000), size=p.image_size, max_tokens=p.max_tokens,
@@ -87,7 +88,7 @@ def start_of(name:str)->str|None:
 
 def standin_folder(name:str, profile:Profile|str=None)->Path:
     "Where a stand-in lies. `ValueError` for an unknown name."
-    if name not in STANDINS: raise ValueError(f"no stand-in is called {name!r}; there are "
+    if name not in STANDINS: raise ValueError(f"no stand-in is called {named(name)}; there are "
                                               f"{', '.join(STANDINS)}")
     return _folder_of(name, profile if isinstance(profile, Profile) else load_profile(profile))
 
@@ -209,7 +210,8 @@ def load_standin(
     from transformers import AutoTokenizer
     from rrg_core.learning.pretraining import load_saved
     folder = standin_folder(name, profile)
-    if init not in ("trained", "random"): raise ValueError(f"init must be trained or random, got {init!r}")
+    if init not in ("trained", "random"):
+        raise ValueError(f"init must be trained or random, got {named(init)}")
     if not (folder/"config.json").is_file():
         raise CourseError(f"{folder} holds no stand-in: `rrg train learning {name}` makes it")
     whole(folder.parent.parent, f"standins/{name}")
@@ -316,7 +318,6 @@ class Found:
 
     def state(self) -> dict: # Name → tensor
         "The tensors of the one weights file. `CourseError` for several (use `model`)."
-        from rrg_core.nets.encoders import read_weights
         found = [f for f in self.files if f.suffix in (".safetensors", ".bin", ".pt", ".pth")]
         if len(found) != 1:
             raise CourseError(f"{self.name} has {len(found)} weights files: load it with .model()")
@@ -378,7 +379,7 @@ def weights(
     """Published weights where their files are given, else the stand-in. `CourseError` where neither exists or
     a file is not right."""
     if name not in WEIGHTS and name not in STANDINS:
-        raise ValueError(f"no weights are called {name!r}; published: {', '.join(WEIGHTS)}; stand-ins: "
+        raise ValueError(f"no weights are called {named(name)}; published: {', '.join(WEIGHTS)}; stand-ins: "
                          f"{', '.join(STANDINS)}")
     entry, root = WEIGHTS.get(name), root or data_root("weights")
     if entry and root and (Path(root) / name).is_dir():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.study import FIVE, OBSERVATIONS
+from ..data.study import FIVE, OBSERVATIONS, as_numbers, named
 
 # %% ../../nbs/05b_clinical.ipynb #fb359863
 _CHOICES = dict(observations=(14, 5),
@@ -28,12 +28,13 @@ def _check(p):
     "Every field of a protocol against its choices."
     for name, choices in _CHOICES.items():
         if getattr(p, name) not in choices:
-            raise ValueError(f"{name} must be one of {list(choices)}, got {getattr(p, name)!r}")
+            raise ValueError(f"{name} must be one of {list(choices)}, got {named(getattr(p, name))}")
     for name in _WHOLE:
         value, least = getattr(p, name), 2 if name == "max_tokens" else 1
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    if not isinstance(p.name, str) or not p.name: raise ValueError(f"a protocol needs a name, got {p.name!r}")
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {named(value)}")
+    if not isinstance(p.name, str) or not p.name:
+        raise ValueError(f"a protocol needs a name, got {named(p.name)}")
 
 # %% ../../nbs/05b_clinical.ipynb #b1d51380
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def binarize(
         labels, # (n, 14) 1, 0, -1, NaN
         protocol: Protocol) -> np.ndarray: # (n, observations) of bool
     "What counts as positive under a protocol. `ValueError` for another shape or value."
-    labels = np.asarray(labels, float)
+    labels = as_numbers(labels, "labels")
     if labels.ndim != 2 or labels.shape[1] != 14:
         raise ValueError(f"labels must be (n, 14), got {labels.shape}")
     if (bad := ~(np.isin(labels, (-1, 0, 1)) | np.isnan(labels))).any():
@@ -102,7 +103,9 @@ def averages(
         r, # (n, c) of bool: reference
         average: str # As in `Protocol`
 ) -> tuple[float, float, float]:
-    "Precision, recall and F1 of two binary tables."
+    "Precision, recall and F1 of two binary tables. `ValueError` for an unknown average."
+    if average not in _CHOICES["average"]:
+        raise ValueError(f"average must be one of {list(_CHOICES['average'])}, got {named(average)}")
     if average == "example-defined": return _example_defined(p, r)
     from sklearn.metrics import precision_recall_fscore_support
     return tuple(

@@ -7,7 +7,7 @@ __all__ = ['read_table', 'read_pairs', 'find_protocol', 'score_texts', 'evaluate
            'evaluate_command']
 
 # %% ../../nbs/05g_evaluate.ipynb #ba6467a9
-import difflib, json
+import difflib, json, os, re
 from functools import partial
 from pathlib import Path
 
@@ -19,17 +19,14 @@ from .clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from .stats import bootstrap_replicates, interval
 from .text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics
 from ..engine.settings import CourseError
-from ..data.study import OBSERVATIONS
+from ..data.study import OBSERVATIONS, as_numbers, named, named_file
 
 # %% ../../nbs/05g_evaluate.ipynb #975bbe95
 def _json_lines(path):
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         if not line.strip(): continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as e:
-            raise CourseError(f"{path}, line {number}: not JSON ({e.msg})") from None
+        record = _parsed(line, f"{path}, line {number}")
         if not isinstance(record, dict):
             raise CourseError(
                 f"{path}, line {number}: an object with named fields is needed, not {type(record).__name__}")
@@ -38,8 +35,22 @@ def _json_lines(path):
         return _columns(path, records[0]) # lists in one object
     return pd.DataFrame(records)
 
+def _text(path): # errors are raised behind `except`: what was caught holds the file
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        place = e.start
+    raise CourseError(f"{path}: no UTF-8 at byte {place}")
+
+def _parsed(text, where):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as e:
+        wrong = f"{e.msg}, line {e.lineno}, character {e.colno}"
+    raise CourseError(f"{where}: not JSON ({wrong})")
+
 def _json(path):
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = _parsed(_text(path), path)
     if isinstance(data, dict): return _columns(path, data)
     if not isinstance(data, list) or not all(isinstance(r, dict) for r in data):
         raise CourseError(f"{path}: a list of objects or an object of lists is needed")
@@ -48,23 +59,35 @@ def _json(path):
 def _columns(path, lists):
     lengths = {k: len(v) for k, v in lists.items() if isinstance(v, list)}
     if len(set(lengths.values())) > 1:
-        raise CourseError(f"{path}: lists of unequal length: " + ", ".join(f"{k} has {n}"
+        raise CourseError(f"{path}: lists of unequal length: " + ", ".join(f"{_bare(k)} has {n}"
                                                                            for k, n in lengths.items()))
     return pd.DataFrame(lists)
 
+def _bare(name):
+    "A column's name; a header that may be a report is not quoted."
+    return name if named(name) == repr(name) else named(name)
+
+# %% ../../nbs/05g_evaluate.ipynb #5d0c0e01
+def _separated(path, sep):
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=sep)
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise CourseError(f"{path}: the records have more cells than the header: a text that is not quoted?")
+    for name in frame.columns: # pandas tells two columns of one name apart by a number
+        if name.endswith(".1") and name[:-2] in frame.columns:
+            raise CourseError(f"{path}: two columns are called {_bare(name[:-2])}")
+    return frame
+
 _READERS = {
     ".parquet": pd.read_parquet, ".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json,
-    ".csv": partial(pd.read_csv, dtype=str, keep_default_na=False), ".tsv": partial(pd.read_csv,
-                                                                                    dtype=str,
-                                                                                    keep_default_na=False,
-                                                                                    sep="\t")
+    ".csv": partial(_separated, sep=","), ".tsv": partial(_separated, sep="\t")
 }
+_PLACE = re.compile(r"\b(?:line|row|byte|position|character|column) \d+")
 
 def read_table(path) -> pd.DataFrame:
     "A table of predictions. `CourseError` for a file that is missing, of unknown kind or unreadable."
-    path = Path(path)
-    if not path.is_file():
-        raise CourseError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
+    shown, path = named_file(path, True), Path(path)
+    if not os.path.isfile(path):
+        raise CourseError(f"{shown} {'is no file' if os.path.exists(path) else 'does not exist'}")
     if path.suffix not in _READERS:
         raise CourseError(
             f"{path}: predictions are read from {', '.join(_READERS)}, or .txt with the references in "
@@ -73,58 +96,78 @@ def read_table(path) -> pd.DataFrame:
         return _READERS[path.suffix](path)
     except CourseError:
         raise
-    except Exception as e: # whatever a reader of foreign files raises: one line, the first of the message
-        raise CourseError(f"{path}: not readable as {path.suffix[1:]} ({type(e).__name__}: "
-                          f"{(str(e).strip().splitlines() or ['no message'])[0][:120]})") from None
+    except Exception as e: # whatever a reader of foreign files raises: its kind and its place, not its words
+        wrong = ", ".join([type(e).__name__, *_PLACE.findall(str(e))[:1]])
+    raise CourseError(f"{path}: not readable as {path.suffix[1:]} ({wrong})")
 
 # %% ../../nbs/05g_evaluate.ipynb #bf811b26
 def _column(frame, path, name):
     if name not in frame.columns:
-        raise CourseError(
-            f"{path}: no column {name!r}; it has {', '.join(map(str, frame.columns)) or 'none'}")
+        names = [_bare(c) for c in frame.columns[:20]]
+        plain = all(named(c) == repr(c) for c in frame.columns[:20])
+        header = "" if plain else "; is its first line a header?"
+        raise CourseError(f"{path}: no column {named(name)}; it has {', '.join(names) or 'none'}{header}")
     return [list(v) if isinstance(v, np.ndarray) else v for v in frame[name]]
 
 def _name(frame, i):
-    return f"record {i + 1}" + (f" (study_id {frame['study_id'].iloc[i]})"
+    return f"record {i + 1}" + (f" (study_id {_bare_id(frame['study_id'].iloc[i])})"
                                 if "study_id" in frame.columns else "")
 
+def _bare_id(value):
+    return named(value, True).strip("'")
+
 def _lines(path):
-    if not Path(path).is_file(): raise CourseError(f"{path} does not exist")
-    return Path(path).read_text(encoding="utf-8").splitlines()
+    if not os.path.isfile(path): raise CourseError(f"{named_file(path, True)} does not exist")
+    return _text(Path(path)).splitlines()
+
+def _one_record_each(frame, path):
+    "`CourseError` for a study that is missing or occurs twice: it would count twice."
+    ids = frame["study_id"]
+    if (absent := ids.isna() | (ids.astype(str).str.strip() == "")).any():
+        raise CourseError(f"{path}, record {int(np.argmax(absent)) + 1}: study_id is missing")
+    if not (again := ids.duplicated()).any(): return
+    i = int(np.argmax(again))
+    first = int(np.argmax(ids == ids.iloc[i]))
+    raise CourseError(f"{path}, {_name(frame, i)}: the study is in record {first + 1} too "
+                      f"({int(again.sum())} such of {len(frame)}); --keep-duplicates scores them all")
 
 def read_pairs(
     path, # .csv, .tsv, .jsonl, .json, .parquet; or .txt, one report a line
     hypothesis: str = "hypothesis", # Column of the predictions
     reference:
     str = "reference", # Column of the references (texts or lists of texts); with .txt, the other file
-    empty_reference: str = "error" # Or "drop"
+    empty_reference: str = "error", # Or "drop"
+    keep_duplicates: bool = False # Take records of one study_id as they are, told apart by their number
 ) -> tuple[pd.DataFrame,
            int]: # The file's table with columns hypothesis and reference; how many records were dropped
     "Predictions with their references. `CourseError` in one line for whatever is wrong with the file."
+    if empty_reference not in ("error", "drop"):
+        raise ValueError(f"empty_reference must be error or drop, got {named(empty_reference)}")
     if Path(path).suffix == ".txt":
         texts, truths = _lines(path), _lines(reference)
         if len(texts) != len(truths):
-            raise CourseError(f"{path} has {len(texts)} lines, {reference} has {len(truths)}")
+            raise CourseError(f"{path} has {len(texts)} lines, {named_file(reference)} has {len(truths)}")
         frame = pd.DataFrame({"hypothesis": texts, "reference": truths})
     else:
         frame = read_table(path)
         frame = frame.assign(hypothesis=_column(frame, path, hypothesis),
                              reference=_column(frame, path, reference))
     if not len(frame): raise CourseError(f"{path}: no record to score")
+    if "study_id" in frame and not keep_duplicates: _one_record_each(frame, path)
     empty = frame["reference"].map(lambda r: isinstance(r, list) and not any(
         isinstance(x, str) and x.strip() for x in r) or isinstance(r, str) and not r.strip())
     if empty.any() and empty_reference == "error":
         raise CourseError(
             f"{path}, {_name(frame, int(np.argmax(empty)))}: the reference is empty ({int(empty.sum())} such "
             f"of {len(frame)})")
-    frame = frame[~empty].reset_index(drop=True)
-    if not len(frame): raise CourseError(f"{path}: every reference is empty")
+    if empty.all(): raise CourseError(f"{path}: every reference is empty")
     for field in ("hypothesis", "reference"):
         for i, value in enumerate(frame[field]):
+            if empty[i]: continue
             parts = value if isinstance(value, list) and field == "reference" else [value]
             if not all(isinstance(v, str) and (v.strip() or field == "hypothesis") for v in parts):
                 raise CourseError(f"{path}, {_name(frame, i)}: the {field} is missing or no text")
-    return frame, int(empty.sum())
+    return frame[~empty].reset_index(drop=True), int(empty.sum())
 
 # %% ../../nbs/05g_evaluate.ipynb #d9fa3153
 def find_protocol(name: str | Protocol) -> Protocol:
@@ -133,8 +176,8 @@ def find_protocol(name: str | Protocol) -> Protocol:
     if name in PROTOCOLS: return PROTOCOLS[name]
     near = difflib.get_close_matches(str(name), PROTOCOLS, 1, .4)
     raise CourseError(
-        f"unknown protocol {name!r}{f', did you mean {near[0]!r}?' if near else ':'} `rrg evaluate --list` "
-        f"shows all {len(PROTOCOLS)}")
+        f"unknown protocol {named(name)}{f', did you mean {near[0]!r}?' if near else ':'} "
+        f"`rrg evaluate --list` shows all {len(PROTOCOLS)}")
 
 def _prepare(protocol, known, texts):
     if protocol.min_count and known is not None: texts = mark_unknown(texts, known)
@@ -142,7 +185,7 @@ def _prepare(protocol, known, texts):
 
 def _labels(texts, label, protocol, is_hypothesis):
     if label is None: from rrg_core.labels import label_many as label
-    labels = np.array(label(texts), float)
+    labels = np.array(as_numbers(label(texts), "labels"))
     if is_hypothesis and protocol.empty_hypothesis == "no finding":
         empty = [not t.strip() for t in texts]
         labels[empty] = np.where(np.array(OBSERVATIONS) == "No Finding", 1, np.nan)
@@ -221,7 +264,10 @@ def _text_definition(score, protocol):
 # %% ../../nbs/05g_evaluate.ipynb #cce4593d
 def _groups(frame):
     for column in ("patient_id", "study_id"):
-        if column in frame.columns and frame[column].duplicated().any():
+        if column not in frame.columns: continue
+        if (absent := frame[column].isna() | (frame[column].astype(str) == "")).any():
+            raise ValueError(f"record {int(np.argmax(absent)) + 1}: {column} is missing")
+        if frame[column].duplicated().any():
             return frame[column].astype(str).to_numpy(), column
     return None, None
 
@@ -230,19 +276,23 @@ def evaluate(
     protocol: str | Protocol = "default",
     hypothesis: str = "hypothesis", # Column of the predictions
     reference: str = "reference", # Column of the references; with .txt, the other file
+    keep_duplicates: bool = False, # Score records of one study_id, which is an error otherwise
     **options # `label`, `known`, `bootstraps`, `seed`, `meteor` of `score_texts`
 ) -> pd.DataFrame: # As `score_texts`
     "Score a file of predictions. `CourseError` in one line for whatever is wrong with file or name."
     protocol = find_protocol(protocol)
-    frame, dropped = read_pairs(path, hypothesis, reference, protocol.empty_reference)
-    groups, column = _groups(frame)
+    frame, dropped = read_pairs(path, hypothesis, reference, protocol.empty_reference, keep_duplicates)
     try:
+        groups, column = _groups(frame)
         out = score_texts(frame["hypothesis"], frame["reference"], protocol, groups=groups, **options)
     except ValueError as e:
         raise CourseError(f"{path}: {e}") from None
     if dropped:
         out.attrs["notes"].append(
             f"{dropped} records with an empty reference were left out, as the protocol does")
+    if keep_duplicates and "study_id" in frame and (again := frame["study_id"].duplicated()).any():
+        out.attrs["notes"].append(
+            f"{int(again.sum())} records repeat a study_id; they are kept and told apart by their number")
     if column:
         out.attrs["notes"].append(f"{column} repeats: the bootstrap draws whole "
                                   f"{'patients' if column == 'patient_id' else 'studies'}")
@@ -281,6 +331,7 @@ def evaluate_command(predictions: str | None,
                      hypothesis: str = "hypothesis",
                      reference: str = "reference",
                      out: str | None = None,
+                     keep_duplicates: bool = False,
                      **options) -> str:
     "What `rrg evaluate` prints. `CourseError` in one line where it cannot."
     if list_: return list_protocols()
@@ -291,7 +342,7 @@ def evaluate_command(predictions: str | None,
     if out and Path(out).suffix not in (".csv", ".json", ".parquet", ".md"):
         raise CourseError(
             f"{out}: a table is written to .csv, .json, .parquet, .md") # before the work, not after
-    frame = evaluate(predictions, protocol, hypothesis, reference, **options)
+    frame = evaluate(predictions, protocol, hypothesis, reference, keep_duplicates, **options)
     if out: _written(frame, out)
     shown = frame.drop(columns="protocol").to_markdown(index=False, floatfmt=".3f")
     head = f"{predictions} under {frame.protocol[0]}: {frame.n[0]} reports, 95 % bootstrap intervals"

@@ -8,12 +8,15 @@ __all__ = ['iou', 'giou', 'pixel_iou', 'mean_iou', 'average_precision']
 # %% ../../nbs/05d_grounding.ipynb #f9187148
 import numpy as np, torch
 
+from ..data.study import as_numbers, without_text
+
 # %% ../../nbs/05d_grounding.ipynb #734728cf
 def _boxes(boxes, who):
     """(n, 4) double tensor of xyxy boxes. `ValueError` for another shape, NaN, or a box that ends before it
     begins."""
-    t = torch.as_tensor(np.asarray(boxes) if not isinstance(boxes, torch.Tensor) else boxes).to(
-        torch.float64).reshape(-1, 4) if len(boxes) else torch.zeros(0, 4, dtype=torch.float64)
+    if not isinstance(boxes, torch.Tensor): boxes = torch.as_tensor(as_numbers(boxes, f"{who}: boxes"))
+    if boxes.numel() % 4: raise ValueError(f"{who}: a box has 4 numbers, got shape {tuple(boxes.shape)}")
+    t = boxes.to(torch.float64).reshape(-1, 4)
     if bad := [
             i for i, (x0, y0, x1, y1) in enumerate(t.tolist())
             if not (np.isfinite([x0, y0, x1, y1]).all() and x1 >= x0 and y1 >= y0)
@@ -57,6 +60,22 @@ def _overlap(a, b):
     pixels, left, right = np.outer(np.diff(ys), np.diff(xs)), _painted(a, xs, ys), _painted(b, xs, ys)
     return int(pixels[left & right].sum()), int(pixels[left | right].sum())
 
+def _part(record, name, who):
+    "A field of a prediction or target. `ValueError` where it is missing."
+    if not isinstance(record, dict):
+        raise ValueError(f"{who} must be a dictionary, got {without_text(record)}")
+    if record.get(name) is None: raise ValueError(f"{who} has no {name}")
+    return record[name]
+
+def _scores(record, boxes, who):
+    "A score for each box. `ValueError` where there is none, or it is NaN."
+    if len(boxes) and record.get("scores") is None:
+        raise ValueError(f"{who} has no scores: every predicted box needs one")
+    scores = as_numbers(record.get("scores", ()), f"{who}: scores").reshape(-1)
+    if len(scores) != len(boxes): raise ValueError(f"{who}: {len(boxes)} boxes with {len(scores)} scores")
+    if np.isnan(scores).any(): raise ValueError(f"{who}: a score is NaN")
+    return scores
+
 def _pixels(boxes, who, image_size):
     height, width = (image_size, image_size) if np.isscalar(image_size) else image_size
     return np.clip(np.trunc(_boxes(boxes, who).numpy()), 0, [width, height, width, height]).astype(int)
@@ -73,11 +92,10 @@ def pixel_iou(
         raise ValueError(f"{len(predictions)} predictions for {len(targets)} targets")
     sums = np.zeros((len(thresholds), 2))
     for i, (prediction, target) in enumerate(zip(predictions, targets)):
-        boxes, truth = _pixels(prediction["boxes"], f"prediction {i}", image_size), _pixels(
-            target["boxes"], f"target {i}", image_size)
-        scores = np.asarray(prediction["scores"], float).reshape(-1)
-        if len(scores) != len(boxes):
-            raise ValueError(f"prediction {i}: {len(boxes)} boxes with {len(scores)} scores")
+        who, whose = f"prediction {i}", f"target {i}"
+        boxes = _pixels(_part(prediction, "boxes", who), who, image_size)
+        truth = _pixels(_part(target, "boxes", whose), whose, image_size)
+        scores = _scores(prediction, boxes, who)
         sums += [_overlap(boxes[scores > t], truth) for t in thresholds]
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
 
@@ -96,14 +114,14 @@ _RECALL = np.linspace(0, 1,
 def _records(images, who, scored):
     out = []
     for i, image in enumerate(images):
-        boxes, labels = _boxes(image["boxes"],
-                               f"{who} {i}"), torch.as_tensor(np.asarray(image["labels"])).reshape(-1).long()
-        record = {
-            "boxes": boxes, "labels": labels
-        } | ({"scores": torch.as_tensor(np.asarray(image["scores"], float)).reshape(-1)} if scored else {})
+        name = f"{who} {i}"
+        boxes = _boxes(_part(image, "boxes", name), name)
+        labels = as_numbers(_part(image, "labels", name), f"{name}: labels").reshape(-1)
+        if (labels != np.floor(labels)).any(): raise ValueError(f"{name}: a label is no whole number")
+        record = {"boxes": boxes, "labels": torch.as_tensor(labels).long()}
+        if scored: record["scores"] = torch.as_tensor(_scores(image, boxes, name))
         if len({len(v) for v in record.values()}) > 1:
-            raise ValueError(f"{who} {i}: " + ", ".join(f"{len(v)} {k}" for k, v in record.items()))
-        if scored and record["scores"].isnan().any(): raise ValueError(f"{who} {i}: a score is NaN")
+            raise ValueError(f"{name}: " + ", ".join(f"{len(v)} {k}" for k, v in record.items()))
         out.append(record)
     return out
 

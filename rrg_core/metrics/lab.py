@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..data.study import named
 from .perturb import EDITS, asserts
 from .stats import interval
 from .text import METRICS, TextStatistics, cut, mark_unknown, tokens, vocabulary
@@ -454,7 +455,7 @@ def published_protocols() -> pd.DataFrame:
         for column in line.columns:
             if column not in meant or not (numbers := pd.to_numeric(meant[column],
                                                                     errors="coerce").dropna()).size:
-                raise ValueError(f"{line.table}: no number for {line.rows!r} in {column!r}")
+                raise ValueError(f"{line.table}: no number for {line.rows!r} in {named(column)}")
             metric = meant.metric.iloc[
                 0] if stem == "chex" else column # ChEX's Table 2 has a metric a line and a model a column
             said = {k: getattr(line, k) for k in ("protocol", "means", "evidence", "confidence", "source")}

@@ -15,6 +15,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
+from ..data.study import named
 from ..reports.sections import sentences
 
 # %% ../../nbs/05i_perturb.ipynb #e46d0497
@@ -326,7 +327,7 @@ def perturb(
     normal: bool = False # Whether the study is known to be normal
 ) -> Edited | None: # None where the edit does not apply
     "One edit with its books. `ValueError` for an unknown edit."
-    if edit not in EDITS: raise ValueError(f"edit must be one of {list(EDITS)}, got {edit!r}")
+    if edit not in EDITS: raise ValueError(f"edit must be one of {list(EDITS)}, got {named(edit)}")
     rule, found = EDITS[edit], sentences(text)
     if not found or (rule.normal_only and not normal): return None
     rng = np.random.default_rng([seed, crc32(edit.encode()), crc32(" ".join(found).encode())])

@@ -9,7 +9,9 @@ __all__ = ['radgraph_f1', 'RadGraphModel']
 import json, os, subprocess, sys
 from pathlib import Path
 
+from ..data.study import named
 from ..engine.settings import CourseError
+from .text import failure
 
 # %% ../../nbs/05c_radgraph.ipynb #6b97a072
 def _told(tokens, case):
@@ -51,11 +53,15 @@ def _entities(annotation, who):
     entities = {str(k): e for k, e in annotation["entities"].items()}
     for key, e in entities.items():
         for field in ("tokens", "label", "relations"):
-            if field not in e: raise ValueError(f"{who}, entity {key}: the field {field} is missing")
+            if field not in e: raise ValueError(f"{who}, entity {named(key)}: the field {field} is missing")
+        where = f"{who}, entity {named(key)}"
+        if not isinstance(e["tokens"], str): raise ValueError(f"{where}: tokens are no text")
+        if any(len(relation) != 2 for relation in e["relations"]):
+            raise ValueError(f"{where}: a relation is a kind and a target")
         for kind, target in e["relations"]:
             if str(target) not in entities:
                 raise ValueError(
-                    f"{who}, entity {key}: relation {kind} points to {target}, which does not exist")
+                    f"{where}: a relation points to {named(str(target))}, which does not exist")
     return {
         k: e | {"relations": [(kind, str(target)) for kind, target in e["relations"]]}
         for k, e in entities.items()
@@ -63,7 +69,10 @@ def _entities(annotation, who):
 
 def _several(annotations): # the package's output for many reports: {"0": …, "1": …}, or a list
     if isinstance(annotations, dict):
-        return None if "entities" in annotations else [annotations[k] for k in sorted(annotations, key=int)]
+        if "entities" in annotations: return None
+        if not all(str(k).isdecimal() for k in annotations):
+            raise ValueError("several annotations are numbered 0, 1, …: a key is no number")
+        return [annotations[k] for k in sorted(annotations, key=int)]
     return list(annotations)
 
 def radgraph_f1(
@@ -77,7 +86,7 @@ def radgraph_f1(
 ) -> float: # 0 to 1; the mean over pairs where there are many
     """RadGraph F1 of two annotated reports. An empty side scores 0. `ValueError` for another level, other
     fields, unequal numbers."""
-    if level not in _LEVELS: raise ValueError(f"level must be one of {list(_LEVELS)}, got {level!r}")
+    if level not in _LEVELS: raise ValueError(f"level must be one of {list(_LEVELS)}, got {named(level)}")
     hypotheses, references = _several(hypothesis), _several(reference)
     if (hypotheses is None) != (references is None):
         raise ValueError("one side is a single annotation, the other is several")
@@ -132,7 +141,6 @@ class RadGraphModel:
             raise CourseError(
                 f"RadGraph took longer than {self.timeout:g} seconds for {len(full)} reports") from None
         if done.returncode:
-            raise CourseError(f"RadGraph in {self.python} failed: "
-                              f"{(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+            raise CourseError(f"RadGraph in {self.python} failed: {failure(done.stderr, full)}")
         found = iter(json.loads(done.stdout))
         return [next(found) if t.strip() else {"text": "", "entities": {}} for t in texts]

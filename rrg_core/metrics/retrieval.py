@@ -8,9 +8,18 @@ __all__ = ['precision_at_k', 'recall_at_k']
 # %% ../../nbs/05e_retrieval.ipynb #5ecc14cc
 import numpy as np
 
+from ..data.study import as_numbers
+
 # %% ../../nbs/05e_retrieval.ipynb #33bf3d34
+def _known(values, what):
+    "The values as an array. `ValueError` for one that is missing: it would equal no other, in silence."
+    values = np.asarray(values)
+    if values.dtype.kind in "fO" and (bad := np.array([v is None or v != v for v in values], bool)).any():
+        raise ValueError(f"the {what} {bad.argmax()} is missing")
+    return values
+
 def _checked(similarity, k):
-    similarity = np.asarray(similarity, float)
+    similarity = as_numbers(similarity, "similarity")
     if similarity.ndim != 2 or 0 in similarity.shape:
         raise ValueError(f"similarity must be (queries, candidates), got {similarity.shape}")
     if np.isnan(similarity).any():
@@ -26,8 +35,9 @@ def precision_at_k(
         k: int) -> float: # Mean over queries of relevant among the k nearest / k
     """Precision at K (DCRRG §4, Table 2): relevant means of the query's class; ties count against.
     `ValueError` for shapes, NaN, k."""
-    similarity, queries, candidates = _checked(similarity,
-                                               k), np.asarray(query_labels), np.asarray(candidate_labels)
+    similarity = _checked(similarity, k)
+    queries = _known(query_labels, "class of query")
+    candidates = _known(candidate_labels, "class of candidate")
     if similarity.shape != (len(queries), len(candidates)):
         raise ValueError(
             f"similarity {similarity.shape} does not fit {len(queries)} queries and {len(candidates)} "
@@ -48,7 +58,7 @@ def recall_at_k(
     n = len(similarity)
     if similarity.shape != (n, n):
         raise ValueError(f"row i must match column i, but the similarity is {similarity.shape}")
-    groups = np.arange(n) if groups is None else np.asarray(groups)
+    groups = np.arange(n) if groups is None else _known(groups, "group of row")
     if groups.shape != (n, ): raise ValueError(f"groups must be ({n},), got {groups.shape}")
     partner = groups[:, None] == groups # (n, n)
     best = np.where(partner, similarity, -np.inf).max(1, keepdims=True) # (n, 1) of the partners

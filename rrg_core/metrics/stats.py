@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..data.study import as_numbers, named
+
 # %% ../../nbs/05f_stats.ipynb #34d70ea4
 def _draws(size, n, seed, groups): # yields n arrays of row numbers
     rng = np.random.default_rng(seed)
@@ -30,8 +32,16 @@ def _as_arrays(arrays, n, groups):
     lengths = [len(a) for a in arrays] + ([len(groups)] if groups is not None else [])
     if len(set(lengths)) > 1: raise ValueError(f"arrays (and groups) must have one length, got {lengths}")
     if not lengths[0]: raise ValueError("a bootstrap needs at least one study, got none")
+    if groups is not None and (row := _first_nan(_array(groups))) is not None:
+        raise ValueError(f"the group of row {row} is missing")
     if n < 1: raise ValueError(f"n must be positive, got {n}")
     return arrays
+
+def _first_nan(values): # the first row that holds a NaN or None; None where no row does
+    if values.dtype == object:
+        return next((i for i, v in enumerate(values) if v is None or isinstance(v, float) and v != v), None)
+    if values.dtype.kind != "f" or not (bad := np.isnan(values)).any(): return None
+    return int(np.argwhere(bad)[0][0])
 
 def _array(values): # lists of texts or of lists of texts stay what they are
     if hasattr(values, "__array__"): return np.asarray(values)
@@ -51,7 +61,8 @@ def bootstrap_replicates(
     seeded: int = 0 # So many arrays, from the first, are (studies, seeds, …): their seeds are drawn too
 ) -> np.ndarray: # (n, …)
     """The statistic on `n` resampled test sets; with `seeded`, on resampled training seeds as well.
-    `ValueError` for unequal lengths."""
+    `ValueError` for unequal lengths, and for NaN that the statistic does not take: some draws would be
+    without it."""
     arrays, out = _as_arrays(arrays, n, groups), []
     seeds = _number_of_seeds(arrays[:seeded])
     rng = np.random.default_rng(
@@ -59,7 +70,20 @@ def bootstrap_replicates(
     for rows in _draws(len(arrays[0]), n, seed, groups):
         drawn = rng.integers(0, seeds, seeds) if seeded else None
         out.append(statistic(*(a[rows][:, drawn] if i < seeded else a[rows] for i, a in enumerate(arrays))))
-    return np.array(out, float)
+    out = as_numbers(out, "what the statistic returns")
+    _refuse_nan(statistic, arrays, out)
+    return out
+
+def _refuse_nan(statistic, arrays, replicates):
+    "`ValueError` where NaN in an array makes the statistic NaN, and draws without that row would hide it."
+    found = {k: row for k, a in enumerate(arrays) if (row := _first_nan(a)) is not None}
+    if not found: return
+    undefined = np.isnan(np.asarray(statistic(*arrays), float))
+    hidden = undefined & ~np.isnan(replicates).all(0)
+    if hidden.any() or undefined.all() and any(arrays[k].ndim == 1 for k in found):
+        k, row = next(iter(found.items()))
+        raise ValueError(f"array {k} is NaN in row {row}, and so is the statistic of all rows: leave such "
+                         "rows out and count them, or give a statistic that takes NaN")
 
 def _number_of_seeds(arrays):
     if flat := [a.shape for a in arrays if a.ndim < 2]:
@@ -73,7 +97,8 @@ def interval(
         replicates: np.ndarray, # (n, …)
         level: float = .95) -> tuple: # (low, high), each a number or an array
     "Middle `level` of the replicates along the first axis; NaN replicates are left out, all NaN gives NaN."
-    replicates, tail = np.asarray(replicates, float), (1-level) / 2
+    if not 0 < level < 1: raise ValueError(f"level must lie between 0 and 1, got {named(level)}")
+    replicates, tail = as_numbers(replicates, "replicates"), (1-level) / 2
     some = ~np.isnan(replicates).all(0)
     filled = np.where(some, replicates, 0.) # keeps nanquantile from warning about columns without a number
     low, high = (np.where(some, q, np.nan) for q in np.nanquantile(filled, [tail, 1 - tail], axis=0))
@@ -157,7 +182,7 @@ def kendall_tau_b(
 ) -> tuple[float, float]: # tau and the p value of tau = 0; NaN, NaN where undefined
     """Kendall's tau-b, from -1 to 1 (scipy). Undefined where a side is constant, has a NaN or fewer than two
     values."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y = as_numbers(x, "x"), as_numbers(y, "y")
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"x and y must be (n,), got {x.shape} and {y.shape}")
     if len(x) < 2 or np.isnan(x).any() or np.isnan(y).any(): return np.nan, np.nan
@@ -171,7 +196,7 @@ def auroc(
         scores # (n,)
 ) -> float: # NaN where only one class occurs
     "Area under the ROC curve (scikit-learn); ties count half."
-    labels, scores = np.asarray(labels, float), np.asarray(scores, float)
+    labels, scores = as_numbers(labels, "labels"), as_numbers(scores, "scores")
     if labels.shape != scores.shape or labels.ndim != 1:
         raise ValueError(f"labels and scores must be (n,), got {labels.shape} and {scores.shape}")
     known = ~np.isnan(labels)
@@ -197,7 +222,7 @@ def weighted_auroc(
 ) -> WeightedAuroc: # With `.used` and `.left_out`, numbers of pairs; NaN where none can be used
     """Mean AUROC over pairs of region and class, weighted by their positives (ChEX); pairs of one class are
     left out and counted."""
-    labels, scores = np.asarray(labels, float), np.asarray(scores, float)
+    labels, scores = as_numbers(labels, "labels"), as_numbers(scores, "scores")
     if labels.shape != scores.shape or labels.ndim != 3:
         raise ValueError(
             f"labels and scores must be (n, regions, classes), got {labels.shape} and {scores.shape}")

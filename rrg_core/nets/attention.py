@@ -14,6 +14,8 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.utils import logging
 
+from ..data.study import named
+
 # %% ../../nbs/06a_attention.ipynb #13636d75
 logging.disable_progress_bar()
 
@@ -25,7 +27,7 @@ class CourseConfig(PreTrainedConfig):
             k for k in extra
             if not k.startswith("_") and k != "model_type" and not hasattr(PreTrainedConfig, k)
         ]
-        if unknown: raise ValueError(f"{type(self).__name__} has no setting {', '.join(map(repr, unknown))}")
+        if unknown: raise ValueError(f"{type(self).__name__} has no setting {', '.join(map(named, unknown))}")
         super().__post_init__(**extra)
 
     def positive(self, *names: str) -> None:
@@ -34,7 +36,7 @@ class CourseConfig(PreTrainedConfig):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(
-                    f"{type(self).__name__}: {name} must be a positive whole number, got {value!r}")
+                    f"{type(self).__name__}: {name} must be a positive whole number, got {named(value)}")
 
 # %% ../../nbs/06a_attention.ipynb #1767a5a9
 class Dropout(nn.Module):

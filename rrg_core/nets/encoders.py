@@ -9,6 +9,7 @@ __all__ = ['SCALES', 'XRV_TARGETS', 'VIT', 'ENCODERS', 'scaled', 'check_xrv', 'I
            'Vit', 'build_encoder', 'fill']
 
 # %% ../../nbs/06b_encoders.ipynb #c50cbd34
+import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import ModelOutput
 
+from ..data.study import named, named_file
 from .attention import CourseConfig
 from ..engine.settings import CourseError
 
@@ -37,7 +39,7 @@ def scaled(
 ) -> Tensor: # (b, 1 or 3, h, w)
     """Grey levels as an encoder wants them. `ValueError` for another shape, for values outside 0 to 255 and
     for a range of 0 to 1."""
-    if scale not in SCALES: raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
+    if scale not in SCALES: raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {named(scale)}")
     if pixels.ndim != 4 or pixels.shape[1] != 1:
         raise ValueError(f"pixels must be (b, 1, h, w), got {tuple(pixels.shape)}")
     if pixels.dtype != torch.uint8: _check_grey(pixels)
@@ -372,7 +374,7 @@ def build_encoder(settings: CourseConfig | dict # A config, or its `to_dict()`
     settings = settings.to_dict() if isinstance(settings, CourseConfig) else dict(settings)
     kind = settings.get("model_type")
     if kind not in ENCODERS:
-        raise ValueError(f"model_type must be one of {', '.join(ENCODERS)}, got {kind!r}")
+        raise ValueError(f"model_type must be one of {', '.join(ENCODERS)}, got {named(kind)}")
     return ENCODERS[kind](ENCODERS[kind].config_class.from_dict(settings))
 
 # %% ../../nbs/06b_encoders.ipynb #c1b82a40
@@ -387,7 +389,7 @@ def fill(
     given = {k: v for k, v in weights.items() if not (ignore and k.startswith(tuple(ignore)))}
     own = module.state_dict()
     wrong = [f"{k} is missing" for k in own if k not in given and not k.endswith("num_batches_tracked")]
-    wrong += [f"{k} has no place" for k in given if k not in own]
+    wrong += [f"{named(k)} has no place" for k in given if k not in own]
     wrong += [
         f"{k} is {tuple(given[k].shape)}, not {tuple(own[k].shape)}" for k in given
         if k in own and given[k].shape != own[k].shape

@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, default_collate
 
+from ..data.study import named
+
 # %% ../../nbs/06d_recipes.ipynb #42d27f9d
 _has_gpu = cache(torch.cuda.is_available)
 
@@ -87,10 +89,11 @@ def _check(recipe):
     for name in ("epochs", "steps", "batch", "accumulate", "decay_epochs", "every", "patience"):
         value = getattr(recipe, name)
         if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
-            raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+            raise ValueError(f"{name} must be a whole number from 1, got {named(value)}")
     for name in ("rate", "clip", "decay"):
         value = getattr(recipe, name)
-        if value is not None and not value > 0: raise ValueError(f"{name} must be positive, got {value!r}")
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {named(value)}")
     choices = dict(schedule=SCHEDULES,
                    optimiser=tuple(OPTIMISERS),
                    precision=PRECISIONS,
@@ -98,9 +101,9 @@ def _check(recipe):
     for name, known in choices.items():
         if getattr(recipe, name) not in known:
             raise ValueError(
-                f"{name} must be one of {', '.join(map(str, known))}, got {getattr(recipe, name)!r}")
+                f"{name} must be one of {', '.join(map(str, known))}, got {named(getattr(recipe, name))}")
     if recipe.warmup is not None and not 0 <= recipe.warmup < 1:
-        raise ValueError(f"warmup is a share of the steps, from 0 to below 1, got {recipe.warmup!r}")
+        raise ValueError(f"warmup is a share of the steps, from 0 to below 1, got {named(recipe.warmup)}")
     if recipe.weight_decay < 0 or recipe.seed < 0 or recipe.workers < 0:
         raise ValueError("weight_decay, seed and workers must not be negative")
     if bad := {k: v for k, v in recipe.groups.items() if not v >= 0}:
@@ -117,7 +120,8 @@ def make_recipe(
     settings = (dict(base or {}) if not isinstance(base, Recipe) else {}) | settings
     known = asdict(start)
     if unknown := sorted(set(settings) - set(known)):
-        raise ValueError(f"no setting is called {', '.join(unknown)}; there are {', '.join(known)}")
+        wrong = ", ".join(map(named, unknown))
+        raise ValueError(f"no setting is called {wrong}; there are {', '.join(known)}")
     return replace(start, **settings)
 
 # %% ../../nbs/06d_recipes.ipynb #d82bdbdb
@@ -152,7 +156,7 @@ def parameter_groups(
     learning = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     for prefix in recipe.groups:
         if not any(name.startswith(prefix) for name, _ in learning):
-            raise ValueError(f"no parameter that learns begins with {prefix!r}; there are "
+            raise ValueError(f"no parameter that learns begins with {named(prefix)}; there are "
                              f"{', '.join(sorted({n.split('.')[0] for n, _ in learning}))}")
     members = {}
     for name, p in learning:

@@ -6,7 +6,7 @@
 __all__ = ['WEIGHTS', 'model_card', 'half_saved', 'load_half']
 
 # %% ../../nbs/06f_saving.ipynb #ed5b7acc
-import copy, shutil, tempfile
+import copy, os, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from transformers.utils import logging
 from ..data.weights import plain_folder
 from ..engine.desk import atomic
 from ..engine.settings import CourseError
+
+from ..data.study import named_file
 
 # %% ../../nbs/06f_saving.ipynb #89d6e34e
 def _halved(model):
@@ -101,8 +103,8 @@ def load_half(
     """Load what was saved, from the disk alone. `CourseError` names what is missing or no file of numbers,
     `ValueError` says where it does not fit the class."""
     folder = Path(folder)
-    if not (folder / WEIGHTS).is_file():
-        raise CourseError(f"{folder.name} holds no {WEIGHTS}: it was never saved, or only in part")
+    if not os.path.isfile(folder / WEIGHTS):
+        raise CourseError(f"{named_file(folder)} holds no {WEIGHTS}: it was never saved, or only in part")
     plain_folder(folder)
     with _quiet():
         model, found = cls.from_pretrained(folder,

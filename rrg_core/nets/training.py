@@ -21,6 +21,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.utils.data import DataLoader, Subset, default_collate
 
+from ..data.study import named
 from ..engine.store import current_build
 from ..engine.desk import atomic, sweep
 from .recipes import Recipe, Shares, make_optimiser, make_recipe, rate_factor, seed_everything
@@ -61,7 +62,7 @@ class History:
         "The records as a table. `ValueError` for anything else to tabulate."
         import pandas as pd
         if what not in ("steps", "evaluations"):
-            raise ValueError(f"what must be steps or evaluations, got {what!r}")
+            raise ValueError(f"what must be steps or evaluations, got {named(what)}")
         return pd.DataFrame(getattr(self, what))
 
     @property

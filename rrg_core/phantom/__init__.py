@@ -29,7 +29,7 @@ from ..engine.code import todays_code
 from ..engine.settings import cache_root, profile as load_profile
 from ..engine.store import Artifact
 from ..data.storage import Studies
-from ..data.study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Study
+from ..data.study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Study, named
 
 # %% ../../nbs/02_phantom.ipynb #3e99a07a
 _DEPTH = .61 # Attenuation of the tissue that the thickest air replaces
@@ -134,7 +134,7 @@ def as_study(
 # %% ../../nbs/02_phantom.ipynb #3c58135c
 def seeds(split: str, n: int, site: str = "hospital") -> range:
     "The examinations of a split at a site. `ValueError` for an unknown split or site, or more than 100,000."
-    if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {named(split)}")
     if not 0 < n <= 100_000: raise ValueError(f"n must lie in 1–100,000, got {n}")
     first = SPLITS.index(split) * 100_000_000 + crc32(
         site_named(site).name.encode()) % 900 * 100_000 + 10_000_000

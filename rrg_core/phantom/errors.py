@@ -20,7 +20,7 @@ from .scene import Finding, Scene
 from .sites import scene_at, site
 from .wording import Dice, filled, height, level, parsed
 from ..engine.settings import CourseError
-from ..data.study import Report, Study
+from ..data.study import Report, Study, named as as_name
 
 # %% ../../nbs/02k_errors.ipynb #659faffd
 CATEGORIES = ("false finding", "omission", "wrong location", "wrong severity", "invented comparison",
@@ -234,17 +234,20 @@ def _source(study, scene):
     "Scene, style and lines of a phantom study; its report must be the one that they make."
     style = site(study.site).style
     if style is None or study.report is None:
-        raise CannotCorrupt(f"study {study.study_id}: site {study.site!r} releases no reports")
+        raise CannotCorrupt(
+            f"study {as_name(study.study_id, True)}: site {as_name(study.site)} releases no reports")
     if style.language != "en":
         raise CannotCorrupt(
-            f"study {study.study_id}: errors are worded in English, this report is in {style.language!r}")
+            f"study {as_name(study.study_id, True)}: errors are worded in English, this report is in "
+            f"{as_name(style.language)}")
     if scene is None and "seed" not in study.meta:
         raise CannotCorrupt(
-            f"study {study.study_id}: meta has no 'seed', so this is no phantom; pass its scene")
+            f"study {as_name(study.study_id, True)}: meta has no 'seed': this is no phantom; pass its scene")
     scene = scene or scene_at(study.site, study.meta["seed"])
     lines = draft(scene, scene.seed, style)
     if as_report(lines, scene, scene.seed, style) != study.report:
-        raise CannotCorrupt(f"study {study.study_id}: its report is not what its seed makes; pass its scene")
+        raise CannotCorrupt(
+            f"study {as_name(study.study_id, True)}: its report is not what its seed makes; pass its scene")
     return scene, style, lines
 
 # %% ../../nbs/02k_errors.ipynb #b24caec0
@@ -254,7 +257,7 @@ def edits(study: Study,
           scene: Scene = None) -> list[tuple]: # (finding or None, finding or None)
     "All errors of a kind and weight that this report can be given."
     if category not in CATEGORIES:
-        raise ValueError(f"unknown category {category!r}; known: {', '.join(CATEGORIES)}")
+        raise ValueError(f"unknown category {as_name(category)}; known: {', '.join(CATEGORIES)}")
     scene, style, lines = _source(study, scene)
     claimed = claims(lines)
     found = [f for f in seen(scene, Pen(scene.seed, style)) if f.key in claimed]
@@ -272,7 +275,8 @@ def corrupt_lines(study: Study,
     options = edits(study, category, significant, scene)
     weight = "significant" if significant else "insignificant"
     if not options:
-        raise CannotCorrupt(f"study {study.study_id}: its report has no place for a {weight} {category}")
+        raise CannotCorrupt(
+            f"study {as_name(study.study_id, True)}: its report has no place for a {weight} {category}")
     scene, style, lines = _source(study, scene)
     pen, dice = Pen(scene.seed, style), Dice(seed, "error", study.study_id, category, significant)
     was, now = dice.pick(options)

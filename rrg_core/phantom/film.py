@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from ..data.study import named
 from .anatomy import Anatomy
 from .canvas import Canvas, curve, gaussian_filter, lowpass, stroke
 from .scene import stream
@@ -45,7 +46,8 @@ def sample_look(
     "Draw a look; a bedside film (AP) has more scatter, noise, leads and words."
     known = {f.name for f in fields(Look)}
     for name in fixed:
-        if name not in known: raise ValueError(f"a look has no {name!r}; it has {', '.join(sorted(known))}")
+        if name not in known:
+            raise ValueError(f"a look has no {named(name)}; it has {', '.join(sorted(known))}")
     n = lambda m, sd: float(np.clip(rng.normal(m, sd), m - 2.2*sd, m + 2.2*sd))
     ap = view == "AP"
     drawn = dict(beam=n(1., .06),

@@ -18,7 +18,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from ..data.study import Box, OBSERVATIONS, REGIONS
+from ..data.study import OBSERVATIONS, REGIONS, Box, named
 
 # %% ../../nbs/02a_scene.ipynb #a1e2b7f2
 def stream(
@@ -88,7 +88,7 @@ class Scene:
 
     def of(self, observation: str) -> list[Finding]:
         "The findings of one observation."
-        if observation not in OBSERVATIONS: raise ValueError(f"unknown observation {observation!r}")
+        if observation not in OBSERVATIONS: raise ValueError(f"unknown observation {named(observation)}")
         return [f for f in self.findings if f.observation == observation]
 
     def labels(self) -> dict: # {observation: 1, 0 or -1}, the 14 in order
@@ -333,7 +333,7 @@ def _pose(rng, spread):
 # %% ../../nbs/02a_scene.ipynb #00242111
 def _known(observation):
     if observation not in FINDINGS:
-        raise ValueError(f"unknown observation {observation!r}; known are {', '.join(FINDINGS)}")
+        raise ValueError(f"unknown observation {named(observation)}; known are {', '.join(FINDINGS)}")
 
 def _findings(seed, view, burden, flat, only):
     present = draw_observations(stream(seed, "observations"), burden, flat)
@@ -356,7 +356,7 @@ def sample_scene(
 ) -> Scene:
     "Draw one examination; nothing is rendered."
     if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be a whole number from 0 up, got {seed!r}")
+        raise ValueError(f"seed must be a whole number from 0 up, got {named(seed)}")
     for o in only or ():
         _known(o)
     who, seed = stream(seed, "patient"), int(seed)

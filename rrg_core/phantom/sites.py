@@ -14,7 +14,7 @@ import pandas as pd
 from ..engine.code import Registry
 from .grammar import Style, draft, stated, write_report
 from .scene import KINDS, Finding, Scene, sample_scene
-from ..data.study import OBSERVATIONS, Report, Sentence
+from ..data.study import OBSERVATIONS, Report, Sentence, named as shown
 
 # %% ../../nbs/02j_sites.ipynb #c86bb06c
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ SITES:Registry = {
 
 def site(name: str) -> Site:
     "The site of that name. `ValueError` lists the known ones."
-    if name not in SITES: raise ValueError(f"unknown site {name!r}; known: {', '.join(SITES)}")
+    if name not in SITES: raise ValueError(f"unknown site {shown(name)}; known: {', '.join(SITES)}")
     return SITES[name]
 
 # %% ../../nbs/02j_sites.ipynb #ea507623
@@ -223,8 +223,9 @@ def observations_of(
     "What a site's labels say about the 14 observations; None where they say nothing."
     known = site(name).classes
     for c, v in classes.items():
-        if c not in known: raise ValueError(f"{name} has no class {c!r}; it has {', '.join(known)}")
-        if v not in (1, 0, -1, None): raise ValueError(f"class {c!r} must be 1, 0, -1 or None, got {v!r}")
+        if c not in known: raise ValueError(f"{name} has no class {shown(c)}; it has {', '.join(known)}")
+        if v not in (1, 0, -1, None):
+            raise ValueError(f"class {shown(c)} must be 1, 0, -1 or None, got {shown(v)}")
     out = dict.fromkeys(OBSERVATIONS)
     for c, v in classes.items():
         named = {p if isinstance(p, str) else p[0] for p in known[c]}

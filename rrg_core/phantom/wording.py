@@ -14,6 +14,7 @@ from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
 
+from ..data.study import named
 from .scene import Finding
 
 # %% ../../nbs/02h_wording.ipynb #c96fdf54
@@ -42,7 +43,7 @@ LANGUAGES = {"en": "english", "es": "spanish"}
 def known_language(language: str) -> str:
     "The language, if there are words for it, else `ValueError`; no table is read."
     if language not in LANGUAGES:
-        raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, got {language!r}")
+        raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, got {named(language)}")
     return language
 
 @cache
@@ -106,7 +107,7 @@ def _entry(table, finding):
     "A kind's row: under its observation and kind, its kind, or `default`."
     for name in (f"{finding.observation} {finding.kind}", finding.kind, "default"):
         if name in table: return table[name]
-    raise ValueError(f"no wording for {finding.kind!r} ({finding.observation})")
+    raise ValueError(f"no wording for {named(finding.kind)} ({finding.observation})")
 
 def level(finding: Finding, language: str = "en") -> int: # 0, 1 or 2
     "Which of the three words for severity is true."

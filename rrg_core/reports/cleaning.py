@@ -10,6 +10,7 @@ __all__ = ['DATASETS', 'clean_cvt2distilgpt2', 'clean_rgrg', 'CLEANERS', 'clean_
 import re
 from functools import partial
 
+from ..data.study import named
 from .sections import as_text, sentences
 
 # %% ../../nbs/03c_cleaning.ipynb #424da331
@@ -22,7 +23,7 @@ def clean_r2gen(
 ) -> str: # Lower case, words and " . " separated by spaces
     "R2Gen's cleaning, accidents included (Chen et al., EMNLP 2020; R2Gen, `modules/tokenizers.py`)."
     if dataset not in DATASETS:
-        raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
+        raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, got {named(dataset)}")
     text = as_text(text)
     if dataset == "mimic_cxr": text = re.sub(" {2,}", " ", re.sub("_{2,}", "_", text.replace("\n", " ")))
     for _ in range(DATASETS[dataset]):

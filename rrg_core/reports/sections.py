@@ -11,7 +11,7 @@ import re
 
 from defusedxml import ElementTree, DefusedXmlException
 
-from ..data.study import DataError, without_text
+from ..data.study import DataError, named, without_text
 
 # %% ../../nbs/03b_sections.ipynb #a290715d
 def as_text(
@@ -93,10 +93,14 @@ def _unwrap(lines):
 
 # %% ../../nbs/03b_sections.ipynb #e8c1403a
 class Sections(dict):
-    "Section → text, only those that are not empty; a known section that is absent reads as an empty string."
+    """Section → text, only those that are not empty; a known section that is absent reads as an empty
+    string. `repr` counts words."""
     def __missing__(self, key):
         if key in KEYS: return ""
-        raise KeyError(f"unknown section {key!r}; known: {', '.join(KEYS)}")
+        raise KeyError(f"unknown section {named(key)}; known: {', '.join(KEYS)}")
+
+    def __repr__(self): # no word of a report
+        return f"Sections({', '.join(f'{named(k)}: {len(t.split())} words' for k, t in self.items())})"
 
 def _free(text):
     parts = {}
@@ -141,10 +145,12 @@ def choose(
     order: tuple = OFFICIAL, # Sections, best first
     where: str = "report" # The record, named in the error
 ) -> tuple[str, str]: # (section, text)
-    "The first of these sections that has text. `DataError` where none has."
+    "The first of these sections that has text. `DataError` where none has, `ValueError` for an unknown name."
     if not isinstance(found, dict):
         raise DataError(where, "sections", f"must be a dictionary, got {without_text(found)}")
+    if isinstance(order, str): raise ValueError("order must be several sections, got one text")
     for name in order:
+        if name not in KEYS: raise ValueError(f"unknown section {named(name)}; known: {', '.join(KEYS)}")
         if text := found.get(name, ""): return name, text
     raise DataError(where, " / ".join(order), "is empty: nothing to take as reference")
 

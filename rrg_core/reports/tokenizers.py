@@ -10,6 +10,7 @@ __all__ = ['THRESHOLDS', 'LENGTHS', 'train_words', 'encode_r2gen', 'decode', 'tr
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ..data.study import named, without_text
 from .sections import as_text
 
 if TYPE_CHECKING: from transformers import PreTrainedTokenizerFast # for readers of types: it takes a second
@@ -48,7 +49,8 @@ def train_words(
     "Word-level tokenizer of the words seen at least `min_count` times, ids in alphabetical order."
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     if min_count < 1: raise ValueError(f"min_count must be at least 1, got {min_count}")
-    if ends not in ("shared", "distinct"): raise ValueError(f"ends must be shared or distinct, got {ends!r}")
+    if ends not in ("shared", "distinct"):
+        raise ValueError(f"ends must be shared or distinct, got {named(ends)}")
     counted = Tokenizer(models.WordLevel(unk_token="<unk>"))
     counted.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     counted.train_from_iterator(
@@ -77,8 +79,13 @@ def decode(
     tokenizer: "PreTrainedTokenizerFast",
     ids: Iterable[int] # As encoded or as a model wrote them
 ) -> str: # <unk> stays visible: it is a word that the model could not say
-    "The text up to the first end, without start and padding. Unlike `skip_special_tokens` it keeps `<unk>`."
-    kept, ids = [], [int(i) for i in ids]
+    """The text up to the first end, without start and padding. Unlike `skip_special_tokens` it keeps `<unk>`.
+    `ValueError` for an id that is no whole number."""
+    kept, ids = [], list(ids)
+    for k, i in enumerate(ids):
+        if isinstance(i, str) or not hasattr(i, "__index__"):
+            raise ValueError(f"id {k} must be a whole number, got {without_text(i)}")
+    ids = [int(i) for i in ids]
     for i in ids[1:] if ids[:1] == [tokenizer.bos_token_id] else ids:
         if i in (tokenizer.eos_token_id, tokenizer.pad_token_id): break
         kept.append(i)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
+from ..data.study import named
 from ..engine.desk import Chapter, show_table
 from ..metrics.stats import interval
 from ..engine.settings import CourseError, package_root
@@ -53,7 +54,7 @@ def parse_claim(row: dict) -> Claim: # A line of claims.csv
         row["margin"]) # ">0": the statistic itself is compared with nothing
     if relation not in RELATIONS:
         raise ValueError(
-            f"{row['id']}: relation must be one of {', '.join(RELATIONS)}, got {row['relation']!r}")
+            f"{row['id']}: relation must be one of {', '.join(RELATIONS)}, got {named(row['relation'])}")
     if not margin >= 0: raise ValueError(f"{row['id']}: margin must not be negative, got {margin}")
     best = row["right"].startswith("max of ")
     right = tuple(r.strip() for r in row["right"].removeprefix("max of ").split(", "))
@@ -69,7 +70,8 @@ def claims(
     found = {c.id: c for c in map(parse_claim, lines) if paper in (None, c.paper)}
     if not found:
         raise CourseError(
-            f"no claims of {paper!r}: the papers are {', '.join(dict.fromkeys(l['paper'] for l in lines))}")
+            f"no claims of {named(paper)}: the papers are "
+            f"{', '.join(dict.fromkeys(l['paper'] for l in lines))}")
     return found
 
 # %% ../../nbs/08c_claims.ipynb #fcf60579
@@ -84,7 +86,8 @@ def verdict_of(relation: str, margin: float, low: float, high: float) -> str: # 
         "~": (-margin <= low and high <= margin, high < -margin
               or low > margin), ">=": (low > -margin, high < -margin), "<=": (high < margin, low > margin)
     }.get(relation, (None, None))
-    if holds is None: raise ValueError(f"relation must be one of {', '.join(RELATIONS)}, got {relation!r}")
+    if holds is None:
+        raise ValueError(f"relation must be one of {', '.join(RELATIONS)}, got {named(relation)}")
     return "reproduced" if holds else "refuted" if fails else "inconclusive"
 
 # %% ../../nbs/08c_claims.ipynb #81261470
@@ -246,7 +249,7 @@ def decide_effects(claim: Claim, effects: list[Effect], cell: str = "") -> Verdi
 # %% ../../nbs/08c_claims.ipynb #ca8bcf53
 def _of(systems, m, claim, side):
     if (system := _found(systems, m.protocol)) is None:
-        raise CourseError(f"{claim.id}: nothing on the {side} is measured under {m.protocol!r}")
+        raise CourseError(f"{claim.id}: nothing on the {side} is measured under {named(m.protocol)}")
     return system
 
 def decide(

@@ -17,7 +17,7 @@ from IPython.display import HTML
 
 from ..labels import label as label_by_rules
 from ..reports import sentences
-from ..data.study import OBSERVATIONS, Box, Study
+from ..data.study import OBSERVATIONS, Box, Study, named
 
 # %% ../../nbs/08d_figures.ipynb #796739d2
 COLOURS = dict(
@@ -91,7 +91,7 @@ def _named(boxes, labels):
     return [(str(l), *b) for l, b in zip(labels, boxes)]
 
 def _as_box(box):
-    if not isinstance(box, Box): raise ValueError(f"{box!r} is no Box: give Boxes, or their `labels`")
+    if not isinstance(box, Box): raise ValueError(f"{named(box)} is no Box: give Boxes, or their `labels`")
     return box
 
 def overlay_boxes(
@@ -197,9 +197,10 @@ def show_study(
     """The first image of a study with its boxes, and its report. `ValueError` where there is neither image
     nor report, or a region is not in it."""
     if not study.images and not study.report:
-        raise ValueError(f"study {study.study_id!r} has neither image nor report")
+        raise ValueError(f"study {named(study.study_id, True)} has neither image nor report")
     for r in regions:
-        if r not in study.regions: raise ValueError(f"study {study.study_id!r} has no region {r!r}")
+        if r not in study.regions:
+            raise ValueError(f"study {named(study.study_id, True)} has no region {named(r)}")
     fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.8), width_ratios=(1, 1.2))
     for ax in axes:
         ax.set_axis_off()

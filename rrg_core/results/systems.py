@@ -6,7 +6,7 @@
 __all__ = ['METEOR', 'aligned', 'System', 'drawn_seeds', 'over_seeds', 'Measured', 'KeptMeteor', 'Reports']
 
 # %% ../../nbs/08a_systems.ipynb #efb2059b
-import atexit, json
+import atexit, json, os
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..metrics.evaluate import (_groups, _headlines, _label_of, _labels, _notes, _prepare,
+from ..data.study import named, named_file
+from ..metrics.evaluate import (_bare, _groups, _headlines, _label_of, _labels, _notes, _prepare,
                                        _text_definition, find_protocol)
 from ..engine.experiments import read_predictions
 from ..engine.settings import cache_root
@@ -36,6 +37,9 @@ def aligned(
     or unknown study, or another reference."""
     if not isinstance(predictions, dict): predictions = {0: predictions}
     if not predictions: raise CourseError(f"{name}: no predictions")
+    for f in predictions.values():
+        if not isinstance(f, pd.DataFrame) and not os.path.isfile(f):
+            raise CourseError(f"{name}: {named_file(f, True)} does not exist")
     frames = {
         s: f if isinstance(f, pd.DataFrame) else read_predictions(Path(f))
         for s, f in predictions.items()
@@ -45,8 +49,8 @@ def aligned(
         if "study_id" not in frame: raise CourseError(f"{name}, seed {s}: no column study_id")
         if frame["study_id"].duplicated().any():
             raise CourseError(
-                f"{name}, seed {s}: study {frame['study_id'][frame['study_id'].duplicated()].iloc[0]} occurs "
-                "twice")
+                f"{name}, seed {s}: study "
+                f"{named(frame['study_id'][frame['study_id'].duplicated()].iloc[0], True)} occurs twice")
     out = {first: top.reset_index(drop=True)}
     for s, frame in others:
         here, there = set(top["study_id"]), set(frame["study_id"])
@@ -56,13 +60,13 @@ def aligned(
         out[s] = frame.set_index("study_id", drop=False).loc[top["study_id"]].reset_index(drop=True)
         out[s].attrs |= frame.attrs
         if "reference" in top and (other := out[s]["reference"] != out[first]["reference"]).any():
+            study = named(top["study_id"][other.to_numpy()].iloc[0], True)
             raise CourseError(
-                f"{name}: study {top['study_id'][other.to_numpy()].iloc[0]} has another reference with seed "
-                f"{s} than with seed {first}")
+                f"{name}: study {study} has another reference with seed {s} than with seed {first}")
     return out
 
 def _difference(ids, seed):
-    return f"{len(ids)} only with seed {seed} (such as {min(ids)}); " if ids else ""
+    return f"{len(ids)} only with seed {seed} (such as {named(min(ids), True)}); " if ids else ""
 
 # %% ../../nbs/08a_systems.ipynb #c6dcdb70
 class System:
@@ -159,9 +163,9 @@ class Measured(System):
 
     def scorer(self, protocol, names):
         if not self.knows(protocol):
-            raise CourseError(f"measured under {self.protocol!r}, not under {protocol!r}")
+            raise CourseError(f"measured under {named(self.protocol)}, not under {named(protocol)}")
         if unknown := [n for n in names if n not in self.statistics]:
-            raise CourseError(f"no score {unknown[0]!r}: there are {', '.join(self.statistics)}")
+            raise CourseError(f"no score {named(unknown[0])}: there are {', '.join(self.statistics)}")
         return lambda rows, s: [
             self.statistics[n](self.data[rows, s], *(a[rows] for a in self.shared)) for n in names
         ]
@@ -209,7 +213,7 @@ class Reports(System):
         first = next(iter(self.frames.values()))
         for column in ("hypothesis", "reference"):
             if column not in first:
-                raise CourseError(f"{name}: no column {column}; there are {', '.join(first)}")
+                raise CourseError(f"{name}: no column {column}; there are {', '.join(map(_bare, first))}")
         self.ids, self.seeds, self.references = first["study_id"].tolist(), list(
             self.frames), first["reference"].tolist()
         self.files = [f.attrs.get("file", "") for f in self.frames.values()]
@@ -247,7 +251,7 @@ def scorer(self: Reports, protocol, names):
     p = find_protocol(protocol)
     if unknown := [n for n in names if n not in _CLINICAL and _METRIC_OF.get(n) not in p.metrics]:
         raise CourseError(
-            f"{self.name}: protocol {p.name} has no score {unknown[0]!r}; it has "
+            f"{self.name}: protocol {p.name} has no score {named(unknown[0])}; it has "
             f"{', '.join(n for m in p.metrics for n in METRICS[m].names)}, {', '.join(_CLINICAL)}")
     metrics = tuple(m for m in p.metrics if any(_METRIC_OF.get(n) == m for n in names))
     text = self._text(p, metrics) if metrics else None

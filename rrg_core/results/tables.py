@@ -7,6 +7,7 @@ __all__ = ['PUBLISHED_ON', 'COLUMNS', 'PublishedTable', 'published', 'Measure', 
            'long_table', 'wide_table', 'comparison', 'note_costs']
 
 # %% ../../nbs/08b_tables.ipynb #012a46b0
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
+from ..data.study import named
 from ..engine.desk import Chapter, show_table
 from ..metrics.stats import interval
 from ..engine.settings import CourseError, Profile, package_root
@@ -43,8 +45,8 @@ def published(stem: str # "fita_table1": a file of rrg_core/published
               ) -> PublishedTable:
     "A paper's table. `CourseError` for a name that is none."
     folder = package_root() / "published"
-    if not (file := folder / f"{stem}.csv").is_file():
-        raise CourseError(f"no published table {stem!r}: there are "
+    if not os.path.isfile(file := folder / f"{stem}.csv"):
+        raise CourseError(f"no published table {named(stem)}: there are "
                           f"{', '.join(sorted(f.stem for f in folder.glob('*.csv')))}")
     frame = pd.read_csv(file, dtype=str, keep_default_na=False)
     long, rows = _turned(frame) if any(c.endswith("_std") for c in frame) else _long(frame)
@@ -178,7 +180,7 @@ def long_table(
         parts = [(protocol, system, some) for protocol, some in _by_protocol(measures).items()
                  if (system := _found(systems, protocol)) is not None]
         if not parts:
-            raise CourseError(f"row {row!r}: none of its systems knows a protocol of "
+            raise CourseError(f"row {named(row)}: none of its systems knows a protocol of "
                               f"{', '.join(dict.fromkeys(m.protocol for m in measures.values()))}")
         ours += [
             measured(system, some, p).assign(row=row,
@@ -274,8 +276,8 @@ def comparison(
     table = published(stem) if stem else None
     if table and (unknown := [r for r in rows if r not in set(table.rows["row"])]):
         raise CourseError(
-            f"{stem} has no row {unknown[0]!r}; it has {', '.join(table.rows['row'])}. Rows of ours go into "
-            "`extra`")
+            f"{stem} has no row {named(unknown[0])}; it has {', '.join(table.rows['row'])}. Rows of ours go "
+            "into `extra`")
     rows = rows | (extra or {})
     file = file or stem[min(i for i in (stem.find("table"), stem.find("supp"), len(stem)) if i >= 0):] or stem
     long = long_table(table, rows, measures, desk.profile)

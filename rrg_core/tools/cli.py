@@ -51,7 +51,7 @@ def _settings(pairs):
     out = {}
     for pair in pairs:
         name, sep, value = pair.partition("=")
-        if not sep or not name: raise CourseError(f"--set {pair}: write name=value")
+        if not sep or not name: raise CourseError("--set: write name=value")
         out[name] = yaml.safe_load(value)
     return out
 
@@ -190,7 +190,8 @@ def data(source: Annotated[Optional[str],
     "List the sources of studies: licence, where to get it, where it lies."
     from rrg_core.data import SOURCES
     if source is not None and source not in SOURCES:
-        raise CourseError(f"unknown source {source!r}: the course knows {', '.join(SOURCES)}")
+        from rrg_core.data.study import named
+        raise CourseError(f"unknown source {named(source)}: the course knows {', '.join(SOURCES)}")
     for name, s in SOURCES.items():
         if source is None:
             print(f"{name:<16} {s.title} · {s.licence} · " +
@@ -222,10 +223,15 @@ def evaluate(
     out: Annotated[Optional[str],
                    typer.Option(
                        help="Also write the table to this .csv, .json, .parquet or .md file.")] = None,
+    keep_duplicates: Annotated[
+        bool,
+        typer.Option("--keep-duplicates",
+                     help="Score every record of a study_id that occurs twice, which is an error otherwise; "
+                     "records are then told apart by their number.")] = False,
 ):
     "Score predictions under a named protocol, with 95 % bootstrap intervals."
     from rrg_core.metrics.evaluate import evaluate_command
-    print(evaluate_command(predictions, protocol, list_, hypothesis, reference, out))
+    print(evaluate_command(predictions, protocol, list_, hypothesis, reference, out, keep_duplicates))
 
 # %% ../../nbs/98c_cli.ipynb #741879b9
 phantom_app = typer.Typer(no_args_is_help=True,
@@ -254,13 +260,14 @@ def transfer(
 ):
     """Train a box regressor on phantoms alone; lung-box IoU on real films against the leave-one-out mean real
     box."""
+    from rrg_core.data.study import named_file
     for folder in (images, masks):
-        if not folder.is_dir(): raise CourseError(f"{folder} is not a folder")
+        if not os.path.isdir(folder): raise CourseError(f"{named_file(folder, True)} is not a folder")
     import pandas as pd
     from rrg_core.phantom.probes import transfer as run
     owners = None
     if patients is not None:
-        table = pd.read_csv(patients, dtype=str)
+        table = pd.read_csv(patients, dtype=str, keep_default_na=False)
         if missing := {"image_id", "patient_id"} - set(table):
             raise CourseError(f"{patients}: column {' and '.join(sorted(missing))} is missing")
         owners = dict(zip(table.image_id, table.patient_id))

@@ -8,7 +8,7 @@ from rrg_core.engine.code import Registry
 from rrg_core.engine.desk import entrust
 from rrg_core.engine.settings import CourseError, data_root
 from rrg_core.data.storage import Studies
-from rrg_core.data.study import FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, check_splits
+from rrg_core.data.study import FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, check_splits, named
 import contextlib, io, pytest, tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns

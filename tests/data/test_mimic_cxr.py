@@ -1,15 +1,16 @@
 """Exported from nbs/01d_mimic_cxr.ipynb: edit it there, then run `nbdev-export`."""
-import json, re, zipfile
+import json, os, re, zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from importlib import import_module
 from pathlib import Path
 import pandas as pd
+from rrg_core.engine.desk import entrust
 from rrg_core.engine.settings import CourseError, repo_root
 from rrg_core.data.bundled import csv_table, open_zip, read_member
 from rrg_core.data.storage import Studies, prepared, read_prepared, spread, write_prepared
-from rrg_core.data.study import OBSERVATIONS, SPLITS, DataError, Image, Report, Study, first_record, read_image
+from rrg_core.data.study import OBSERVATIONS, SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, named, named_file, read_image
 import contextlib, gzip, io, logging, pytest, tempfile
 import numpy as np
 from rrg_core.data.study import check_splits
@@ -76,6 +77,8 @@ def test_mimic_studies_are_right():
 
 
 def test_mimic_names_what_is_wrong():
+    from rrg_core.data.study import told
+
     def broken(change, name="split"):
         with tempfile.TemporaryDirectory() as d:
             root = fixture(Path(d))
@@ -94,9 +97,18 @@ def test_mimic_names_what_is_wrong():
         assert f"split.csv.gz record {k + 1}: split 'dev' is unknown" in changed("split", "dev")
         assert f"split.csv.gz record {k + 1}: dicom_id is missing" in changed("dicom_id", None)
     assert "fetch" in broken(lambda t: None) and "Rows" in broken(lambda t: t.assign(Rows=None), "metadata")
-    assert "'Edema'" in broken(lambda t: t.assign(Edema="7"),
-                               "chexpert") and "column 'Fracture' is missing" in broken(
-                                   lambda t: t.drop(columns="Fracture"), "chexpert")
+    for word in ("7", "NaN", "NA", "None", "null", "positive"): # an empty cell is missing, a word is none
+        changed = lambda t: t.assign(Edema=[*t.Edema[:2], word, *t.Edema[3:]])
+        message = "chexpert.csv.gz record 3: Edema must be 1, 0, -1 or empty, got "
+        assert message + ("7.0" if word == "7" else repr(word)) in broken(changed, "chexpert"), word
+    assert "column 'Fracture' is missing" in broken(lambda t: t.drop(columns="Fracture"), "chexpert")
+    for word in ("NaN", "0", "-5", "sixteen"):
+        assert "metadata.csv.gz record 1: Columns must be a number of pixels" in broken(
+            lambda t: t.assign(Columns=word), "metadata"), word
+    assert "record 2: study_id has two patients" in broken(
+        lambda t: t.assign(subject_id=[t.subject_id[0], "19999902", *t.subject_id[2:]]))
+    assert "record 2: study_id lies in two splits" in broken(
+        lambda t: t.assign(split=[t.split[0], "test", *t.split[2:]]))
     with pytest.raises(ValueError, match="validate"):
         load("validate", ".")
     for root in (None, "/nonexistent"):
@@ -107,7 +119,13 @@ def test_mimic_names_what_is_wrong():
         (root / report_name("19999901", "59999901")).write_bytes(b"secret \xff")
         with pytest.raises(DataError, match="s59999901.txt") as e:
             load("train", root, say=lambda line: None)
-        assert "secret" not in str(e.value)
+        assert "secret" not in told(e.value) and "19999901" not in told(e.value)
+        film = next(root.rglob("*.jpg"))
+        film.write_bytes(b"secret")
+        with pytest.raises(DataError, match=film.name) as e:
+            read_image(film)
+        assert "secret" not in told(e.value) and "p19999901" not in told(e.value)
+    assert repr(Funnel(pd.DataFrame({"subject_id": ["19999901"]}))) == "Funnel(1 images after no filter)"
 
 
 def test_mimic_reads_tables_by_their_exact_names():
@@ -153,7 +171,7 @@ def test_mimic_damaged_archives_and_tables_are_named():
         return data
 
     reports = "mimic-cxr-reports.zip"
-    member = f"{reports}: member 'files/p19/p19999901/s59999901.txt' is damaged"
+    member = f"{reports}: member …/s59999901.txt is damaged"
     for change, message in ((lambda b: flipped(b, b.index(b"FINAL")), member), (lambda b: flipped(b, 0), member),
                             (lambda b: b[:len(b) // 2], f"{reports}: archive is damaged"),
                             (lambda b: b[:-9],

@@ -1,5 +1,5 @@
 """Exported from nbs/01c_openi.ipynb: edit it there, then run `nbdev-export`."""
-import json, re
+import json, os, re
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
@@ -10,7 +10,7 @@ from rrg_core.data.bundled import csv_table, iu_dicom, iu_records, iu_views
 from rrg_core.engine.desk import file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
-from rrg_core.data.study import SPLITS, DataError, Image, Report, Study, first_record, read_image
+from rrg_core.data.study import SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, named, named_file, read_image, without_text
 import io, pytest, tarfile, tempfile
 import numpy as np
 from rrg_core.data.study import check_splits

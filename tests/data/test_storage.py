@@ -11,7 +11,7 @@ from fastcore.basics import patch
 from PIL import Image as PILImage, UnidentifiedImageError
 from rrg_core.engine.desk import atomic, file_hash
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study
+from rrg_core.data.study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, named, named_file
 import pytest
 from dataclasses import replace
 from rrg_core.data.storage import *
@@ -115,3 +115,82 @@ def test_spread_keeps_order_and_errors():
         spread(abs, [1, "a", 2], 2)
     with pytest.raises(ValueError, match="0"):
         spread(abs, [1], 0)
+
+
+def test_errors_of_data_quote_no_report():
+    from dataclasses import replace
+    from rrg_core.data import bundled, load, mimic_cxr, mirror, openi, study as records, swap_sides
+    from rrg_core.tools.house import quoting
+
+    pixels = np.zeros((2, 2), np.uint8)
+    good = Study("s1", "p1", "phantom", "train", images=[Image("i1", 2, 2, "PA", pixels=pixels)])
+    other = replace(good, study_id="s2", split="test")
+    sentence = Sentence("A text.", "findings")
+    box = dict(label="heart", x0=0, y0=0, x1=1, y1=1)
+    film = dict(image_id="i1", width=2, height=2)
+
+    def changed(**fields): # a field assigned after the study was made
+        study = replace(good)
+        vars(study).update(fields)
+        return Studies.of([study])
+
+    def in_table(name, column): # a value in a column of MIMIC-CXR's tables
+        def call(value):
+            with tempfile.TemporaryDirectory() as d:
+                root = mimic_cxr.fixture(Path(d))
+                path = root / f"mimic-cxr-2.0.0-{name}.csv.gz"
+                table = bundled.csv_table(path, dtype=str)
+                table.assign(**{column: str(value)}).to_csv(path, index=False)
+                mimic_cxr.load("train", root, say=lambda line: None)
+        return call
+
+    calls = {f"Box {k}": lambda x, k=k: Box(**box | {k: x} | ({"y1": -1} if k == "label" else {})) for k in box}
+    calls |= {f"Image {k}": lambda x, k=k: Image(**film | {k: x}) for k in (
+        "image_id", "width", "height", "view", "pixels", "photometric")}
+    calls |= {f"Sentence {k}": lambda x, k=k: replace(sentence, **{k: x}) for k in (
+        "section", "regions", "observation", "polarity", "severity")}
+    calls |= {f"Report {k}": lambda x, k=k: Report(**{k: [x]}) for k in vars(Report())}
+    calls |= {f"Study {k}": lambda x, k=k: replace(good, **{k: x}) for k in (
+        "split", "images", "report", "labels", "regions", "boxes", "sentences")}
+    calls |= {f"Study {k}": lambda x, k=k: replace(good, **{k: x, "split": "no"}) for k in (
+        "study_id", "patient_id", "source", "site")}
+    calls |= {f"assigned {k}": lambda x, k=k: changed(**{k: [x]}) for k in (
+        "study_id", "patient_id", "site", "images")}
+    calls |= {f"{name} {column}": in_table(name, column) for name, column in (
+        ("split", "split"), ("metadata", "Rows"), ("chexpert", "Edema"), ("split", "study_id"))}
+    calls |= {
+        "a film": lambda x: Image("i", 2, 2, path=x).load(),
+        "read_image": records.read_image,
+        "to_uint8": lambda x: records.to_uint8(np.array([x], object)),
+        "sections": lambda x: Report(findings="a").text(x),
+        "reference": lambda x: replace(good, report=Report(findings="a")).reference(x),
+        "leak": lambda x: records.check_splits([replace(s, patient_id=str(x)) for s in (good, other)]),
+        "group": lambda x: records.check_splits([good, other], lambda s: str(x)),
+        "source": lambda x: load(x, "train"),
+        "split": lambda x: load("phantom", x),
+        "mimic split": lambda x: mimic_cxr.load(x, "."),
+        "mimic unit": lambda x: mimic_cxr.load("train", ".", unit=x),
+        "mimic need": lambda x: mimic_cxr.load("train", ".", need=[x]),
+        "mimic root": lambda x: mimic_cxr.load("train", x),
+        "openi split": openi.load,
+        "openi views": lambda x: openi.load("train", views=x),
+        "openi need": lambda x: openi.load("train", need=[x]),
+        "openi root": lambda x: openi.load("train", x),
+        "split_of": openi.split_of,
+        "a table": bundled.csv_table,
+        "a bundled table": bundled.bundled_file,
+        "an archive": lambda x: list(bundled.members(x)),
+        "a zip": bundled.open_zip,
+        "XML": bundled.iu_record,
+        "XML's name": lambda x: bundled.iu_record(b"<a", x),
+        "run lengths": bundled.siim_mask,
+        "a row": lambda x: decode({"study_id": x}),
+        "studies": lambda x: Studies.of([x]),
+        "a file": Studies.read,
+        "a stream": lambda x: next(iter(Studies.stream(x))),
+        "an index": lambda x: Studies.of([good])[x],
+        "jobs": lambda x: spread(abs, [1], x),
+        "swap_sides": swap_sides,
+        "mirror": mirror,
+    }
+    assert quoting(calls) == []

@@ -1,5 +1,5 @@
 """Exported from nbs/01a_study.ipynb: edit it there, then run `nbdev-export`."""
-import json, math
+import json, math, os, re
 from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image as PILImage, UnidentifiedImageError
+from rrg_core.engine.code import for_readers
 from rrg_core.engine.settings import CourseError
 import pytest, tempfile
 from dataclasses import replace
@@ -61,7 +62,15 @@ def test_image_depth_and_inversion():
         PILImage.fromarray(grey).save(d / "grey.png")
         PILImage.fromarray(np.dstack([grey] * 3 + [np.full_like(grey, 255)])).save(d / "rgba.png")
         assert read_image(d / "deep.png").tolist() == [[0, 64], [128, 255]] # (v - 100)/4095*255, rounded
-        assert read_image(d / "deep.png", "MONOCHROME1").tolist() == [[255, 191], [127, 0]]
+        for kind in ("MONOCHROME1", "monochrome1", "Monochrome1", " MONOCHROME1 "): # DICOM pads with a space
+            assert read_image(d / "deep.png", kind).tolist() == [[255, 191], [127, 0]]
+            image = Image("i", 2, 2, "PA", d / "deep.png", photometric=kind)
+            assert image.load().tolist() == [[255, 191], [127, 0]] and image.photometric == "MONOCHROME1"
+        for kind in ("MONOCHROME", "RGB", "", None, 1, b"MONOCHROME1", ["MONOCHROME1"]):
+            for call in (lambda: read_image(d / "deep.png", kind),
+                         lambda: Image("i", 2, 2, "PA", d / "deep.png", photometric=kind)):
+                with pytest.raises(DataError, match="photometric .* is unknown"):
+                    call()
         assert (read_image(d / "rgba.png") == grey).all() and (read_image(d / "grey.png") == grey).all()
     assert to_uint8(np.full((2, 2), 7, np.uint16)).tolist() == [[0, 0], [0, 0]]
     with pytest.raises(ValueError, match="finite"):
@@ -110,11 +119,11 @@ def test_study_refuses_each_bad_input():
 
 
 def test_text_never_shows_itself():
-    for value, expected in ((None, "None"), (float("nan"), "nan"), (np.nan, "nan"), (b"secret", "bytes"), ([
-            "secret"
-    ], "list"), ({"secret": 1}, "dict"), (7, "int"), ("secret", "str"), (np.array(
-        ["secret"] * 2), "ndarray"), (("secret", ), "tuple")):
-        assert without_text(value).endswith(expected) and "secret" not in without_text(value)
+    for value, expected in ((None, "None"), (float("nan"), "nan"), (np.nan, "nan"), (b"secret", "a bytes of 6"),
+                            (["secret"], "a list of 1"), ({"secret": 1}, "a dict of 1"), (7, "an int"),
+                            ("secret", "a text of 6 characters"), (np.array(["secret"] * 2), "a ndarray of 2"),
+                            (("secret", ), "a tuple of 1"), (np.array("secret"), "a ndarray")):
+        assert without_text(value) == expected
         if not isinstance(value, str):
             with pytest.raises(DataError, match=f"findings must be text, got .*{expected}$"):
                 Report(findings=value)
@@ -126,12 +135,52 @@ def test_text_never_shows_itself():
                   report=Report(findings=secret),
                   sentences=[Sentence(secret, "findings")])
     assert "secret" not in repr(study) + str(study) + repr(study.report) + repr(study.sentences)
+    whole = replace(study, patient_id="19999901", meta={"note": secret}, images=[
+        Image("i1", 20, 20, "PA", Path("files/p19/p19999901/s1/i1.jpg"))])
+    assert repr(whole) == ("Study('s1', 'mimic-cxr', 'train', Report(findings: 3 words), 1 images, 1 sentences, "
+                           "1 meta)")
+    assert "19999901" not in repr(whole.images)
     with pytest.raises(DataError) as e:
         Study("s1", "p1", "mimic-cxr", "train", report=secret)
     assert "secret" not in str(e.value)
     with pytest.raises(DataError) as e:
         Report(findings=[secret])
     assert "secret" not in str(e.value)
+
+
+def test_only_short_names_are_shown():
+    report = "The heart is normal. No effusion."
+    shown = ("val", "chex-mic-f1-5+", "rules", "MONOCHROME1", "a/b.c", "x" * 30, "Pleural Effusion", "left lung")
+    for value in shown:
+        assert named(value) == repr(value), value
+    for value in (0, -1, 2.5, True, float("nan"), np.int64(7), np.float32(.5)):
+        assert named(value) == f"{value}" and "np." not in named(value)
+    hidden = (report, "x" * 31, "", "two words", "line\nbreak", "p19999901", "patient00012", "Ä", [report],
+              (report, ), {report: report}, {report}, report.encode(), np.array([report]), Path(report), object(),
+              type("Shown", (), {"__repr__": lambda self: report})(),
+              type("Text", (str, ), {"__repr__": lambda self: self})(report))
+    for value in hidden:
+        assert not re.search("heart|x{31}|words|break|19999901|00012|Ä", named(value)), value
+    assert named("59999901", True) == "'59999901'" and named(report, True) == "a text of 33 characters"
+    for path, name in (("/data/p19/p19999901/s59999901/a.jpg", "s59999901/a.jpg"), ("films/1.png", "films/1.png"),
+                       ("/d/p19999901/s59999901.txt", "…/s59999901.txt"), ("patient00012/x.png", "…/x.png"),
+                       ("no such film.png", "no such film.png"), (report, "a text of 33 characters"),
+                       (f"{report}/config.json", "a text of 45 characters"),
+                       (report * 20, "a text of 660 characters"), (None, "None"), (b"a.png", "a bytes of 5")):
+        assert named_file(path) == named_file(path and Path(path) if isinstance(path, str) else path) == name
+    assert named_file("/data/nowhere", True) == "/data/nowhere"
+
+
+def test_an_error_tells_all_that_it_came_from():
+    try:
+        try:
+            b"secret \xff".decode()
+        except ValueError:
+            raise DataError("study 7", "report", "cannot be read") from None
+    except DataError as e:
+        e.add_note("a note")
+        assert "secret" in told(e) and "a note" in told(e) and "study 7: report cannot be read" in told(e)
+    assert "secret" in told(ExceptionGroup("two", [ValueError("secret"), KeyError("b")]))
 
 
 def test_an_empty_reference_is_an_error():
@@ -151,9 +200,16 @@ def test_an_error_travels_between_processes():
     assert (str(e), e.record, e.field, type(e)) == ("study 7: split is unknown", "study 7", "split", DataError)
 
 
-def test_a_leaking_patient_is_named():
+def test_a_leak_names_two_studies_and_no_patient():
     rows = [Study(f"s{i}", f"p{i//2}", "phantom", "train" if i < 4 else "test") for i in range(6)]
     assert check_splits(rows) == {"train": 4, "valid": 0, "test": 2}
     rows.append(Study("s9", "p0", "phantom", "test"))
-    with pytest.raises(DataError, match="'s9'.*leaks.*'p0'.*'train'"):
+    with pytest.raises(DataError, match="study 's9': split 'test' leaks: study 's0' .* in 'train'") as e:
         check_splits(rows)
+    assert "p0" not in str(e.value)
+    twice = Study("s5", "p7", "phantom", "valid") # another patient's, in another split: no patient leaks
+    with pytest.raises(DataError, match="study 's5': study_id is duplicated: in 'test', and in 'valid'"):
+        check_splits([*rows[:6], twice])
+    for missing in (None, float("nan")):
+        with pytest.raises(DataError, match="study 's0': group is missing"):
+            check_splits(rows[:6], group=lambda s: missing)

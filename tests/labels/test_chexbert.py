@@ -1,4 +1,5 @@
 """Exported from nbs/04c_chexbert.ipynb: edit it there, then run `nbdev-export`."""
+import os
 from pathlib import Path
 import numpy as np
 import torch
@@ -6,7 +7,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, BertModel
 from rrg_core.data.weights import plain_folder, read_weights
 from rrg_core.engine.settings import CourseError, data_root
-from rrg_core.data.study import OBSERVATIONS
+from rrg_core.data.study import OBSERVATIONS, named_file
 import tempfile, pytest
 from safetensors.torch import save_file
 from rrg_core.labels.chexbert import *
@@ -81,3 +82,33 @@ def test_errors_name_the_file_and_the_stand_in():
         torch.save(state, path)
         with pytest.raises(CourseError, match="does not fit"):
             CheXbert(path)
+
+
+def test_errors_of_labels_quote_no_report():
+    from rrg_core import labels
+    from rrg_core.labels import lexicon, scopes
+    from rrg_core.tools.house import quoting
+
+    assert quoting({
+        "label": lambda x: labels.label([x]),
+        "label bytes": lambda x: labels.label(str(x).encode()),
+        "label a dictionary": lambda x: labels.label({"findings": x}),
+        "label_many one": lambda x: labels.label_many(str(x)),
+        "label_many": lambda x: labels.label_many([x, None]),
+        "label_many of lists": lambda x: labels.label_many([[x]]),
+        "backend": lambda x: labels.label_many(["a"], x),
+        "labeler": labels.labeler,
+        "explain": lambda x: labels.explain([x]),
+        "explanation": lambda x: labels.explanation([x]),
+        "show": lambda x: labels.show([x]),
+        "hand_labels": labels.hand_labels,
+        "first_run": labels.first_run,
+        "read_line": lambda x: lexicon.read_line([x]),
+        "split_report": lambda x: list(lexicon.split_report([x])),
+        "read_sentence": lambda x: list(scopes.read_sentence([x])),
+        "mesh_labels": lambda x: labels.mesh_labels([[x]]),
+        "checkpoint": read_state,
+    }) == []
+    mentions = labels.explain("There is a pleural effusion.")
+    assert "effusion" not in repr(mentions) and "effusion" in mentions[0].text
+    assert "effusion" not in repr(lexicon.read_line("There is an effusion.")).replace("Pleural Effusion", "")

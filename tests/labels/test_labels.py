@@ -1,6 +1,6 @@
 """Exported from nbs/04_labels.ipynb: edit it there, then run `nbdev-export`."""
 import html, re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import Protocol
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from rrg_core.labels.lexicon import read_line, split_report
 from rrg_core.labels.scopes import read_sentence
-from rrg_core.data.study import FIVE, OBSERVATIONS, without_text
+from rrg_core.data.study import FIVE, OBSERVATIONS, named, without_text
 from rrg_core.reports.indiana import iu_reports
 import time, tempfile, pytest
 import matplotlib.pyplot as plt, seaborn as sns

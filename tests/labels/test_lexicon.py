@@ -1,6 +1,6 @@
 """Exported from nbs/04a_lexicon.ipynb: edit it there, then run `nbdev-export`."""
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 import pytest
 from rrg_core.labels.lexicon import *

@@ -1,6 +1,6 @@
 """Exported from nbs/04b_scopes.ipynb: edit it there, then run `nbdev-export`."""
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from rrg_core.labels.lexicon import Entry, Line, find_cues, find_mentions, find_state, read_line
 import pytest
 from rrg_core.labels.scopes import *

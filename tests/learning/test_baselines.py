@@ -3,9 +3,10 @@ import re
 import numpy as np
 from PIL import Image as Picture
 from rrg_core.labels import label, label_many
-from rrg_core.data.study import OBSERVATIONS
+from rrg_core.data.study import OBSERVATIONS, as_numbers
 from rrg_core.metrics.clinical import PROTOCOLS, clinical_scores
 import pytest, numpy as np, pandas as pd
+from rrg_core.data.study import OBSERVATIONS
 from rrg_core.learning.baselines import *
 
 

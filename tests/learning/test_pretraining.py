@@ -1,5 +1,5 @@
 """Exported from nbs/07b_pretraining.ipynb: edit it there, then run `nbdev-export`."""
-import json, string
+import json, os, string
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ from rrg_core.nets.attention import CourseConfig
 from rrg_core.nets.encoders import ENCODERS, ImageEncoder, SmallPyramid, SmallPyramidConfig, XrvConfig, XrvDenseNet
 from rrg_core.engine.settings import CourseError
 from rrg_core.nets.saving import half_saved, load_half
-from rrg_core.data.study import OBSERVATIONS
+from rrg_core.data.study import OBSERVATIONS, named
 from rrg_core.data.weights import plain_folder
 from rrg_core.reports.tokenizers import train_bpe, train_wordpiece
 import tempfile

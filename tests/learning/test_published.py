@@ -1,5 +1,6 @@
 """Exported from nbs/07e_published.ipynb: edit it there, then run `nbdev-export`."""
 from pathlib import Path
+from rrg_core.data.study import named
 from rrg_core.engine.code import weights_hash
 from rrg_core.engine.settings import CourseError, Profile, data_root
 from rrg_core.learning.standins import WEIGHTS, Found, weights

@@ -2,6 +2,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 import numpy as np
+from rrg_core.data.study import named
 import re, time
 import matplotlib.pyplot as plt
 import numpy as np, pytest

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 import pandas as pd
+from rrg_core.data.study import named
 from rrg_core.data.weights import plain_folder, read_weights
 from rrg_core.engine.code import Registry, for_readers
 from rrg_core.engine.desk import file_hash

@@ -37,3 +37,27 @@ def test_features_are_standardised_by_the_training_images():
     assert abs(standardised(raw, scale).std((0, 1), dtype="f4") - 1).max() < .01
     # others are not made to look like the training images
     assert standardised(raw[:1] + 5, scale).mean(dtype="f4") > 1
+
+
+def test_errors_of_learning_quote_no_report():
+    from rrg_core.learning import baselines, pretraining, published, quality, shape_scenes, standins
+    from rrg_core.tools.house import quoting
+
+    assert quoting({
+        "rates": baselines.best_constant_labels,
+        "nearest": lambda x: baselines.nearest_labels(x, x),
+        "data": lambda x: pretraining.world(x, "train", 2, 32),
+        "tokenizer": lambda x: pretraining.make_tokenizer(["a"], 300, x),
+        "texts": lambda x: pretraining.make_tokenizer([x, None], 300, "bpe"),
+        "a saved model": pretraining.load_saved,
+        "a choice": published.chosen,
+        "weights": standins.weights,
+        "a stand-in": standins.standin_folder,
+        "its recipe": standins.standin_recipe,
+        "its start": lambda x: standins.load_standin("generic", init=x),
+        "a split": lambda x: shape_scenes.captions(x, 2),
+        "labels": lambda x: quality.auroc_columns(x, x),
+        "a reference": lambda x: baselines.micro_f1(pd.DataFrame({"hypothesis": [x], "reference": [x]})),
+        "a written report": lambda x: spoken([x]),
+        "reports": lambda x: words_of([[x]], 1),
+    }) == []

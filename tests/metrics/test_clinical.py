@@ -1,7 +1,7 @@
 """Exported from nbs/05b_clinical.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass
 import numpy as np
-from rrg_core.data.study import FIVE, OBSERVATIONS
+from rrg_core.data.study import FIVE, OBSERVATIONS, as_numbers, named
 import numpy as np, pandas as pd, pytest
 from dataclasses import replace
 from sklearn.metrics import precision_recall_fscore_support

@@ -1,5 +1,5 @@
 """Exported from nbs/05g_evaluate.ipynb: edit it there, then run `nbdev-export`."""
-import difflib, json
+import difflib, json, os, re
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -9,7 +9,7 @@ from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.study import OBSERVATIONS
+from rrg_core.data.study import OBSERVATIONS, as_numbers, named, named_file
 import json, subprocess, sys, tempfile
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest
@@ -139,7 +139,11 @@ def test_the_command():
             "reference": ["no pleural effusion", "effusion", "clear"]
         }).to_csv(path, index=False)
         name = "llava-rad-neg-macro-f1-5"
-        text = evaluate_command(str(path), name, label=label, bootstraps=20, out=str(out))
+        twice = "record 2 .study_id 1.: the study is in record 1 too .1 such of 3.; --keep-duplicates"
+        with pytest.raises(CourseError, match=twice):
+            evaluate_command(str(path), name, label=label, bootstraps=20, out=str(out))
+        text = evaluate_command(str(path), name, label=label, bootstraps=20, out=str(out), keep_duplicates=True)
+        assert "1 records repeat a study_id" in text
         assert "CE-F1" in text and "whole studies" in text and "written to" in text
         table = pd.read_csv(out)
         assert list(table.columns) == ["metric", "value", "low", "high", "n", "protocol", "definition"] and set(
@@ -180,3 +184,281 @@ def test_scoring_loads_what_it_needs_and_no_more():
     assert not done.returncode and len(found) == 13, done.stderr
     assert {"nltk", "rouge_score"} <= set(found.pop("rouge-score")) # the one that needs them
     assert not any(found.values()), found
+
+
+def test_errors_of_metrics_quote_no_report():
+    from rrg_core.metrics import clinical, grounding, lab, perturb, radgraph, retrieval, stats, text
+    from rrg_core.tools.house import quoting
+
+    def file(ending, write): # a file that holds the value
+        def call(value):
+            with tempfile.TemporaryDirectory() as d:
+                path = Path(d) / f"p{ending}"
+                write(path, str(value).replace("\n", " "))
+                evaluate(path, label=lambda texts: np.zeros((len(texts), 14)))
+        return call
+
+    def lines(path, value):
+        path.write_text(f'"{value}","{value}"\n' * 2)
+
+    def shifted(path, value):
+        path.write_text(f"hypothesis,reference\na,{value},{value}\nb,c,d\n")
+
+    def named_study(path, value):
+        pd.DataFrame({"study_id": [value] * 2, "patient_id": [value] * 2, "hypothesis": ["a"] * 2,
+                      "reference": ["b"] * 2}).to_csv(path, index=False)
+
+    def no_reference(path, value):
+        pd.DataFrame({"study_id": [value, "x"], "patient_id": [value, value], "hypothesis": ["a"] * 2,
+                      "reference": [" ", "b"]}).to_csv(path, index=False)
+
+    def json_line(path, value):
+        path.write_text(json.dumps({"hypothesis": value, "reference": "b"}) + "\n" + '{"hypothesis": "' + value)
+
+    def json_lists(path, value):
+        path.write_text(json.dumps({"hypothesis": [value], value: ["b", "c"]}))
+
+    def latin(path, value):
+        path.write_bytes(f"hypothesis,reference\n{value} é,b\n".encode("latin-1"))
+
+    ones, labels = [{"boxes": [[0, 0, 1, 1]], "scores": [.5], "labels": [1]}], np.zeros((2, 14))
+    entity = {"tokens": "a", "label": "b", "relations": []}
+    calls = {
+        "read_table": read_table,
+        "read_pairs": read_pairs,
+        "evaluate": lambda x: evaluate(x),
+        "two files": lambda x: read_pairs("a.txt", reference=x),
+        "empty_reference": lambda x: read_pairs("a.csv", empty_reference=x),
+        "protocol": lambda x: evaluate("a.csv", x),
+        "find_protocol": find_protocol,
+        "no header": file(".csv", lines),
+        "no header in a .tsv": file(".tsv", lines),
+        "a comma": file(".csv", shifted),
+        "a study twice": file(".csv", named_study),
+        "an empty reference": file(".csv", no_reference),
+        "a broken line": file(".jsonl", json_line),
+        "a broken file": file(".json", json_line),
+        "lists": file(".json", json_lists),
+        "another encoding": file(".csv", latin),
+        "another encoding of lines": file(".jsonl", latin),
+        "no parquet": file(".parquet", lambda path, value: path.write_text(value)),
+        "score_texts": lambda x: score_texts([x], [x, x]),
+        "score_texts of lists": lambda x: score_texts([[x]], ["a"]),
+        "a labeler's labels": lambda x: score_texts(["a"], ["a"], Protocol("p", text=None, metrics=("BLEU", )),
+                                                    label=lambda texts: [[x] * 14]),
+        "hypotheses": lambda x: text.text_scores(x, ["a"] * 9, None),
+        "references": lambda x: text.text_scores(["a"] * 9, x, None),
+        "an empty reference among": lambda x: text.text_scores(["a"], [[str(x), ""]], None),
+        "tokenize": lambda x: text.tokens(["a"], x),
+        "metrics": lambda x: text.text_statistics(["a"], ["a"], None, [str(x)]),
+        "cut": lambda x: text.cut(["a"], x),
+        "labels": lambda x: clinical.binarize(x, PROTOCOLS["default"]),
+        "a label": lambda x: clinical.clinical_scores([[x] * 14], labels, PROTOCOLS["default"]),
+        "average": lambda x: clinical.averages(labels, labels, x),
+        "boxes": lambda x: grounding.iou([x], [[0, 0, 1, 1]]),
+        "boxes of a record": lambda x: grounding.mean_iou([{"boxes": x, "scores": [1]}], ones),
+        "a record": lambda x: grounding.average_precision([x], ones),
+        "scores": lambda x: grounding.average_precision([ones[0] | {"scores": [x]}], ones),
+        "class": lambda x: grounding.average_precision([ones[0] | {"labels": [x]}], ones),
+        "similarity": lambda x: retrieval.recall_at_k(x, 1),
+        "a class of query": lambda x: retrieval.precision_at_k(np.eye(2), [x, None], [1, 2], 1),
+        "k": lambda x: retrieval.recall_at_k(np.eye(2), x),
+        "radgraph": lambda x: radgraph.radgraph_f1(x, x),
+        "radgraph's level": lambda x: radgraph.radgraph_f1({"entities": {}}, {"entities": {}}, x),
+        "an entity": lambda x: radgraph.radgraph_f1({"entities": {str(x): {}}}, {"entities": {}}),
+        "tokens": lambda x: radgraph.radgraph_f1({"entities": {"1": entity | {"tokens": [x]}}}, {"entities": {}}),
+        "a relation": lambda x: radgraph.radgraph_f1(
+            {"entities": {"1": entity | {"relations": [[str(x), str(x)]]}}}, {"entities": {}}),
+        "many annotations": lambda x: radgraph.radgraph_f1({str(x): {}}, {str(x): {}}),
+        "bootstrap": lambda x: stats.bootstrap_ci(lambda a: a[0], [str(x), "b"]),
+        "n": lambda x: stats.bootstrap_ci(np.mean, [1.], n=x),
+        "level": lambda x: stats.interval([1., 2.], x),
+        "groups": lambda x: stats.bootstrap_ci(np.mean, [1., 2.], groups=[x, None]),
+        "tau": lambda x: stats.kendall_tau_b([x], [1]),
+        "auroc": lambda x: stats.auroc([0, 1], [x, x]),
+        "weighted auroc": lambda x: stats.weighted_auroc(x, x),
+        "an edit": lambda x: perturb.perturb("A report.", x),
+        "an edited text": lambda x: perturb.perturb([x], "drop"),
+    }
+    calls |= {f"Protocol {k}": lambda x, k=k: Protocol(**{"name": "p", k: x} | ({"average": 0} if k in (
+        "name", "source", "metrics") else {})) for k in vars(PROTOCOLS["default"])}
+    assert quoting(calls) == []
+
+
+def test_bad_input_is_named_row_by_row():
+    from PIL import Image as Picture
+    from rrg_core.data import bundled, mimic_cxr
+    from rrg_core.data.storage import Studies
+    from rrg_core.data.study import Box, Image, Report, Sentence, Study, check_splits, read_image
+    from rrg_core.labels import label_many
+    from rrg_core.metrics import grounding, retrieval, stats
+
+    folder = Path(tempfile.mkdtemp())
+    film = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    Picture.fromarray(film).save(folder / "film.png")
+    whole = (folder / "film.png").read_bytes()
+    quick = Protocol("quick", text=None, metrics=("BLEU", ))
+
+    def picture(name, content): # a file of bytes, or of pixels
+        if isinstance(content, bytes): (folder / name).write_bytes(content)
+        else: Picture.fromarray(content).save(folder / name)
+        return lambda: Image("i1", 30, 20, "PA", folder / name).load()
+
+    def holed(name, value, where):
+        pixels = film.astype(np.float32)
+        pixels[where] = value
+        return picture(name, pixels)
+
+    def study(**fields):
+        given = dict(study_id="s1", patient_id="p1", source="phantom", split="train")
+        return Study(**given | dict(images=[Image("i1", 30, 20)]) | fields)
+
+    def pairs(text, name="p.csv", **options):
+        def call():
+            (folder / name).write_text(text)
+            label = lambda texts: np.zeros((len(texts), 14))
+            return evaluate(folder / name, quick, bootstraps=5, label=label, **options)
+        return call
+
+    def mimic(name, change, **options):
+        def call():
+            with tempfile.TemporaryDirectory() as d:
+                root = mimic_cxr.fixture(Path(d))
+                path = root / f"mimic-cxr-2.0.0-{name}.csv.gz"
+                change(bundled.csv_table(path, dtype=str)).to_csv(path, index=False)
+                return mimic_cxr.load("train", root, say=lambda line: None, **options)
+        return call
+
+    def at(column, row, value):
+        return lambda t: t.assign(**{column: [*t[column][:row], value, *t[column][row + 1:]]})
+
+    def found(prediction):
+        return lambda: grounding.average_precision([prediction], [target])
+
+    box = {"boxes": [[0, 0, 2, 2]], "scores": [.5], "labels": [1]}
+    target = {k: box[k] for k in ("boxes", "labels")}
+    head, x = "study_id,hypothesis,reference\n", np.arange(9.)
+    gap = np.where(x == 4, np.nan, x)
+    films = {
+        "a truncated film": (picture("cut.png", whole[:90]), "cut.png: file is"),
+        "a text as a film": (picture("text.png", b"no picture"), "text.png: file is no image"),
+        "an empty film": (picture("empty.png", b""), "empty.png: file is no image"),
+        "a missing film": (lambda: read_image(folder / "none.png"), "none.png: file does not exist"),
+        "a folder as a film": (lambda: read_image(folder), "file is"),
+        "a film of another size": (picture("small.png", film[:9]), "i1.*small.png.*shape"),
+        "a NaN pixel": (holed("float.tif", np.nan, (3, 4)), "float.tif: pixels must be finite"),
+        "an infinite pixel": (holed("inf.tif", np.inf, (0, 0)), "inf.tif: pixels must be finite"),
+        "NaN everywhere": (holed("nan.tif", np.nan, ...), "nan.tif: pixels must be finite"),
+        "float pixels in a record": (lambda: Image("i1", 30, 20, pixels=film / 255), "i1.*pixels must be uint8"),
+        "another photometric": (lambda: Image("i1", 30, 20, photometric="RGB"), "photometric 'RGB' is unknown"),
+        "an unknown view": (lambda: Image("i1", 30, 20, "frontal"), "view 'frontal' is unknown"),
+        "a width of NaN": (lambda: Image("i1", float("nan"), 20), "width must be a positive whole number"),
+        "a film twice": (lambda: study(images=[Image("i1", 30, 20)] * 2), "holds image 'i1' 2 times"),
+    }
+    texts = {
+        "no findings": (lambda: study(report=Report(impression="a")).reference("findings"),
+                        "study 's1': findings is empty"),
+        "an empty report": (lambda: study(report=Report()).reference(), "'s1': findings . impression is empty"),
+        "no report": (lambda: study().reference(), "study 's1': .* is empty"),
+        "findings that are NaN": (lambda: Report(findings=float("nan")), "findings must be text, got nan"),
+        "an empty sentence": (lambda: Sentence(" ", "findings"), "text is empty"),
+        "None among texts": (lambda: label_many(["a", None]), "must be text, got None"),
+        "a section that is none": (lambda: mimic_cxr.load("train", folder, need=("finding", )), "'finding'"),
+    }
+    boxes = {
+        "x1 below x0": (lambda: Box("mass", 5, 0, 4, 9), "box 'mass': x1 = 4 must be above"),
+        "x1 equal to x0": (lambda: Box("mass", 5, 0, 5, 9), "box 'mass': x1 = 5 must be above"),
+        "a NaN corner": (lambda: Box("mass", 0, float("nan"), 4, 9), "box 'mass': y0 must be a finite number"),
+        "a box outside": (lambda: study(boxes=[Box("mass", 0, 0, 31, 9)]), "study 's1': boxes.0. .*outside"),
+        "a box left of it": (lambda: study(boxes=[Box("mass", -1, 0, 3, 9)]), "study 's1': boxes.0. .*outside"),
+        "a box without a film": (lambda: study(images=[], boxes=[Box("mass", 0, 0, 1, 1)]), "no image"),
+        "no scores": (found(target), "prediction 0 has no scores"),
+        "no boxes": (found({"scores": [1], "labels": [1]}), "prediction 0 has no boxes"),
+        "no labels": (found({k: box[k] for k in ("boxes", "scores")}), "prediction 0 has no labels"),
+        "too few scores": (found(box | {"scores": []}), "1 boxes with 0 scores"),
+        "a NaN score": (found(box | {"scores": [np.nan]}), "a score is NaN"),
+        "a NaN box": (found(box | {"boxes": [[0, 0, np.nan, 1]]}), "prediction 0, box 0"),
+        "a NaN class": (found(box | {"labels": [np.nan]}), "label is no whole number"),
+    }
+    records = {
+        "an unknown label": (lambda: study(labels={"Effusion": 1}), "label 'Effusion' is unknown"),
+        "a label of 2": (lambda: study(labels={"Edema": 2}), "'Edema' must be 1, 0, -1 or None, got 2"),
+        "a NaN label": (lambda: study(labels={"Edema": float("nan")}), "'Edema' must be .* got nan"),
+        "an unknown region": (lambda: study(regions={"heart": Box("heart", 0, 0, 1, 1)}), "region 'heart'"),
+        "an unknown split": (lambda: study(split="validate"), "split 'validate' is unknown"),
+        "no patient": (lambda: study(patient_id=""), "patient_id is empty"),
+        "NaN in meta": (lambda: study(meta={"a": float("nan")}), "study 's1': meta"),
+        "an id twice": (lambda: Studies.of([study(), study()]), "study 's1': study_id is duplicated"),
+        "an id in two splits": (lambda: check_splits([study(), study(split="test")]), "is duplicated"),
+        "an id of two patients": (lambda: check_splits([study(), study(patient_id="p2", split="test")]),
+                                  "study 's1': study_id is duplicated: in 'train', and in 'test'"),
+        "a patient in two splits": (lambda: check_splits([study(), study(study_id="s2", split="test")]),
+                                    "study 's2': split 'test' leaks: study 's1'"),
+        "a missing group": (lambda: check_splits([study()], lambda s: None), "study 's1': group is missing"),
+    }
+    tables = {
+        "a missing column": (mimic("split", lambda t: t.drop(columns="split")), "split.csv.gz: column 'split'"),
+        "a film twice": (mimic("split", lambda t: pd.concat([t, t[:1]])), "record 10: dicom_id is duplicated"),
+        "a film without id": (mimic("split", at("dicom_id", 2, None)), "record 3: dicom_id is missing"),
+        "a study of two patients": (mimic("split", at("subject_id", 1, "19999902")), "record 2: .* two patients"),
+        "a study in two splits": (mimic("split", at("split", 1, "test")), "record 2: .* two splits"),
+        "the word NaN": (mimic("chexpert", at("Edema", 1, "NaN")), "record 2: Edema must .* got 'NaN'"),
+        "a size of zero": (mimic("metadata", lambda t: t.assign(Rows="0")), "record 1: Rows must be"),
+        "a damaged table": (lambda: bundled.csv_table(folder / "film.png"), "film.png: table cannot be read"),
+    }
+    files = {
+        "one name twice": (pairs("hypothesis,hypothesis,reference\na,b,c\n"), "two columns .* hypothesis"),
+        "an unquoted comma": (pairs("hypothesis,reference\na,b,c\nd,e,f\n"), "more cells than the header"),
+        "no header": (pairs("The heart is large.,A large heart.\na,b\n"), "is its first line a header"),
+        "no such column": (pairs("study_id,text\n1,a\n"), "no column 'hypothesis'; it has study_id, text"),
+        "an empty reference": (pairs(head + "1,a,b\n2,a, \n"), "record 2 .study_id 2.: the reference is empty"),
+        "every reference empty": (pairs(head + "1,a,\n"), "the reference is empty"),
+        "no record": (pairs(head), "no record to score"),
+        "a study twice": (pairs(head + "7,a,b\n8,a,b\n7,c,d\n"), "record 3 .study_id 7.: .* record 1 too"),
+        "a study without id": (pairs(head + "7,a,b\n,a,b\n"), "record 2: study_id is missing"),
+        "NaN in JSON": (pairs('{"hypothesis": NaN, "reference": "b"}\n', "p.jsonl"), "record 1: the hypothesis"),
+        "null in JSON": (pairs('[{"hypothesis": "a", "reference": null}]', "p.json"), "record 1: the reference"),
+        "a number": (pairs('[{"hypothesis": 7, "reference": "b"}]', "p.json"), "record 1: the hypothesis"),
+        "a cut-off file": (pairs('{"hypothesis": "a", "refer', "p.jsonl"), "line 1: not JSON"),
+    }
+    half = lambda texts: [[.5] * 14] * len(texts)
+    numbers = {
+        "a label of a half": (lambda: score_texts(["a"], ["b"], quick, half), "report 0, .* 0.5"),
+        "NaN in a bootstrap": (lambda: stats.bootstrap_ci(np.mean, gap), "array 0 is NaN in row 4"),
+        "NaN in a difference": (lambda: stats.paired_bootstrap(np.mean, x, gap), "array 1 is NaN in row 4"),
+        "NaN among groups": (lambda: stats.bootstrap_ci(np.mean, x, groups=gap), "group of row 4 is missing"),
+        "a NaN score": (lambda: stats.auroc([0, 1], [1, np.nan]), "score 1 is NaN"),
+        "a NaN similarity": (lambda: retrieval.recall_at_k([[np.nan]], 1), "query 0 is NaN"),
+        "a NaN class": (lambda: retrieval.precision_at_k([[1.]], [np.nan], [1], 1), "class of query 0"),
+    }
+    for kind, rows in dict(film=films, text=texts, box=boxes, record=records, table=tables, file=files,
+                           number=numbers).items():
+        for row, (call, words) in rows.items():
+            said = "nothing"
+            try:
+                call()
+            except (CourseError, ValueError) as e:
+                said = str(e)
+            assert re.search(words, said), f"{kind}, {row}: {said}"
+
+    Picture.fromarray(np.uint16([[100, 1124], [2148, 4195]])).save(folder / "deep.png")
+    inverted = [read_image(folder / "deep.png", kind).tolist() for kind in (
+        "MONOCHROME1", "monochrome1", "Monochrome1", "MONOCHROME1 ")]
+    kept = pairs(head + "7,a,b\n7,a,b\n8,NaN,NA\n9,,None\n", keep_duplicates=True)()
+    words = pairs(head + "1,NaN,NaN\n2,None,None\n3,NA,NA\n")().set_index("metric")
+    (folder / "e.csv").write_text(head + "1,a,b\n2,a,\n3,,c\n")
+    drop = replace(quick, empty_reference="drop")
+    dropped = evaluate(folder / "e.csv", drop, bootstraps=5, label=lambda texts: np.zeros((len(texts), 14)))
+    unsaid = np.where(np.eye(9, 14) == 1, 1, np.nan)
+    nothing = {"boxes": [], "scores": [], "labels": []}
+    legal = { # what looks wrong and is read
+        "16 bits are spread": read_image(folder / "deep.png").tolist() == [[0, 64], [128, 255]],
+        "MONOCHROME1 in any case": inverted == [[[255, 191], [127, 0]]] * 4,
+        "an empty hypothesis": kept.n[0] == 4,
+        "NaN, None and NA are words": words.value["BLEU-1"] > .99 and words.n.iloc[0] == 3,
+        "duplicates by wish": "1 records repeat a study_id" in " ".join(kept.attrs["notes"]),
+        "drops are counted": dropped.n[0] == 2 and "1 records with an empty" in dropped.attrs["notes"][0],
+        "a label not mentioned": np.isfinite(stats.bootstrap_ci(lambda a: (a == 1).mean(), unsaid)).all(),
+        "no detection at all": found(nothing)()["mAP"] == 0,
+    }
+    assert all(legal.values()), [row for row, good in legal.items() if not good]

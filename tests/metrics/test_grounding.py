@@ -1,5 +1,6 @@
 """Exported from nbs/05d_grounding.ipynb: edit it there, then run `nbdev-export`."""
 import numpy as np, torch
+from rrg_core.data.study import as_numbers, without_text
 import contextlib, io
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest, torch
@@ -144,8 +145,21 @@ def test_average_precision_of_nothing():
                                for k, v in one.items()}], [{k: torch.tensor(v)
                                                             for k, v in one.items()}], (.5, ))["mAP"] > 1 - 1e-12
     for p, t, words in [([one], [], "1 predictions for 0"),
-                        ([one | {"scores": []}], [one], "1 boxes, 1 labels, 0 scores"),
+                        ([one | {"scores": []}], [one], "prediction 0: 1 boxes with 0 scores"),
                         ([one | {"scores": [np.nan]}], [one], "score is NaN"),
+                        ([{k: one[k] for k in ("boxes", "labels")}], [one], "prediction 0 has no scores"),
+                        ([one | {"scores": None}], [one], "prediction 0 has no scores"),
+                        ([one, {"boxes": [], "scores": []}], [one] * 2, "prediction 1 has no labels"),
+                        ([one], [{"labels": [7]}], "target 0 has no boxes"),
+                        ([[0, 0, 1, 1]], [one], "prediction 0 must be a dictionary, got a list of 4"),
+                        ([one | {"labels": [np.nan]}], [one], "label is no whole number"),
+                        ([one | {"labels": [.5]}], [one], "label is no whole number"),
+                        ([one | {"scores": ["high"]}], [one], "prediction 0: scores must be numbers"),
+                        ([one | {"boxes": [[0, 0, 1]]}], [one], "a box has 4 numbers"),
+                        ([one | {"boxes": [[0, 0, np.nan, 1]]}], [one], "prediction 0, box 0"),
                         ([one], [one | {"boxes": [[1, 0, 0, 1]]}], "target 0, box 0")]:
         with pytest.raises(ValueError, match=words):
             average_precision(p, t)
+        if "label" not in words and "1 predictions" not in words:
+            with pytest.raises(ValueError, match=words):
+                mean_iou(p, t, image_size=4)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
+from rrg_core.data.study import named
 from rrg_core.metrics.perturb import EDITS, asserts
 from rrg_core.metrics.stats import interval
 from rrg_core.metrics.text import METRICS, TextStatistics, cut, mark_unknown, tokens, vocabulary

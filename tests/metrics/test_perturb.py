@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from zlib import crc32
 import numpy as np
 import pandas as pd
+from rrg_core.data.study import named
 from rrg_core.reports.sections import sentences
 import re, numpy as np, pandas as pd, pytest
 from sklearn.metrics import roc_auc_score

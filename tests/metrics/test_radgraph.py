@@ -1,7 +1,9 @@
 """Exported from nbs/05c_radgraph.ipynb: edit it there, then run `nbdev-export`."""
 import json, os, subprocess, sys
 from pathlib import Path
+from rrg_core.data.study import named
 from rrg_core.engine.settings import CourseError
+from rrg_core.metrics.text import failure
 import os, sys, tempfile, textwrap
 import pandas as pd, pytest
 from rrg_core.metrics.radgraph import *
@@ -61,7 +63,7 @@ def test_empty_repeated_and_capitals():
     for bad, words in [(lambda: radgraph_f1(one, one, "RG_ER"), "level must be"),
                        (lambda: radgraph_f1({}, one), "0 hypotheses|single"),
                        (lambda: radgraph_f1([one], one), "single"), (lambda: radgraph_f1([], []), "0 hypotheses"),
-                       (lambda: radgraph_f1(report(e("a", "OBS-DP", ("modify", "7"))), one), "points to 7"),
+                       (lambda: radgraph_f1(report(e("a", "OBS-DP", ("modify", "7"))), one), "points to '7'"),
                        (lambda: radgraph_f1({"entities": {"1": {"tokens": "a", "label": "b"}}}, one),
                         "relations is missing")]:
         with pytest.raises(ValueError, match=words):

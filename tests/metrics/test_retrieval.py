@@ -1,5 +1,6 @@
 """Exported from nbs/05e_retrieval.ipynb: edit it there, then run `nbdev-export`."""
 import numpy as np
+from rrg_core.data.study import as_numbers
 import numpy as np, pytest, torch
 from torchmetrics.functional.retrieval import retrieval_precision
 from rrg_core.metrics.retrieval import *

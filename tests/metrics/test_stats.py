@@ -2,6 +2,7 @@
 import inspect
 from collections.abc import Callable
 import numpy as np
+from rrg_core.data.study import as_numbers, named
 import numpy as np, pytest, scipy.stats
 from sklearn.metrics import f1_score, roc_auc_score
 from rrg_core.metrics.stats import *
@@ -117,3 +118,41 @@ def test_aurocs():
     w = weighted_auroc(labels, scores)
     assert abs(w - np.average(values, weights=weights)) < 1e-12 and (w.used, w.left_out) == (9, 3)
     assert np.isnan(weighted_auroc(np.ones((2, 1, 1)), np.ones((2, 1, 1))))
+
+
+def test_nan_is_never_dropped_in_silence():
+    import re
+
+    x, gap = np.arange(40.), np.arange(40.)
+    gap[7] = np.nan
+    pair = np.stack([x, x], 1)
+    holed = np.where(np.arange(40)[:, None] == 7, [np.nan, 1], pair)
+    refused = {
+        "a mean": lambda: bootstrap_ci(np.mean, gap),
+        "a list": lambda: bootstrap_ci(np.mean, gap.tolist()),
+        "all of them": lambda: bootstrap_ci(np.mean, np.full(5, np.nan)),
+        "the second array": lambda: bootstrap_ci(lambda a, b: (a * b).mean(), x, gap),
+        "one of two numbers": lambda: bootstrap_ci(lambda a: a.mean(0), holed),
+        "float32": lambda: bootstrap_ci(np.median, gap.astype(np.float32)),
+        "None in a list": lambda: bootstrap_ci(lambda a: np.mean(a.astype(float)), [None, *x]),
+        "with groups": lambda: bootstrap_ci(np.mean, gap, groups=np.arange(40) // 4),
+        "a difference": lambda: paired_bootstrap(np.mean, gap, x),
+        "the other side": lambda: paired_bootstrap(np.mean, x, gap),
+        "what is shared": lambda: paired_bootstrap(lambda a, t: (a * t).mean(), x, x + 1, gap),
+        "a seed": lambda: paired_bootstrap(np.mean, holed, pair, seeded=True),
+        "a group": lambda: bootstrap_ci(np.mean, x, groups=gap),
+        "a missing patient": lambda: bootstrap_ci(np.mean, x, groups=["p"] * 39 + [None]),
+    }
+    for name, call in refused.items():
+        try:
+            call()
+        except ValueError as e:
+            assert re.search("NaN in row [07],|group of row (7|39) is missing", str(e)), name
+        else:
+            raise AssertionError(f"{name} was taken")
+    labels = np.where(np.random.default_rng(0).random((40, 3)) < .3, np.nan, x[:, None] % 2)
+    for taken in (lambda: bootstrap_ci(np.nanmean, gap), lambda: bootstrap_ci(auroc, labels[:, 0], x),
+                  lambda: bootstrap_ci(lambda a: (a == 1).mean(0), labels)): # the statistic takes them
+        assert not np.isnan(taken()).any()
+    undefined = bootstrap_ci(lambda a, s: [auroc(a[:, 0], s), auroc(a[:, 0] * 0, s)], labels, x)
+    assert not np.isnan(undefined[0][0]) and np.isnan(undefined[0][1]) # one class in all rows and all draws

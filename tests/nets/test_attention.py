@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.utils import logging
+from rrg_core.data.study import named
 import pytest, torch
 from torch import nn
 from rrg_core.nets.attention import *

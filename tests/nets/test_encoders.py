@@ -1,4 +1,5 @@
 """Exported from nbs/06b_encoders.ipynb: edit it there, then run `nbdev-export`."""
+import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ViTConfig, ViTModel
 from transformers.utils import ModelOutput
+from rrg_core.data.study import named, named_file
 from rrg_core.nets.attention import CourseConfig
 from rrg_core.engine.settings import CourseError
 import tempfile
@@ -219,7 +221,7 @@ def test_published_files_fill_a_network():
         whole = __import__("torchvision").models.resnet18()
         torch.save(whole.state_dict(), d / "resnet.pth")
         fill(ResNet(ResNetConfig(depth=18)).net, read_weights(d / "resnet.pth"), ignore=("fc.", ))
-    with pytest.raises(ValueError, match="weight is missing; v has no place"):
+    with pytest.raises(ValueError, match="weight is missing; 'v' has no place"):
         fill(nn.Linear(2, 3, bias=False), {"v": torch.ones(1)})
     with pytest.raises(ValueError, match=r"weight is \(2, 2\), not \(3, 2\)"):
         fill(nn.Linear(2, 3, bias=False), {"weight": torch.ones(2, 2)})

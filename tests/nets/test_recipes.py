@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset, default_collate
+from rrg_core.data.study import named
 import pytest
 import matplotlib.pyplot as plt
 from rrg_core.engine.desk import set_style
@@ -45,7 +46,7 @@ def test_a_recipe_is_checked_where_it_enters():
     for name, value in bad.items():
         with pytest.raises(ValueError, match=name.rstrip("s")):
             make_recipe(**{name: value})
-    with pytest.raises(ValueError, match="no setting is called learning_rate"):
+    with pytest.raises(ValueError, match="no setting is called 'learning_rate'"):
         make_recipe(learning_rate=1)
 
 

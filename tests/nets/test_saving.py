@@ -1,5 +1,5 @@
 """Exported from nbs/06f_saving.ipynb: edit it there, then run `nbdev-export`."""
-import copy, shutil, tempfile
+import copy, os, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 import torch
@@ -7,6 +7,7 @@ from transformers.utils import logging
 from rrg_core.data.weights import plain_folder
 from rrg_core.engine.desk import atomic
 from rrg_core.engine.settings import CourseError
+from rrg_core.data.study import named_file
 import json
 import pytest
 from torch import nn
@@ -108,3 +109,31 @@ def test_buffers_and_limits():
         weights.unlink()
         with pytest.raises(CourseError, match="m holds no model.safetensors"):
             load_half(Model, f"{d}/m")
+
+
+def test_errors_of_nets_quote_no_report():
+    from rrg_core.nets import decoder, encoders, recipes, training
+    from rrg_core.tools.house import quoting
+
+    assert quoting({
+        "scale": lambda x: encoders.scaled(torch.zeros(1, 1, 8, 8), x),
+        "pixels": lambda x: encoders.scaled(x),
+        "a net's setting": lambda x: encoders.SmallResNetConfig(widths=x),
+        "an unknown setting": lambda x: encoders.SmallResNetConfig(**{str(x): 1}),
+        "a decoder's setting": lambda x: decoder.DecoderConfig(width=x),
+        "a start": lambda x: decoder.DecoderConfig(vocab_size=3, bos_token_id=x),
+        "model_type": lambda x: encoders.build_encoder({"model_type": x}),
+        "weights": lambda x: encoders.read_weights(x, "this course"),
+        "weights to fill": lambda x: encoders.fill(torch.nn.Linear(2, 2), {str(x): 1}),
+        "a setting": lambda x: recipes.make_recipe({str(x): 1}),
+        "a recipe": lambda x: recipes.make_recipe(x),
+        "schedule": lambda x: recipes.make_recipe({"schedule": x}),
+        "epochs": lambda x: recipes.make_recipe({"epochs": x}),
+        "ids": lambda x: decoder.report_batch([[x, x]]),
+        "reports": lambda x: decoder.report_batch(x),
+        "a rate by prefix": lambda x: recipes.parameter_groups(torch.nn.Linear(2, 2),
+                                                               recipes.Recipe(groups={str(x): .1})),
+        "a seed": recipes.seed_everything,
+        "a folder": lambda x: load_half(torch.nn.Linear, x),
+        "history": lambda x: training.History().frame(x),
+    }) == []

@@ -9,7 +9,7 @@ from rrg_core.phantom.scene import Finding, Scene
 from rrg_core.phantom.sites import scene_at, site
 from rrg_core.phantom.wording import Dice, filled, height, level, parsed
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.study import Report, Study
+from rrg_core.data.study import Report, Study, named as as_name
 import re
 import pandas as pd, pytest
 from collections import Counter
@@ -174,3 +174,22 @@ def test_corruption_is_reproducible():
     a, b = [corrupt(study, "false finding", True, 7) for _ in range(2)]
     assert a == b and len({corrupt(study, "false finding", True, s)[1].sentence for s in range(20)}) > 3
     assert corrupt(study, "false finding", True, 7, scene=scene_at("hospital", 4)) == a
+
+
+def test_errors_of_phantom_quote_no_report():
+    from rrg_core import phantom
+    from rrg_core.phantom import film, scene, sites, wording
+    from rrg_core.tools.house import quoting
+
+    real = Study("s1", "p1", "mimic-cxr", "train", report=Report(findings="a"))
+    assert quoting({
+        "split": lambda x: phantom.seeds(x, 3),
+        "site": lambda x: phantom.seeds("train", 3, x),
+        "a scene's seed": scene.sample_scene,
+        "an observation": lambda x: scene.sample_scene(0, only=[x]),
+        "a site": sites.site,
+        "a language": wording.lexicon,
+        "a real study": lambda x: edits(replace(real, report=Report(findings=str(x))), CATEGORIES[0]),
+        "a real study's site": lambda x: edits(replace(real, site=str(x)), CATEGORIES[0]),
+        "a category": lambda x: edits(real, x),
+    }) == []

@@ -1,6 +1,7 @@
 """Exported from nbs/02g_film.ipynb: edit it there, then run `nbdev-export`."""
 from dataclasses import dataclass, fields, replace
 import numpy as np
+from rrg_core.data.study import named
 from rrg_core.phantom.anatomy import Anatomy
 from rrg_core.phantom.canvas import Canvas, curve, gaussian_filter, lowpass, stroke
 from rrg_core.phantom.scene import stream

@@ -19,7 +19,7 @@ from rrg_core.engine.code import todays_code
 from rrg_core.engine.settings import cache_root, profile as load_profile
 from rrg_core.engine.store import Artifact
 from rrg_core.data.storage import Studies
-from rrg_core.data.study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Study
+from rrg_core.data.study import OBSERVATIONS, REGIONS, SPLITS, Box, Image, Study, named
 import os, time, pytest, tempfile, numpy as np, pandas as pd, matplotlib.pyplot as plt
 from dataclasses import replace
 from PIL import Image as Picture, ImageDraw

@@ -7,7 +7,7 @@ from pathlib import Path
 from zlib import crc32
 import numpy as np
 import pandas as pd
-from rrg_core.data.study import Box, OBSERVATIONS, REGIONS
+from rrg_core.data.study import OBSERVATIONS, REGIONS, Box, named
 import pytest, numpy as np, pandas as pd
 from rrg_core.data.study import OBSERVATIONS, REGIONS
 from rrg_core.phantom.scene import *

@@ -4,7 +4,7 @@ import pandas as pd
 from rrg_core.engine.code import Registry
 from rrg_core.phantom.grammar import Style, draft, stated, write_report
 from rrg_core.phantom.scene import KINDS, Finding, Scene, sample_scene
-from rrg_core.data.study import OBSERVATIONS, Report, Sentence
+from rrg_core.data.study import OBSERVATIONS, Report, Sentence, named as shown
 import pytest, re, numpy as np
 from rrg_core.phantom.scene import KINDS, Finding, sample_scene
 from rrg_core.phantom.film import sample_look

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
+from rrg_core.data.study import named
 from rrg_core.phantom.scene import Finding
 import pytest, numpy as np
 from rrg_core.phantom.scene import Finding, KINDS

@@ -1,6 +1,7 @@
 """Exported from nbs/03c_cleaning.ipynb: edit it there, then run `nbdev-export`."""
 import re
 from functools import partial
+from rrg_core.data.study import named
 from rrg_core.reports.sections import as_text, sentences
 import pytest
 import pandas as pd

@@ -1,7 +1,7 @@
 """Exported from nbs/03b_sections.ipynb: edit it there, then run `nbdev-export`."""
 import re
 from defusedxml import ElementTree, DefusedXmlException
-from rrg_core.data.study import DataError, without_text
+from rrg_core.data.study import DataError, named, without_text
 import pytest
 from rrg_core.reports.indiana import iu_reports
 from rrg_core.reports.sections import *

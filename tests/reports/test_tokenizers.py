@@ -101,3 +101,41 @@ def test_losses_by_hand():
     }
     with pytest.raises(ValueError, match="no words"):
         losses(t, [""])
+
+
+def test_errors_of_reports_quote_no_report():
+    from importlib import import_module
+    from rrg_core.reports import cleaning, words_of
+    from rrg_core.tools.house import quoting
+
+    split = import_module("rrg_core.reports.sections") # the function has the same name
+    trained = train_words(["a text", "a text"], 1)
+    calls = {f"clean {name}": lambda x, f=f: f([x]) for name, f in cleaning.CLEANERS.items()}
+    calls |= {
+        "sections": lambda x: split.sections([x]),
+        "sections bytes": lambda x: split.sections(str(x).encode()),
+        "sections' record": lambda x: split.sections("<a", "record 7"),
+        "sentences": lambda x: split.sentences([x]),
+        "as_text": lambda x: split.as_text([x]),
+        "choose": lambda x: split.choose(x),
+        "choose order": lambda x: split.choose({}, x),
+        "choose orders": lambda x: split.choose({}, [x]),
+        "choose among": lambda x: split.choose(split.sections("No effusion."), ("findings", x)),
+        "a section": lambda x: split.sections("No effusion.")[x],
+        "words_of": lambda x: words_of([x]),
+        "dataset": lambda x: cleaning.clean_r2gen("a", x),
+        "train_words": lambda x: train_words([x, None], 1),
+        "train_words on one": lambda x: train_words(str(x), 1),
+        "ends": lambda x: train_words(["a"], 1, x),
+        "min_count": lambda x: train_words(["a"], x),
+        "train_bpe": lambda x: train_bpe([[x]], 300),
+        "train_wordpiece": lambda x: train_wordpiece([x, 7], 300),
+        "encode": lambda x: encode_r2gen(trained, [x]),
+        "decode": lambda x: decode(trained, x),
+        "decode one": lambda x: decode(trained, [1, x]),
+        "losses": lambda x: losses(trained, [x, None]),
+    }
+    assert quoting(calls) == []
+    found = split.sections("FINDINGS: The canary sings.\n\nIMPRESSION: Normal.")
+    assert repr(found) == "Sections('findings': 3 words, 'impression': 1 words)"
+    assert dict(found)["impression"] == "Normal."

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
+from rrg_core.data.study import named
 from rrg_core.engine.desk import Chapter, show_table
 from rrg_core.metrics.stats import interval
 from rrg_core.engine.settings import CourseError, package_root

@@ -7,7 +7,7 @@ import numpy as np
 from IPython.display import HTML
 from rrg_core.labels import label as label_by_rules
 from rrg_core.reports import sentences
-from rrg_core.data.study import OBSERVATIONS, Box, Study
+from rrg_core.data.study import OBSERVATIONS, Box, Study, named
 import io, re
 import numpy as np, pytest
 from matplotlib.colors import to_hex
@@ -171,3 +171,37 @@ def test_a_report_cannot_write_html():
     tags = set(re.findall(r"<\s*/?\s*([a-zA-Z!?]+)", page))
     assert tags <= {"table", "tr", "td", "b", "br", "span", "p", "em"} and "&lt;script&gt;" in page
     assert not re.search(r"<b>is", page) and not re.search(r"<[^>]*\bonerror", page)
+
+
+def test_errors_of_results_quote_no_report():
+    import pandas as pd
+    from dataclasses import replace
+    from rrg_core.results import claims, systems, tables
+    from rrg_core.results.figures import _as_box
+    from rrg_core.tools.house import quoting
+
+    def predictions(**columns):
+        both = {"study_id": ["s1", "s2"], "hypothesis": ["a", "b"], "reference": ["a", "b"]}
+        return pd.DataFrame(both | columns)
+
+    study = Study("s1", "19999901", "mimic-cxr", "test", report=Report(findings="a"))
+    box = Box("heart", 0, 0, 1, 1)
+    assert quoting({
+        "a study twice": lambda x: systems.aligned(predictions(study_id=[str(x)] * 2)),
+        "other studies": lambda x: systems.aligned({0: predictions(), 1: predictions(study_id=["s1", str(x)])}),
+        "another reference": lambda x: systems.aligned(
+            {0: predictions(), 1: predictions(reference=[str(x), "b"])}),
+        "a file": systems.aligned,
+        "columns": lambda x: systems.Reports(pd.DataFrame({"study_id": ["s1"], str(x): ["a"]})),
+        "a score": lambda x: systems.Measured(np.ones((2, 1))).scorer("measured", [str(x)]),
+        "a protocol": lambda x: systems.Measured(np.ones((2, 1))).scorer(str(x), ["measured"]),
+        "values": lambda x: systems.Measured(x),
+        "a published table": tables.published,
+        "a paper": claims.claims,
+        "a relation": lambda x: claims.verdict_of(x, 0, 0, 1),
+        "a picture": lambda x: show_image(x),
+        "a map": lambda x: overlay_map(np.zeros((8, 8), np.uint8), x),
+        "a box": lambda x: overlay_boxes(np.zeros((8, 8), np.uint8), [x]),
+        "a region": lambda x: show_study(study, regions=[str(x)]),
+        "compared": lambda x: compare_reports([[x]], [[x]]),
+    }) == []

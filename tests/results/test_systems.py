@@ -1,5 +1,5 @@
 """Exported from nbs/08a_systems.ipynb: edit it there, then run `nbdev-export`."""
-import atexit, json
+import atexit, json, os
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from rrg_core.metrics.evaluate import _groups, _headlines, _label_of, _labels, _notes, _prepare, _text_definition, find_protocol
+from rrg_core.data.study import named, named_file
+from rrg_core.metrics.evaluate import _bare, _groups, _headlines, _label_of, _labels, _notes, _prepare, _text_definition, find_protocol
 from rrg_core.engine.experiments import read_predictions
 from rrg_core.engine.settings import cache_root
 from rrg_core.engine.store import Artifact
@@ -27,10 +28,10 @@ def test_predictions_that_do_not_fit_are_named():
     one = pd.DataFrame({"study_id": ["a", "b"], "hypothesis": ["x", "y"], "reference": ["r", "s"]})
     assert aligned({3: one, 4: one[::-1]})[4]["hypothesis"].tolist() == ["x", "y"] and list(aligned(one)) == [0]
     for bad, words in [({0: one, 1:
-            one[:1]}, "v: seeds 0 and 1 are of different studies: 1 only with seed 0 .such as b."),
-                       ({0: one, 1: one.assign(study_id=["a", "c"])}, "such as c"),
-                       ({0: one.assign(study_id="a")}, "seed 0: study a occurs twice"),
-                       ({0: one, 1: one.assign(reference="r")}, "study b has another reference"),
+            one[:1]}, "v: seeds 0 and 1 are of different studies: 1 only with seed 0 .such as 'b'."),
+                       ({0: one, 1: one.assign(study_id=["a", "c"])}, "such as 'c'"),
+                       ({0: one.assign(study_id="a")}, "seed 0: study 'a' occurs twice"),
+                       ({0: one, 1: one.assign(reference="r")}, "study 'b' has another reference"),
                        ({}, "no predictions"), ({0: one.drop(columns="study_id")}, "no column study_id"),
                        ({0: "nowhere.parquet"}, "nowhere.parquet does not exist")]:
         with pytest.raises(CourseError, match=words):

@@ -1,9 +1,11 @@
 """Exported from nbs/08b_tables.ipynb: edit it there, then run `nbdev-export`."""
+import os
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
+from rrg_core.data.study import named
 from rrg_core.engine.desk import Chapter, show_table
 from rrg_core.metrics.stats import interval
 from rrg_core.engine.settings import CourseError, Profile, package_root

@@ -41,3 +41,25 @@ def test_help_and_version_answer():
     assert "regenerate" in runner.invoke(app, ["--help"]).output and runner.invoke(
         app, ["--version"]).output.count(".") == 2
     assert runner.invoke(app, ["regenerat"]).exit_code == 2
+
+
+def test_errors_of_commands_quote_no_report():
+    import tempfile
+    from rrg_core.tools.house import quoting
+
+    def typed(*arguments):
+        def call(value):
+            done = CliRunner().invoke(app, [str(value) if a is ... else a for a in arguments])
+            if done.exception: raise done.exception
+        return call
+
+    calls = {"data": typed("data", ...), "set": typed("regenerate", "--dry-run", "--set", ...),
+             "evaluate": typed("evaluate", ...), "protocol": typed("evaluate", "a.csv", "--protocol", ...),
+             "transfer": typed("phantom", "transfer", ..., ...)}
+    assert quoting(calls) == []
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d) / "p.csv"
+        path.write_text("study_id,hypothesis,reference\n7,a,b\n7,a,b\n")
+        done = CliRunner().invoke(app, ["evaluate", str(path)])
+        assert "study_id 7" in str(done.exception) and "--keep-duplicates" in str(done.exception)
+        assert "keep-duplicates" in CliRunner().invoke(app, ["evaluate", "--help"]).output

@@ -1,9 +1,11 @@
 """Exported from nbs/98b_house.ipynb: edit it there, then run `nbdev-export`."""
-import ast, io, json, os, re, shutil, subprocess, sys, tempfile
+import ast, io, json, os, re, shutil, subprocess, sys, tempfile, warnings
 from base64 import b64decode, b64encode
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 import nbformat
 from PIL import Image as Picture
+from rrg_core.data.study import told
 from rrg_core.engine.desk import NOT_TO_BE_HANDED_ON, atomic
 from rrg_core.engine.run import strip_widgets
 from rrg_core.engine.settings import CourseError, chapters, repo_root
@@ -53,6 +55,27 @@ def test_arrows_point_one_way():
             (Path(d)/"rrg_core"/file).write_text(source)
         assert arrows(d) == [("data/b.py", "reports"), ("engine/a.py", "data"), ("fita/d.py", "chex"),
                              ("nets/c.py", "results")]
+
+
+def test_a_leak_is_found_wherever_it_is():
+    def wraps(value):
+        try:
+            int(value)
+        except (TypeError, ValueError):
+            raise KeyError("x") from None
+
+    def notes(value):
+        error = ValueError("x")
+        error.add_note(str(value))
+        raise error
+
+    def silent(value):
+        if not isinstance(value, int): raise TypeError(type(value).__name__)
+
+    prints = lambda value: [print(value), 1 / 0]
+    for call in (wraps, notes, prints, lambda value: float(value), lambda value: {}[value]):
+        assert any("text" in line for line in quoting({"f": call}))
+    assert quoting({"f": silent}) == [] and quoting({"f": str}) == ["f: refuses nothing"]
 
 
 def test_no_call_runs_the_code_of_a_file():
