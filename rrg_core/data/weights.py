@@ -6,9 +6,10 @@
 __all__ = ['read_weights', 'plain_folder']
 
 # %% ../../nbs/01g_weights.ipynb #0167a003
-import json
+import json, os
 from pathlib import Path
 
+from .study import named_file
 from ..engine.settings import CourseError
 
 # %% ../../nbs/01g_weights.ipynb #0167a006
@@ -47,11 +48,10 @@ def read_weights(
     pointer of Git LFS, or holds anything else."""
     import torch
     from safetensors.torch import load_file
-    path = Path(path)
-    if not path.is_file():
-        raise CourseError(f"weights {path} are missing: they come from {source}" +
+    if not os.path.isfile(path):
+        raise CourseError(f"weights {named_file(path, True)} are missing: they come from {source}" +
                           (f"; {stand_in} stands in for them" if stand_in else ""))
-    _whole(path)
+    _whole(path := Path(path))
     try:
         if path.suffix == ".safetensors": return load_file(path)
         with torch.serialization.safe_globals(_modules()):
@@ -71,9 +71,9 @@ def plain_folder(
 ) -> Path: # The same folder
     """A folder that holds nothing but settings and whole files of numbers. `CourseError` names what is
     missing, damaged, a pointer of Git LFS, or asks for code (`auto_map`)."""
+    if not os.path.isfile(os.path.join(folder, "config.json")):
+        raise CourseError(f"{named_file(folder, True)}: its config.json does not exist, the folder holds no model")
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise CourseError(f"{folder / 'config.json'} does not exist: the folder holds no model")
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         _whole(path)
         if path.suffix != ".json": continue

@@ -1,6 +1,7 @@
 """Exported from nbs/01g_weights.ipynb: edit it there, then run `nbdev-export`."""
-import json
+import json, os
 from pathlib import Path
+from rrg_core.data.study import named_file
 from rrg_core.engine.settings import CourseError
 import pickle, pytest, shutil, tempfile
 import torch
