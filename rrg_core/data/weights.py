@@ -72,7 +72,7 @@ def plain_folder(
     """A folder that holds nothing but settings and whole files of numbers. `CourseError` names what is
     missing, damaged, a pointer of Git LFS, or asks for code (`auto_map`)."""
     if not os.path.isfile(os.path.join(folder, "config.json")):
-        raise CourseError(f"{named_file(folder, True)}: its config.json does not exist, the folder holds no model")
+        raise CourseError(f"{named_file(folder, True)}: config.json does not exist, it holds no model")
     folder = Path(folder)
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         _whole(path)
