@@ -260,7 +260,7 @@ def processes(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def nothing_is_entrusted():
     "A test that reads credentialed data marks its process; the next test begins without the mark."
-    from rrg_core.engine import desk
+    from rrg_core.engine import files as desk
     mask, folder = os.umask(0o022), tempfile.tempdir
     os.umask(mask)
     yield

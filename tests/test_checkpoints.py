@@ -75,7 +75,7 @@ MOMENTS = [
     ("torch.optim.AdamW.step", 5, True, 1, 4),
     ("Score.of", 1, True, 0, 0),
     ("Score.of", 3, False, 0, 4),
-    ("tempfile.mkstemp", 1, True, 0, 0), # an empty file lies there
+    ("pathlib.Path.touch", 1, True, 0, 0), # an empty file lies there
     ("torch.save", 2, False, 0, 2),
     ("torch.save", 3, True, 0, 4), # written, and not yet in its place
     ("os.replace", 1, False, 0, 0),

@@ -92,7 +92,7 @@ def test_every_plan_says_damaged_and_stops(copy, what):
 
 def test_an_output_outside_of_its_folder_is_never_removed(copy):
     "A manifest that names a stranger's file: refused, and the file is there."
-    from rrg_core.engine.desk import vouched
+    from rrg_core.engine.files import vouched
     victim, file = copy.parent / "victim.txt", copy / "data" / "manifest.json"
     victim.write_text("mine")
     before = file.read_text()

@@ -48,7 +48,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(course):
         done = subprocess.run(course.command("regenerate", "-p", "smoke", "--out", str(place)), env=course.environment,
                               cwd=course.root, capture_output=True, text=True)
         assert done.returncode == 1 and "Traceback" not in done.stderr and str(place) in done.stderr, done.stderr
-    from rrg_core.engine.desk import atomic
+    from rrg_core.engine.files import atomic
     from rrg_core.engine.settings import CourseError
     for path in (course.root / "file" / "t.csv", course.root / "file" / "deeper" / "t.csv"):
         with pytest.raises(CourseError, match="cannot be written"), atomic(path): pass
@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(course):
 
 def test_one_lock_for_one_folder(course):
     "By its default, by --out, through a link and through dots: it is the same folder."
-    from rrg_core.engine.desk import lock_of
+    from rrg_core.engine.files import lock_of
     course.chapter("one", TABLE)
     course.regenerate()
     (course.root / "link").symlink_to(course.figures)

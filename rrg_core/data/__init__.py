@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..engine.code import Registry
-from ..engine.desk import entrust
+from ..engine.files import entrust
 from ..engine.settings import CourseError, data_root
 from .storage import Studies
 from .study import (FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..engine.desk import entrust
+from ..engine.files import entrust
 from ..engine.settings import CourseError, repo_root
 from .bundled import csv_table, open_zip, read_member
 from .storage import Studies, prepared, read_prepared, spread, write_prepared

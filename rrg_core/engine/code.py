@@ -15,7 +15,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from .desk import file_hash
+from .files import file_hash
 from .settings import CourseError, Profile, data_root, package_root
 
 # %% ../../nbs/90c_code.ipynb #0ccae3de

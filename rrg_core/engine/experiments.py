@@ -18,7 +18,8 @@ from importlib import import_module
 from pathlib import Path
 
 from .code import Registry, canonical, data_parts, digest, reach_of, weights_hash
-from .desk import Desk, entrust, progress, way_back
+from .desk import Desk, progress
+from .files import entrust, way_back
 from .settings import CourseError, Profile, cache_root, figures_root, package_root
 from .store import Artifact, key_of, read_records, whole
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import filelock
 from rich.console import Console
 
-from .desk import Desk, atomic, entrust, lock_of, may_write, process_token, way_back
+from .desk import Desk
+from .files import atomic, entrust, lock_of, may_write, process_token, way_back
 from .experiments import (artifacts, chapter_module, compared, experiments,
                                          has_experiments)
 from .run import (Job, check_parameters, environment_of, notebook_of, page_parts, read_json,

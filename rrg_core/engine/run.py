@@ -17,8 +17,9 @@ from pathlib import Path
 import psutil
 
 from .code import code_of_cells, data_parts, digest
-from .desk import (ENTRUSTED, UNHASHED, Desk, atomic, checked_seed, entrust, file_hash,
-                                  is_alive, may_write, process_token, read_vouched, sweep, vouched, way_back)
+from .desk import Desk, checked_seed
+from .files import (ENTRUSTED, UNHASHED, atomic, entrust, file_hash, is_alive, may_write,
+                                   process_token, read_vouched, sweep, vouched, way_back)
 from .experiments import artifacts, chapter_module, experiments
 from .settings import CourseError, Profile, chapters, environment, profile, repo_root
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import filelock, psutil
 
 from .code import canonical, digest
-from .desk import (PARTIAL, WRITTEN, file_hash, lock_of, may_write, read_vouched, vouched,
-                                  way_back)
+from .desk import WRITTEN
+from .files import (PARTIAL, file_hash, lock_of, may_write, read_vouched, vouched,
+                                   way_back)
 from .settings import CourseError, cache_root, repo_root
 
 # %% ../../nbs/90d_store.ipynb #6bfbe5e0

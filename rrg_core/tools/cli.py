@@ -159,7 +159,7 @@ def verify(
     out: Annotated[Optional[Path], _OUT] = None,
 ):
     "Check every committed and cached file against what vouches for it; status 1 where one is damaged."
-    from rrg_core.engine.desk import way_back
+    from rrg_core.engine.files import way_back
     from rrg_core.tools.keeping import verify
     bad = list(verify(chapter, profile, out))
     for path, what in bad: print(f"damaged: {os.path.relpath(path)} {what}: {way_back(path)}")
@@ -307,7 +307,7 @@ def guard(
 @app.command()
 def lab(profile: Annotated[Optional[str], _PROFILE] = None):
     "Open the chapters in JupyterLab; on credentialed data, as copies below build/."
-    from rrg_core.engine.desk import entrust
+    from rrg_core.engine.files import entrust
     from rrg_core.engine.settings import profile as load_profile
     from rrg_core.tools.guard import lab_folder
     entrust((p := load_profile(profile)).data)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..data.mimic_cxr import credentialed_ids
-from ..engine.desk import NOT_TO_BE_HANDED_ON
+from ..engine.files import NOT_TO_BE_HANDED_ON
 from ..engine.settings import PUBLIC, CourseError, Profile, repo_root
 
 # %% ../../nbs/98e_guard.ipynb #98e00005
@@ -73,7 +73,8 @@ def findings_in(name:str, data:bytes, words=())->list[str]: # "2 ids": never wha
 def tracked_files(root:Path=None, staged:bool=False)->Iterator[tuple[str, bytes]]: # Name and content
     "What git holds of a clone: every tracked file as it lies there, or what is about to be committed."
     root = Path(root or repo_root())
-    ask = lambda *words: subprocess.run(["git", "-C", root, *words], capture_output=True, check=True).stdout
+    ask = lambda *words: subprocess.run(
+        ["git", "-C", root, "-c", f"safe.directory={root}", *words], capture_output=True, check=True).stdout
     try:
         listed = ask("diff", "--cached", "--name-only", "--diff-filter=ACMR", "-z") if staged else ask(
             "ls-files", "-z")

@@ -17,7 +17,7 @@ import nbformat
 from PIL import Image as Picture
 
 from ..data.study import told
-from ..engine.desk import NOT_TO_BE_HANDED_ON, atomic
+from ..engine.files import NOT_TO_BE_HANDED_ON, atomic
 from ..engine.run import strip_widgets
 from ..engine.settings import CourseError, chapters, repo_root
 from ..engine.store import read_records

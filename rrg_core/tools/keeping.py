@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..engine.desk import SUMS, UNHASHED, read_sums, vouched, file_hash, way_back
+from ..engine.files import SUMS, UNHASHED, file_hash, read_sums, vouched
 from ..engine.experiments import artifacts, experiments, read_predictions
 from ..engine.plan import Plan, few
 from ..engine.run import read_manifest

@@ -5,7 +5,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from rrg_core.engine.code import Registry
-from rrg_core.engine.desk import entrust
+from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError, data_root
 from rrg_core.data.storage import Studies
 from rrg_core.data.study import FIVE, OBSERVATIONS, REGIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, check_splits, named

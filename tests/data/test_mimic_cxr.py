@@ -6,7 +6,7 @@ from functools import cache, cached_property, partial
 from importlib import import_module
 from pathlib import Path
 import pandas as pd
-from rrg_core.engine.desk import entrust
+from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError, repo_root
 from rrg_core.data.bundled import csv_table, open_zip, read_member
 from rrg_core.data.storage import Studies, prepared, read_prepared, spread, write_prepared

@@ -5,7 +5,7 @@ from functools import cached_property, lru_cache, partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from rrg_core.engine.desk import file_hash
+from rrg_core.engine.files import file_hash
 from rrg_core.engine.settings import CourseError, Profile, data_root, package_root
 from rrg_core.engine.code import *
 
@@ -101,10 +101,10 @@ def test_a_page_s_function_counts_by_its_text():
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
         exec(compile(source, name, "exec"), vars(page))
 
-    cell("<c1>", "from rrg_core.engine.desk import atomic\nFACTOR = 3\ndef inner(x): return x*FACTOR\n")
-    cell("<c2>", "def outer(x): return inner(x), atomic\n")
+    cell("<c1>", "from rrg_core.engine.desk import show_table\nFACTOR = 3\ndef inner(x): return x*FACTOR\n")
+    cell("<c2>", "def outer(x): return inner(x), show_table\n")
     before = reach_of(page.outer)
-    assert {"page.outer", "page.inner", "page.inner.FACTOR", "rrg_core.engine.desk.atomic"} <= set(before.hashes)
+    assert {"page.outer", "page.inner", "page.inner.FACTOR", "rrg_core.engine.desk.show_table"} <= set(before.hashes)
     page.FACTOR = 4
     assert reach_of(page.outer).key != before.key
     page.FACTOR = 3

@@ -7,7 +7,8 @@ from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from rrg_core.engine.code import Registry, canonical, data_parts, digest, reach_of, weights_hash
-from rrg_core.engine.desk import Desk, entrust, progress, way_back
+from rrg_core.engine.desk import Desk, progress
+from rrg_core.engine.files import entrust, way_back
 from rrg_core.engine.settings import CourseError, Profile, cache_root, figures_root, package_root
 from rrg_core.engine.store import Artifact, key_of, read_records, whole
 from rrg_core.engine.experiments import *

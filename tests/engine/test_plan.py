@@ -4,7 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 import filelock
 from rich.console import Console
-from rrg_core.engine.desk import Desk, atomic, entrust, lock_of, may_write, process_token, way_back
+from rrg_core.engine.desk import Desk
+from rrg_core.engine.files import atomic, entrust, lock_of, may_write, process_token, way_back
 from rrg_core.engine.experiments import artifacts, chapter_module, compared, experiments, has_experiments
 from rrg_core.engine.run import Job, check_parameters, environment_of, notebook_of, page_parts, read_json, stale_reasons
 from rrg_core.engine.settings import cache_root, CourseError, Profile, chapters, figures_at, figures_root, profile, repo_root

@@ -6,7 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 import psutil
 from rrg_core.engine.code import code_of_cells, data_parts, digest
-from rrg_core.engine.desk import ENTRUSTED, UNHASHED, Desk, atomic, checked_seed, entrust, file_hash, is_alive, may_write, process_token, read_vouched, sweep, vouched, way_back
+from rrg_core.engine.desk import Desk, checked_seed
+from rrg_core.engine.files import ENTRUSTED, UNHASHED, atomic, entrust, file_hash, is_alive, may_write, process_token, read_vouched, sweep, vouched, way_back
 from rrg_core.engine.experiments import artifacts, chapter_module, experiments
 from rrg_core.engine.settings import CourseError, Profile, chapters, environment, profile, repo_root
 from rrg_core.engine.run import *
@@ -48,7 +49,7 @@ def test_directives_and_parameters():
 def test_a_process_ends_with_the_one_that_it_watches():
     import subprocess, sys, time
 
-    from rrg_core.engine.desk import process_token
+    from rrg_core.engine.files import process_token
 
     child = ("import time; from rrg_core.engine.run import die_with; die_with('{token}', .05); print('up', "
              "flush=True); time.sleep(60)")

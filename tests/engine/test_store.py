@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 import filelock, psutil
 from rrg_core.engine.code import canonical, digest
-from rrg_core.engine.desk import PARTIAL, WRITTEN, file_hash, lock_of, may_write, read_vouched, vouched, way_back
+from rrg_core.engine.desk import WRITTEN
+from rrg_core.engine.files import PARTIAL, file_hash, lock_of, may_write, read_vouched, vouched, way_back
 from rrg_core.engine.settings import CourseError, cache_root, repo_root
 from rrg_core.engine.store import *
 
@@ -160,7 +161,7 @@ def test_records_are_read_through_a_schema():
     from pathlib import Path
 
     import pytest
-    from rrg_core.engine.desk import vouched
+    from rrg_core.engine.files import vouched
     from rrg_core.engine.settings import CourseError
 
     with tempfile.TemporaryDirectory() as d:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from rrg_core.data.mimic_cxr import credentialed_ids
-from rrg_core.engine.desk import NOT_TO_BE_HANDED_ON
+from rrg_core.engine.files import NOT_TO_BE_HANDED_ON
 from rrg_core.engine.settings import PUBLIC, CourseError, Profile, repo_root
 from rrg_core.tools.guard import *
 

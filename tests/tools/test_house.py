@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image as Picture
 from rrg_core.data.study import told
-from rrg_core.engine.desk import NOT_TO_BE_HANDED_ON, atomic
+from rrg_core.engine.files import NOT_TO_BE_HANDED_ON, atomic
 from rrg_core.engine.run import strip_widgets
 from rrg_core.engine.settings import CourseError, chapters, repo_root
 from rrg_core.engine.store import read_records

@@ -2,7 +2,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from rrg_core.engine.desk import SUMS, UNHASHED, read_sums, vouched, file_hash, way_back
+from rrg_core.engine.files import SUMS, UNHASHED, file_hash, read_sums, vouched
 from rrg_core.engine.experiments import artifacts, experiments, read_predictions
 from rrg_core.engine.plan import Plan, few
 from rrg_core.engine.run import read_manifest
