@@ -8,7 +8,7 @@ import sys
 import torch
 
 PROGRAM = """
-import json, os, signal, sys, tempfile, accelerate, torch
+import json, os, pathlib, signal, sys, accelerate, torch
 from accelerate.state import AcceleratorState
 from pathlib import Path
 from rrg_core.nets.training import fit, seed_everything

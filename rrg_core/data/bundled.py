@@ -23,7 +23,7 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 from PIL import Image as PILImage
 
-from ..engine.desk import file_hash
+from ..engine.files import file_hash
 from ..engine.settings import CourseError
 from .study import OBSERVATIONS, DataError, first_record, named, named_file
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import filelock
 
 from .bundled import members
-from ..engine.desk import atomic, file_hash
+from ..engine.files import atomic, file_hash
 from ..engine.settings import CourseError
 from .study import DataError
 

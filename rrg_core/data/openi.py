@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image as PILImage
 
 from .bundled import csv_table, iu_dicom, iu_records, iu_views
-from ..engine.desk import file_hash
+from ..engine.files import file_hash
 from ..engine.settings import CourseError
 from .storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
 from .study import (SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, named,

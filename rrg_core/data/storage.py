@@ -19,7 +19,7 @@ import numpy as np
 from fastcore.basics import patch
 from PIL import Image as PILImage, UnidentifiedImageError
 
-from ..engine.desk import atomic, file_hash
+from ..engine.files import atomic, file_hash
 from ..engine.settings import CourseError
 from .study import (OBSERVATIONS, SPLITS, Box, DataError, Image, Report,
                                  Sentence, Study, named, named_file)

@@ -19,7 +19,7 @@ import pandas as pd
 from ..data.study import named
 from ..data.weights import plain_folder, read_weights
 from ..engine.code import Registry, for_readers
-from ..engine.desk import file_hash
+from ..engine.files import file_hash
 from ..engine.experiments import parts_of, standin_folder as _folder_of
 from ..engine.store import Artifact, whole
 from ..engine.settings import (Check, CourseError, Profile, data_root, figures_root,

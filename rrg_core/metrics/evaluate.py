@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..engine.desk import atomic
+from ..engine.files import atomic
 from .clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from .stats import bootstrap_replicates, interval
 from .text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics

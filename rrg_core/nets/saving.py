@@ -14,7 +14,7 @@ import torch
 from transformers.utils import logging
 
 from ..data.weights import plain_folder
-from ..engine.desk import atomic
+from ..engine.files import atomic
 from ..engine.settings import CourseError
 
 from ..data.study import named_file

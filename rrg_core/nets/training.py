@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Subset, default_collate
 
 from ..data.study import named
 from ..engine.store import current_build
-from ..engine.desk import atomic, sweep
+from ..engine.files import atomic, sweep
 from .recipes import Recipe, Shares, make_optimiser, make_recipe, rate_factor, seed_everything
 
 # %% ../../nbs/06e_training.ipynb #7dea903d

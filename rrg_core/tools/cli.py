@@ -279,7 +279,7 @@ def transfer(
                 patients=owners,
                 workers=workers)
     if keep:
-        from rrg_core.engine.desk import atomic
+        from rrg_core.engine.files import atomic
         with atomic(package_root() / "phantom/shapes/transfer.csv") as tmp:
             table.to_csv(tmp, index=False, float_format="%.6g", lineterminator="\n")
     print(table.to_string(index=False, float_format="%.3f"))

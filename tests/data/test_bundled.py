@@ -11,7 +11,7 @@ import pandas as pd
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 from PIL import Image as PILImage
-from rrg_core.engine.desk import file_hash
+from rrg_core.engine.files import file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.study import OBSERVATIONS, DataError, first_record, named, named_file
 import pytest, tempfile

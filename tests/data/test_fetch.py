@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 import filelock
 from rrg_core.data.bundled import members
-from rrg_core.engine.desk import atomic, file_hash
+from rrg_core.engine.files import atomic, file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.study import DataError
 import contextlib, filelock, hashlib, json, pytest, tarfile, tempfile, threading

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image as PILImage
 from rrg_core.data.bundled import csv_table, iu_dicom, iu_records, iu_views
-from rrg_core.engine.desk import file_hash
+from rrg_core.engine.files import file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
 from rrg_core.data.study import SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, named, named_file, read_image, without_text

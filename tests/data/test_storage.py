@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image as PILImage, UnidentifiedImageError
-from rrg_core.engine.desk import atomic, file_hash
+from rrg_core.engine.files import atomic, file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, named, named_file
 import pytest

@@ -8,7 +8,7 @@ import pandas as pd
 from rrg_core.data.study import named
 from rrg_core.data.weights import plain_folder, read_weights
 from rrg_core.engine.code import Registry, for_readers
-from rrg_core.engine.desk import file_hash
+from rrg_core.engine.files import file_hash
 from rrg_core.engine.experiments import parts_of, standin_folder as _folder_of
 from rrg_core.engine.store import Artifact, whole
 from rrg_core.engine.settings import Check, CourseError, Profile, data_root, figures_root, profile as load_profile

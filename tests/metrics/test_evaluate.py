@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from rrg_core.engine.desk import atomic
+from rrg_core.engine.files import atomic
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 from rrg_core.data.weights import plain_folder
-from rrg_core.engine.desk import atomic
+from rrg_core.engine.files import atomic
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.study import named_file
 import json

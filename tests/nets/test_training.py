@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset, default_collate
 from rrg_core.data.study import named
 from rrg_core.engine.store import current_build
-from rrg_core.engine.desk import atomic, sweep
+from rrg_core.engine.files import atomic, sweep
 from rrg_core.nets.recipes import Recipe, Shares, make_optimiser, make_recipe, rate_factor, seed_everything
 from rrg_core.engine.desk import set_style
 from rrg_core.nets.recipes import steps_of
