@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'die_with', 'notebook_of', 'cells_of', 'parameters_of', 'check_parameters', 'directives',
            'strip_widgets', 'tidy_page', 'stderr_lines', 'read_json', 'read_manifest',
-           'page_parts', 'stale_reasons', 'environment_of', 'words_of', 'run_page',
+           'reads_data', 'page_parts', 'stale_reasons', 'environment_of', 'words_of', 'run_page',
            'run_training', 'main']
 
 # %% ../../nbs/90f_run.ipynb #f0e89bfb
@@ -170,12 +170,19 @@ def read_manifest(folder:Path)->dict|None: # None where there is none
             raise CourseError(f"{path}: the output {file} lies outside of its folder: {way_back(path)}")
     return manifest
 
+def _reach_of_page(chapter, p): # hash of its cells, and what they reach
+    shown = [s for s, _ in cells_of(notebook_of(chapter)) if "test" not in directives(s)] # pytest runs those
+    return code_of_cells(shown, chapter, [p.data])
+
+def reads_data(chapter:str, p:Profile)->bool:
+    "Whether a chapter can load the profile's studies."
+    return any(name.endswith(f".SOURCES[{p.data}]") for name in _reach_of_page(chapter, p)[1].hashes)
+
 def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters cell receives
                figures:Path)->dict[str, str]: # Folder above the chapters' artifacts. Part → hash
     "Everything that determines a chapter's page."
     text = lambda value: digest(json.dumps(value, sort_keys=True))
-    shown = [s for s, _ in cells_of(notebook_of(chapter)) if "test" not in directives(s)] # pytest runs those
-    cells, reach = code_of_cells(shown, chapter, [p.data])
+    cells, reach = _reach_of_page(chapter, p)
     parts = {"cells": cells, "code": reach.key} | reach.modules() | data_parts(p, test=True)
     parts |= {"profile": digest(json.dumps(asdict(p))), "parameters": text(parameters)}
     needs = {need: read_manifest(figures/need) for need in chapters()[chapter]}

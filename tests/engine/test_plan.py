@@ -7,8 +7,8 @@ from rich.console import Console
 from rrg_core.engine.desk import Desk
 from rrg_core.engine.files import atomic, entrust, lock_of, may_write, process_token, way_back
 from rrg_core.engine.experiments import artifacts, chapter_module, compared, experiments, has_experiments
-from rrg_core.engine.run import Job, check_parameters, environment_of, notebook_of, page_parts, read_json, stale_reasons
-from rrg_core.engine.settings import cache_root, CourseError, Profile, chapters, figures_at, figures_root, profile, repo_root
+from rrg_core.engine.run import Job, check_parameters, environment_of, notebook_of, page_parts, read_json, reads_data, stale_reasons
+from rrg_core.engine.settings import CourseError, Profile, cache_root, chapters, data_root, figures_at, figures_root, profile, repo_root
 from rrg_core.engine.store import damages, declare_stale, read_records, set_aside
 from rrg_core.engine.plan import *
 
@@ -92,3 +92,32 @@ def test_failures_are_told_together():
         else:
             with pytest.raises(CourseError) as error: _raise_failures(plan, names.split(), results, left)
             assert words in str(error.value), error.value
+
+
+def test_what_is_missing_is_said_before_any_work():
+    import tempfile
+    from dataclasses import replace
+    from pathlib import Path
+
+    import pytest
+    from rrg_core.engine import plan as module
+    from rrg_core.engine.plan import Plan, _dry
+    from rrg_core.engine.settings import CourseError, profile
+
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RRG_CACHE", f"{d}/cache")
+        patch.delenv("RRG_ROOT_OPENI", raising=False)
+        patch.delenv("RRG_ROOT_WEIGHTS", raising=False)
+        plan = Plan(profile("openi"), Path(d)/"figures")
+        plan.pages = {"learning": ["never made"], "reports": ["never made"]}
+        assert plan.missing() == ["learning read openi: name its folder in RRG_ROOT_OPENI"]
+        patch.setenv("RRG_ROOT_OPENI", f"{d}/nowhere")
+        assert "nowhere is no folder" in plan.missing()[0]
+        with pytest.raises(CourseError, match="missing: learning read openi"): _dry(plan, False, "local")
+        assert _dry(plan, True, "local") # a plan says it and goes on
+        patch.setenv("RRG_ROOT_OPENI", d)
+        assert plan.missing() == [] and not _dry(plan, False, "local")
+        patch.setenv("RRG_ROOT_WEIGHTS", f"{d}/weights")
+        assert plan.missing() == [f"RRG_ROOT_WEIGHTS: {d}/weights is no folder"]
+        patch.setattr(module, "ROOM", 2**70)
+        assert sum("GB free" in line for line in plan.missing()) == 2
