@@ -39,7 +39,7 @@ regenerate: install
 test: install
 	$(BIN)/ruff check --quiet nbs rrg_core data_scripts
 	chapters=$$($(BIN)/python -c 'from rrg_core.engine.settings import chapters; print(*chapters(), sep="|")') && \
-	RRG_PROFILE=smoke OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --path_re "nbs/(?!\d+_($$chapters)\.ipynb)"
+	RRG_PROFILE=smoke OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --path-re "nbs/(?!\d+_($$chapters)\.ipynb)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/browser -n 2 --dist loadfile --no-loadscope-reorder
 
 # Timings, printed and never judged.

@@ -341,6 +341,8 @@ def main(
         os.execv(sys.executable, [sys.executable, "-c", "from rrg_core.tools.cli import main; "
                                                         "main()", *sys.argv[1:]])
     try:
+        from rrg_core.engine.files import sweep_temporary
+        sweep_temporary() # what a killed process held in trust
         app(argv, prog_name="rrg")
     except CourseError as error:
         print(f"rrg: {error}", file=sys.stderr)
