@@ -1,20 +1,24 @@
 """Exported from nbs/05g_evaluate.ipynb: edit it there, then run `nbdev-export`."""
-import difflib, json, os, re
+import ast, codecs, csv, difflib, gzip, io, json, os, re, sys, tokenize, zlib
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from rrg_core.engine.desk import atomic
+from rrg_core.engine.desk import atomic, entrust, progress
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
-from rrg_core.metrics.text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics
-from rrg_core.engine.settings import CourseError
+from rrg_core.metrics.text import METRICS, Meteor, TextStatistics, checked_pairs, cut, mark_unknown, text_statistics, tokens, vocabulary
+from rrg_core.engine.settings import CourseError, profile, repo_root
 from rrg_core.data.study import OBSERVATIONS, as_numbers, named, named_file
 import json, subprocess, sys, tempfile
-from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from rrg_core.metrics.clinical import PROTOCOLS, Protocol, clinical_scores
 from rrg_core.metrics.text import text_scores
+from rrg_core.engine.settings import CourseError
 from rrg_core.metrics.evaluate import *
 
 
@@ -146,8 +150,8 @@ def test_the_command():
         assert "1 records repeat a study_id" in text
         assert "CE-F1" in text and "whole studies" in text and "written to" in text
         table = pd.read_csv(out)
-        assert list(table.columns) == ["metric", "value", "low", "high", "n", "protocol", "definition"] and set(
-            table.protocol) == {name}
+        assert list(table.columns) == ["metric", "value", "low", "high", "n", "protocol", "definition",
+                                       "signature", "notes"] and set(table.protocol) == {name}
         assert "llava-rad-neg-macro-f1-5" in evaluate_command(None, list_=True)
         for arguments, words in [
             ((None, ), "which predictions"), ((str(path), "nope"), "unknown protocol 'nope'"),
@@ -157,7 +161,7 @@ def test_the_command():
             with pytest.raises(CourseError, match=words):
                 evaluate_command(*arguments, label=label)
         pd.DataFrame({"hypothesis": ["a", "b"], "reference": [" . ", "b"]}).to_csv(path, index=False)
-        with pytest.raises(CourseError, match="p.csv: reference 0 has no token left"):
+        with pytest.raises(CourseError, match="p.csv: reference of record 1 has no token left"):
             evaluate(path, "default", label=label)
 
 
