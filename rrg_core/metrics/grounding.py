@@ -78,7 +78,11 @@ def _scores(record, boxes, who):
 
 def _pixels(boxes, who, image_size):
     height, width = (image_size, image_size) if np.isscalar(image_size) else image_size
-    return np.clip(np.trunc(_boxes(boxes, who).numpy()), 0, [width, height, width, height]).astype(int)
+    boxes = _boxes(boxes, who).numpy()
+    if len(boxes) and boxes.max() <= 1 and (boxes % 1).any():
+        raise ValueError(f"{who}: boxes are pixels of the raster, and these lie between 0 and 1: multiply by "
+                         "its size")
+    return np.clip(np.trunc(boxes), 0, [width, height, width, height]).astype(int)
 
 # %% ../../nbs/05d_grounding.ipynb #eaf87a47
 def pixel_iou(

@@ -67,13 +67,11 @@ def _entities(annotation, who):
         for k, e in entities.items()
     }
 
-def _several(annotations): # the package's output for many reports: {"0": …, "1": …}, or a list
+def _several(annotations): # by key: the package's {"0": …, "1": …}, or study ids; a list is numbered
     if isinstance(annotations, dict):
         if "entities" in annotations: return None
-        if not all(str(k).isdecimal() for k in annotations):
-            raise ValueError("several annotations are numbered 0, 1, …: a key is no number")
-        return [annotations[k] for k in sorted(annotations, key=int)]
-    return list(annotations)
+        return {str(k): a for k, a in annotations.items()}
+    return {str(i): a for i, a in enumerate(annotations)}
 
 def radgraph_f1(
     # An annotation in the radgraph package's schema, or the package's output for many reports, or a list
@@ -93,7 +91,11 @@ def radgraph_f1(
     if hypotheses is not None:
         if len(hypotheses) != len(references) or not hypotheses:
             raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
-        return sum(radgraph_f1(h, r, level, case) for h, r in zip(hypotheses, references)) / len(hypotheses)
+        if alone := hypotheses.keys() - references.keys():
+            raise ValueError(f"pairs are matched by key, and {len(alone)} of {len(hypotheses)} hypotheses "
+                             "have no reference")
+        return sum(radgraph_f1(h, references[k], level, case)
+                   for k, h in hypotheses.items()) / len(hypotheses)
     h, r = _entities(hypothesis, "hypothesis"), _entities(reference, "reference")
     return sum(_f1(pick(h, case), pick(r, case)) for pick in _LEVELS[level]) / len(_LEVELS[level])
 

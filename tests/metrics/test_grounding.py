@@ -35,6 +35,23 @@ def test_overlaps():
             iou(x, bad)
 
 
+def test_boxes_of_a_unit_square_are_refused():
+    def iou_with_itself(*boxes, **options):
+        one = {"boxes": [list(b) for b in boxes], "scores": [.9] * len(boxes)}
+        return mean_iou([one], [one], **options)
+
+    for boxes in [ # in the spirit of philip-mueller/chex: what was NaN in silence
+        [(0, 0, .5, .5)], [(.1, .1, .9, .9)], [(0, 0, 1, .5)], [(.25, 0, 1, 1)], [(0, 0, 1, 1), (0, 0, .2, .3)],
+        [(.999, .999, 1, 1)], [(0, 0, .001, 1)], [(.5, .5, .5, .5)], [(1e-9, 0, 1, 1)],
+        [(0, .3, 1, .6), (0, 0, 1, 1)]]:
+        with pytest.raises(ValueError, match="prediction 0: boxes are pixels"): iou_with_itself(*boxes)
+        with pytest.raises(ValueError, match="target 0: boxes are pixels"):
+            mean_iou([{"boxes": [], "scores": []}], [{"boxes": [list(b) for b in boxes]}])
+    for boxes in [[(0, 0, 1, 1)], [(0, 0, 2, .5), (0, 0, 2, 2)], [(.4, .4, 9.6, 9.6)], [(0, 0, 512, 512)]]:
+        assert iou_with_itself(*boxes) == 1 # one pixel is a box, and corners may be fractions
+    assert np.isnan(mean_iou([{"boxes": [], "scores": []}], [{"boxes": []}]))
+
+
 def test_mean_iou_by_hand_and_by_raster():
     predictions = [{"boxes": [[0, 0, 100, 100]], "scores": [.9]},
                    {"boxes": [[300, 300, 310, 310]], "scores": [.35]}]

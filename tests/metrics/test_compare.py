@@ -1,0 +1,125 @@
+"""Exported from nbs/05j_compare.ipynb: edit it there, then run `nbdev-export`."""
+import re
+from contextlib import nullcontext
+from pathlib import Path
+import numpy as np
+import pandas as pd
+from rrg_core.data.study import named
+from rrg_core.engine.desk import progress
+from rrg_core.engine.files import atomic
+from rrg_core.engine.settings import CourseError
+from rrg_core.metrics.clinical import ClinicalStatistics, Protocol
+from rrg_core.metrics.evaluate import _checked_ending, _groups, _known, _label_pair, _scores_of, _text_counts, _training_texts, _written, find_protocols, input_hash, read_pairs, signature
+from rrg_core.metrics.stats import bootstrap_replicates, interval
+from rrg_core.metrics.text import Meteor
+import json, tempfile
+from dataclasses import replace
+import numpy as np, pandas as pd, pytest, scipy.stats
+from rrg_core.metrics.clinical import PROTOCOLS
+from rrg_core.metrics.evaluate import score_texts
+from rrg_core.metrics.compare import *
+
+
+def test_exchange_and_correction():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 30))
+    b += .3
+    both = np.concatenate([a, b])
+    tossed = np.array([both[r].mean() - both[l].mean() for l, r in exchanged(30, 0, 1, 20_000)])
+    ours = (1 + (np.abs(tossed) >= abs(b.mean() - a.mean())).sum()) / 20_001
+    theirs = scipy.stats.permutation_test((b, a), lambda x, y, axis: x.mean(axis) - y.mean(axis), rng=1,
+                                          n_resamples=20_000, permutation_type="samples", vectorized=True).pvalue
+    assert abs(ours - theirs) < .02
+    groups = np.arange(30) // 3
+    for left, right in exchanged(30, 0, 2, 20, groups=groups):
+        assert (np.sort([left, right], 0) == [np.arange(30), np.arange(60, 90)]).all()
+        assert all(len(set(left[groups == g] >= 60)) == 1 for g in range(10))
+    np.testing.assert_allclose(holm([.03, .01, .5, .02]), [.06, .04, .5, .06])
+    np.testing.assert_allclose(holm([.4, np.nan, .4]), [.8, np.nan, .8])
+    assert holm([]).shape == (0, ) and holm([.9, .9]).max() == 1
+
+
+def test_a_comparison_is_what_the_scores_say():
+    normal, ill = "The lungs are clear. No pleural effusion.", "There is a small left pleural effusion."
+    truth = [ill if i % 4 == 0 else normal for i in range(40)]
+    systems = {"a": [normal] * 40, "b": list(truth), "c": [normal] * 40}
+    quick = replace(PROTOCOLS["default"], text=None, metrics=("BLEU", "ROUGE-L", "CIDEr", "sacreBLEU"))
+    table = compare_texts(systems, truth, quick, bootstraps=100).set_index(["system", "metric"])
+    for name in ("b", "c"):
+        own = score_texts(systems[name], truth, quick, bootstraps=2).set_index("metric")["value"]
+        base = score_texts(systems["a"], truth, quick, bootstraps=2).set_index("metric")["value"]
+        for metric, value in own.items():
+            row = table.loc[name, metric]
+            assert abs(row["of system"] - value) < 1e-9 and abs(row["difference"] - (value - base[metric])) < 1e-9
+    better, same = table.loc["b"], table.loc["c"]
+    assert (better.low > 0).all() and (better.p < .05).all() and (better.p <= better.p_holm).all()
+    assert (same.difference == 0).all() and (same.p == 1).all() and (same[["low", "high"]] == 0).all(axis=None)
+    again = compare_texts(systems, truth, quick, bootstraps=100).set_index(["system", "metric"])
+    assert again.equals(table)
+    turned = {"b": systems["b"], "a": systems["a"]}
+    backwards = compare_texts(turned, truth, quick, bootstraps=100).set_index("metric")
+    np.testing.assert_allclose(backwards.difference, -better.difference)
+    np.testing.assert_allclose(backwards.high, -better.low)
+    pairs = np.arange(40) // 10
+    few = compare_texts(systems, truth, quick, groups=pairs, bootstraps=100)
+    assert (few.p >= .06).all() # four patients prove little
+
+
+def test_files_are_matched_or_refused():
+    from rrg_core.tools.house import quoting
+
+    quick = replace(PROTOCOLS["default"], text=None, metrics=("ROUGE-L", ))
+    base = pd.DataFrame({"study_id": ["1", "2", "3"], "patient_id": ["p", "p", "q"],
+                         "hypothesis": ["a", "b", "c"], "reference": ["a b", "b", "c d"]})
+    label = lambda texts: np.zeros((len(texts), 14))
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+
+        def file(name, **changed):
+            path = d / name
+            base.assign(**changed).to_csv(path, index=False)
+            return path
+
+        a, b = file("a.csv"), file("b.csv", hypothesis=["a b", "b", "c d"])
+        run = lambda *paths, **o: compare(paths, quick, label=label, bootstraps=50, **o)
+        table = run(a, b).set_index("metric")
+        assert table.n.iloc[0] == 3 and table.difference["ROUGE-L"] > 0
+        assert "whole patients" in table.attrs["notes"][0]
+        base[::-1].assign(hypothesis=["c d", "b", "a b"]).iloc[:2].to_parquet(d / "c.parquet")
+        fewer = run(a, d / "c.parquet")
+        assert fewer.n.iloc[0] == 2 and "1 records" in fewer.attrs["notes"][1]
+        spaced = file("s.csv", reference=["a  b", " b", "c\nd"]) # the same words
+        assert (run(a, spaced).difference == 0).all()
+        bare = [d / "x.csv", d / "y.csv"]
+        for path in bare: base[["hypothesis", "reference"]].to_csv(path, index=False)
+        assert run(*bare).n.iloc[0] == 3 # no ids: the same references in the same order
+        for paths, words in [((a, ), "the first is the baseline"), ((a, a), "named twice"),
+                             ((a, file("o.csv", reference=["a b", "x", "y"])), "differ in 2 of 3 .* number 2"),
+                             ((a, file("n.csv", study_id=["7", "8", "9"])), "no study_id in common"),
+                             ((a, file("t.csv", study_id=["1", "1", "3"])), "the study is in record 1 too"),
+                             ((a, file("e.csv", reference=["a b", "b", ""])), "--drop-empty"),
+                             ((a, d / "none.csv"), "does not exist")]:
+            with pytest.raises(CourseError, match=words) as e: run(*paths)
+            assert "\n" not in str(e.value)
+        for options, words in [(dict(group="site"), "no column 'site'"),
+                               (dict(protocol="nope"), "unknown protocol"),
+                               (dict(out="t.xlsx"), "a table is written to"),
+                               (dict(plot="f.gif"), "written to .svg")]:
+            with pytest.raises(CourseError, match=words):
+                compare_command([a, b], **({"protocol": quick} | options))
+        with pytest.raises(CourseError, match="at least 1, got 0"):
+            compare([a, b], quick, label=label, bootstraps=0)
+        said = compare_command([a, b, spaced], [quick, replace(quick, name="other")], out=str(d / "t.json"),
+                               plot=str(d / "f.svg"), label=label, bootstraps=20)
+        kept = json.loads((d / "t.json").read_text())
+        assert len(kept["scores"]) == 2 * 2 * 4 and kept["notes"] and "holm:8" in kept["scores"][0]["signature"]
+        assert (d / "f.svg").read_text().startswith("<?xml") and "b, s against a: 3 studies" in said
+
+        def other_truth(value):
+            pd.DataFrame({"study_id": ["1"], "hypothesis": [str(value)], "reference": [str(value)]}).to_csv(
+                d / "v.csv", index=False)
+            run(a, d / "v.csv")
+
+        assert quoting({"paths": lambda x: compare([x, "b.csv"]), "other truth": other_truth,
+                        "texts": lambda x: compare_texts({"a": [x], "b": [x, x]}, [x]),
+                        "group": lambda x: compare([a, b], quick, group=x)}) == []
