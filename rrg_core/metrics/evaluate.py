@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..engine.code import for_readers
 from ..engine.desk import progress
 from ..engine.files import atomic, entrust
 from .clinical import PROTOCOLS, ClinicalStatistics, Protocol
@@ -431,6 +432,7 @@ def input_hash(hypotheses: list[str], references: list[list[str]]) -> str: # Six
     "SHA-256 of the pairs that were scored: the same whatever file they came in, another for another order."
     return sha256(json.dumps([hypotheses, references]).encode()).hexdigest()[:16]
 
+@for_readers
 def signature(protocol: Protocol, n: int, bootstraps: int, seed: int, label, known, groups,
               digest: str) -> str: # "protocol:fita|metrics:BLEU+METEOR|…"
     "All that a number depends on, in one line of `name:value`, in the manner of sacrebleu."

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 import pandas as pd
+from rrg_core.engine.code import for_readers
 from rrg_core.engine.desk import progress
 from rrg_core.engine.files import atomic, entrust
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
