@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from .lexicon import read_line, split_report
+from .lexicon import normalize, read_line, split_report
 from .scopes import read_sentence
 from ..data.study import FIVE, OBSERVATIONS, named, without_text
 from ..reports.indiana import iu_reports
@@ -70,7 +70,7 @@ def label(
     """The 14 observations of a report by rules, in the CheXpert convention. `ValueError` for anything but a
     string."""
     found, other = {}, False
-    for _, sentence in split_report(_checked(text)):
+    for _, sentence in split_report(normalize(_checked(text))[0]):
         labels, more = _sentence(sentence)
         other |= more
         for observation, value in labels:
@@ -82,14 +82,15 @@ def label(
 # %% ../../nbs/04_labels.ipynb #42fceda5
 def explain(text: str) -> list[Mention]: # In reading order
     "Every mention of a report with its value, the rule and the words that decided."
-    out = []
-    for offset, sentence in split_report(_checked(text)):
+    out, (plain, where) = [], normalize(_checked(text))
+    span = lambda a, b: (where[a], where[b - 1] + 1)
+    for offset, sentence in split_report(plain):
         line = read_line(sentence, offset)
         for start, end, entry, value, rule, cue in read_sentence(line.text):
-            a, b = line.span(start, end)
+            a, b = span(*line.span(start, end))
             out.append(
                 Mention(entry.observations, text[a:b], a, b, value, entry.kind, rule,
-                        line.span(*cue) if cue else None))
+                        span(*line.span(*cue)) if cue else None))
     return out
 
 def explanation(text: str) -> pd.DataFrame:

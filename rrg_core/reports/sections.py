@@ -219,7 +219,8 @@ def _numbers(text):
 _ANSWER = r"(?:none|no|absent|negative|nil)\b[ .]*(?:\n|$)"
 _BULLET = re.compile(
     r"^[ \t]*(?:[-–—*+o](?=[ \t]+\S)|[-*](?=[A-Z]))(?![ \t]*" + _ANSWER + r")[ \t]*"
-    r"|(?<!\S)[•‣▪◦●■▸►➢·∙⁃¦|](?=\s|$)|^[ \t]*[•‣▪◦●■▸►➢·∙⁃]|(?<=[a-z\d.,)] )(?=(?!X{3})[A-Z]{3,}(?: [A-Z]+)*:\s)", re.M)
+    r"|(?<!\S)[•‣▪◦●■▸►➢·∙⁃¦|](?=\s|$)|^[ \t]*[•‣▪◦●■▸►➢·∙⁃]"
+    r"|(?<=[a-z\d.,)] )(?=(?!X{3})[A-Z]{3,}(?: [A-Z]+)*:\s)", re.M)
 _DASHED = re.compile(r"^[ \t]*([-–—*])[ \t].*", re.M)
 
 def _bullets(text):

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Protocol
 import numpy as np
 import pandas as pd
-from rrg_core.labels.lexicon import read_line, split_report
+from rrg_core.labels.lexicon import normalize, read_line, split_report
 from rrg_core.labels.scopes import read_sentence
 from rrg_core.data.study import FIVE, OBSERVATIONS, named, without_text
 from rrg_core.reports.indiana import iu_reports
