@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BACKENDS', 'MESH', 'Mention', 'label', 'explain', 'explanation', 'show', 'Labeler', 'Rules',
            'labeler', 'label_many', 'hand_labels', 'first_run', 'same_labels', 'value_f1',
-           'mesh_labels']
+           'trap_cases', 'mesh_labels']
 
 # %% ../../nbs/04_labels.ipynb #4dffd58e
 import html, re
@@ -212,6 +212,17 @@ def value_f1(
     hit, said, true = (weights @ m.sum(1) for m in ((predicted == value) & (reference == value),
                                                     predicted == value, reference == value))
     return 2 * hit / (said+true) if said + true else float("nan")
+
+# %% ../../nbs/04_labels.ipynb #9a1c0502
+def trap_cases(
+    name: str # "public_cases", "variations" or "variations_after"
+) -> pd.DataFrame: # kind, report (a public thread), text, observation, right
+    "Invented traps, a row for each observation asked; `right` is text where `sentences` are asked."
+    if name not in ("public_cases", "variations", "variations_after"):
+        raise ValueError(f"name must be public_cases, variations or variations_after, got {named(name)}")
+    frame = pd.read_csv(_hand_file(name))
+    frame["text"] = [t.encode().decode("unicode_escape") for t in frame.text]
+    return frame
 
 # %% ../../nbs/04_labels.ipynb #a1bb6d26
 MESH = {
