@@ -92,7 +92,7 @@ def canonical(word: str # Lower case
     if len(word) < 5 or not word.isalpha() or word in _KNOWN or word in _LOOKALIKES: return word
     for known in SHORT_WORDS:
         if _swapped(word, known): return known
-    if len(word) < 7: return word
+    if not 7 <= len(word) <= 40: return word
     for i in range(2, len(word) - 4): # Fused words
         if word[i:] in _KNOWN and (word[:i] == "no" or word[:i] in _KNOWN): return f"{word[:i]} {word[i:]}"
     limit = 1 if len(word) < 9 else 2
@@ -376,7 +376,7 @@ DOUBT_AFTER = (
     r"not (?:well|clearly|adequately|optimally) "
     r"(?:seen|visualized|demonstrated|identified|defined|appreciated)", r"obscured",
     *(f"{word}(?= ?(?:,|$))" for word in ("possible", "suspected", "questioned", "favored", "questionable")),
-    *(rf"{word}(?= ?(?:$|, (?:on|in|at|of|over|along|near|within|is|are)\b))"
+    *(rf"{word}(?= ?(?:$|,$|, (?:on|in|at|of|over|along|near|within|is|are)\b))"
       for word in ("possibly", "probabl[ey]", "perhaps", "maybe", "presum(?:ed|ably)", "equivocal",
                    "doubtful", "uncertain", "(?:less likely|unlikely)", "conceivabl[ey]",
                    "if (?:any|present|real)")))

@@ -155,18 +155,19 @@ class Scope:
 def _atom_of(atoms, position):
     return next((i for i, a in enumerate(atoms) if position <= a.end), len(atoms) - 1)
 
-def _sign(atoms, mentions, start, end): # The one mention that a minus belongs to
+def _sign(text, atoms, mentions, start, end): # The one mention that a minus belongs to
     i = _atom_of(atoms, start)
     own = [m for m in mentions if atoms[i].holds(*m[:2])]
-    first = not atoms[i].text[atoms[i].start:start].strip()
-    before = [m for m in own if m[1] <= start and not atoms[i].text.startswith(" minus", atoms[i].start)]
+    first = not text[atoms[i].start:start].strip()
+    leads = text[atoms[i].start:].lstrip().startswith("minus") # Signs stand before their words here
+    before = [m for m in own if m[1] <= start and not leads]
     after = [m for m in own if m[0] >= end]
     if first and not after and i: before = [m for m in mentions if atoms[i - 1].holds(*m[:2])]
     if before: return Scope(0, False, before[-1][0], start, (start, end))
     return Scope(0, True, end, after[0][1], (start, end)) if after else None
 
 def _scope(text, atoms, mentions, start, end, group):
-    if group == "minus": return _sign(atoms, mentions, start, end)
+    if group == "minus": return _sign(text, atoms, mentions, start, end)
     i = _atom_of(atoms, start)
     if group == "doubt_list":
         last = atoms[_end_of_list(atoms, _atom_of(atoms, end))]

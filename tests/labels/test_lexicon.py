@@ -79,6 +79,27 @@ def test_cues_read_the_longest_phrase():
     assert cues("effusion: none") == ["none_after"] and cues("no longer seen") == ["denial_after"]
 
 
+def test_cues_tell_what_a_denial_is_about():
+    def cues(text):
+        return [name for _, _, name in find_cues(read_line(text).text)]
+
+    for text, *names in [
+        ("no doubt", "keep"), ("no treatment of", "keep"),
+        ("no question of", "denial_before", "doubt_before"),
+        ("no imaging evidence of", "denial_before"), ("No. 5 rib", ), ("no 5 mm nodule", "denial_before"),
+        ("not inconsistent with", "doubt_around"), ("can rule it out", "denial_before"),
+        ("cannot rule it out", "doubt_around"), ("this rules it out", "denial_before"),
+        ("has not recurred", "denial_after"), ("it (-)", "minus"), ("it -ve", "minus"), 
+        ("it - none", "none_after"),
+        ("ddx: it", "doubt_list"), ("differential aeration", ), ("it, ?mass", "doubt_before"),
+        ("it (probable)", "doubt_after"), ("is there edema?", "doubt_around", "mark_after"),
+        ("edema? yes", "yes_after"), ("edema? no", "none_after"), ("edema: not excluded", "doubt_after")
+    ]:
+        assert cues(text) == names, (text, cues(text))
+    assert canonical("nopneumothorax") == "no pneumothorax" and canonical("pleuraleffusion") == "pleural effusion"
+    assert canonical("a" * 100_000) == "a" * 100_000
+
+
 def test_states_follow_the_convention():
     def state(text):
         return find_state(text, 0, len(text))[1]
