@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BACKENDS', 'MESH', 'Mention', 'label', 'explain', 'explanation', 'show', 'Labeler', 'Rules',
            'labeler', 'label_many', 'hand_labels', 'first_run', 'same_labels', 'value_f1',
-           'mesh_labels']
+           'trap_cases', 'mesh_labels']
 
 # %% ../../nbs/04_labels.ipynb #4dffd58e
 import html, re
@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from .lexicon import read_line, split_report
+from .lexicon import normalize, read_line, split_report
 from .scopes import read_sentence
 from ..data.study import FIVE, OBSERVATIONS, named, without_text
 from ..reports.indiana import iu_reports
@@ -70,7 +70,7 @@ def label(
     """The 14 observations of a report by rules, in the CheXpert convention. `ValueError` for anything but a
     string."""
     found, other = {}, False
-    for _, sentence in split_report(_checked(text)):
+    for _, sentence in split_report(normalize(_checked(text))[0]):
         labels, more = _sentence(sentence)
         other |= more
         for observation, value in labels:
@@ -82,14 +82,15 @@ def label(
 # %% ../../nbs/04_labels.ipynb #42fceda5
 def explain(text: str) -> list[Mention]: # In reading order
     "Every mention of a report with its value, the rule and the words that decided."
-    out = []
-    for offset, sentence in split_report(_checked(text)):
+    out, (plain, where) = [], normalize(_checked(text))
+    span = lambda a, b: (where[a], where[b - 1] + 1)
+    for offset, sentence in split_report(plain):
         line = read_line(sentence, offset)
         for start, end, entry, value, rule, cue in read_sentence(line.text):
-            a, b = line.span(start, end)
+            a, b = span(*line.span(start, end))
             out.append(
                 Mention(entry.observations, text[a:b], a, b, value, entry.kind, rule,
-                        line.span(*cue) if cue else None))
+                        span(*line.span(*cue)) if cue else None))
     return out
 
 def explanation(text: str) -> pd.DataFrame:
@@ -211,6 +212,17 @@ def value_f1(
     hit, said, true = (weights @ m.sum(1) for m in ((predicted == value) & (reference == value),
                                                     predicted == value, reference == value))
     return 2 * hit / (said+true) if said + true else float("nan")
+
+# %% ../../nbs/04_labels.ipynb #9a1c0502
+def trap_cases(
+    name: str # "public_cases", "variations" or "variations_after"
+) -> pd.DataFrame: # kind, report (a public thread), text, observation, right
+    "Invented traps, a row for each observation asked; `right` is text where `sentences` are asked."
+    if name not in ("public_cases", "variations", "variations_after"):
+        raise ValueError(f"name must be public_cases, variations or variations_after, got {named(name)}")
+    frame = pd.read_csv(_hand_file(name))
+    frame["text"] = [t.encode().decode("unicode_escape") for t in frame.text]
+    return frame
 
 # %% ../../nbs/04_labels.ipynb #a1bb6d26
 MESH = {

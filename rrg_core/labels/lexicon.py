@@ -4,23 +4,33 @@
 
 # %% auto #0
 __all__ = ['LONG_WORDS', 'SHORT_WORDS', 'ORGANS', 'LUNGS', 'DEVICES', 'OTHERS', 'ENTRIES', 'KEEP',
-           'DOUBT_AROUND', 'DOUBT_AFTER', 'DENIAL_AFTER', 'DOUBT_BEFORE', 'DENIAL_BEFORE', 'CUES',
-           'STATES', 'edit_distance', 'canonical', 'Line', 'read_line', 'split_report', 'Entry',
-           'find_mentions', 'find_cues', 'find_state']
+           'DOUBT_AROUND', 'DOUBT_LIST', 'DOUBT_AFTER', 'DENIAL_AFTER', 'DOUBT_BEFORE',
+           'DENIAL_BEFORE', 'CUES', 'STATES', 'edit_distance', 'canonical', 'Line', 'read_line',
+           'split_report', 'Entry', 'find_mentions', 'find_cues', 'find_state', 'normalize']
 
 # %% ../../nbs/04a_lexicon.ipynb #3f16adad
-import re
+import re, unicodedata
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from ..reports.sections import blocks
+
 # %% ../../nbs/04a_lexicon.ipynb #96098213
 _TOKEN = re.compile(
-    r"w/o\b|s/p\b|r/o\b|and/or\b|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()]|(?<=\s)[-–—](?=\s)", re.I)
+    r"w/o\b|s/p\b|r/o\b|and/or\b|neg\.(?= ?for\b)|(?P<differential>d/?dx\b|diff(?:erential)?\.? ?dx\b)"
+    r"|(?P<minus>[(\[] ?(?:[-–—]+|no|none|neg(?:ative)?|absent|nil)\.? ?[)\]]|(?<!\S)-ve\b"
+    r"|(?<=: )[-–—]+(?=\s*(?:$|,)))|(?P<possibly>\+ ?/ ?-|±)"
+    r"|(?P<query>(?<!\S)\?+(?=\w)|(?<=[,;(:/])\?+(?= ?\w)|(?<!\S)\?(?= (?!no|yes)(?-i:[a-z])))"
+    r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+)|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()=]", re.I)
+_SIGNS = dict(differential="differential diagnosis",
+              minus="minus",
+              possibly="possibly",
+              query="query",
+              dash=", -")
 _WRITTEN_OUT = {
     "w/o": "without", "s/p": "status post", "r/o": "rule out", "and/or": "or", "/": "or", "(": ",", ")": ",",
-    "-": ",", "–": ",", "—": ",", "vs": "versus", "can't": "cannot", "couldn't": "could not",
-    "isn't": "is not", "aren't": "are not", "wasn't": "was not", "doesn't": "does not", "don't": "do not",
-    "didn't": "did not", "hasn't": "has not", "haven't": "have not", "wnl": "within normal limits",
+    "=": ":", "vs": "versus", "can't": "cannot", "won't": "will not", "neg": "negative", "neg.": "negative",
+    "wnl": "within normal limits",
     "pna": "pneumonia", "ptx": "pneumothorax", "fx": "fracture", "fxs": "fractures", "oedema": "edema",
     "oedematous": "edematous", "tumour": "tumor", "tumours": "tumors", "visualised": "visualized",
     "favour": "favor", "favours": "favors", "favoured": "favored", "haemorrhage": "hemorrhage",
@@ -78,10 +88,13 @@ def canonical(word: str # Lower case
               ) -> str: # What the patterns look for, possibly several words
     "The lexicon's spelling of a word: abbreviations written out, British and misspelt words mended."
     if word in _WRITTEN_OUT: return _WRITTEN_OUT[word]
+    if word.endswith("n't"): return word[:-3] + " not"
     if len(word) < 5 or not word.isalpha() or word in _KNOWN or word in _LOOKALIKES: return word
     for known in SHORT_WORDS:
         if _swapped(word, known): return known
-    if len(word) < 7: return word
+    if not 7 <= len(word) <= 40: return word
+    for i in range(2, len(word) - 4): # Fused words
+        if word[i:] in _KNOWN and (word[:i] == "no" or word[:i] in _KNOWN): return f"{word[:i]} {word[i:]}"
     limit = 1 if len(word) < 9 else 2
     near = [(edit_distance(word, known, limit), known) for known in LONG_WORDS if known[0] == word[0]]
     distance, best = min(near, default=(limit + 1, word))
@@ -105,7 +118,7 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
     "Cut a sentence into canonical words."
     words, starts, spans, position = [], [], [], 0
     for token in _TOKEN.finditer(sentence):
-        word = canonical(token[0].lower())
+        word = _SIGNS[token.lastgroup] if token.lastgroup else canonical(token[0].lower())
         words.append(word)
         starts.append(position)
         spans.append((token.start() + offset, token.end() + offset))
@@ -114,17 +127,19 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 
 # %% ../../nbs/04a_lexicon.ipynb #cfa8668d
 _END = re.compile(
-    r"(?<!\bvs)(?<!\bdr)(?<!\bst)\.(?!\d)|[;!]|\n[ \t]*\n|(?<=\w)\?(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. "
-    r"(?-i:[A-Z]))", re.I)
+    r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|(?!\.\s*\d))"
+    r"\.(?!\d)|[;!]|(?<=\w)\?(?!\s*(?:no|none|nil|yes|absent|negative|positive|not \w+)(?:[.,]|\s*$))"
+    r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
 
 def split_report(text: str) -> list[tuple[int, str]]: # (offset in the text, sentence)
     "A report's sentences, as the rules need them: scopes never cross them."
-    out, start = [], 0
-    for end in _END.finditer(text):
-        stop = end.end() if end[0] == "?" else end.start()
-        if text[start:stop].strip(): out.append((start, text[start:stop]))
-        start = end.end()
-    if text[start:].strip(): out.append((start, text[start:]))
+    out = []
+    for start, last in blocks(text):
+        for end in _END.finditer(text, start, last):
+            stop = end.end() if end[0] == "?" else end.start()
+            if text[start:stop].strip(): out.append((start, text[start:stop]))
+            start = end.end()
+        if text[start:last].strip(): out.append((start, text[start:last]))
     return out
 
 # %% ../../nbs/04a_lexicon.ipynb #777c9dd3
@@ -291,10 +306,20 @@ _MUCH = (
     r"evidence of|radiographic|visible|other|real|really|gross|convincing|clear|much) )*")
 _HOW = (
     r"(?:(?:completely|entirely|fully|totally|definitely|definitively|reliably|confidently|also|now|since|"
-    r"subsequently|essentially|adequately|absolutely|"
+    r"subsequently|essentially|adequately|absolutely|yet|"
     r"been|be|interval) )*")
 _HAVE = r"(?:has|have|had|is|are|was|were)"
+_SPLIT_OUT = r"(?= (?:\w+ ){1,6}?out\b)" # *rule* pneumonia *out*
+_SOMETHING_ELSE = (
+    r"(?:(?:further|new|additional|specific|prior|previous|other|immediate|urgent|routine|repeat|"
+    r"dedicated) )*"
+    r"(?:follow ?ups?|imaging|treatments?|therapy|biops(?:y|ies)|interventions?|drainage|needs?|"
+    r"recommendations?|comparisons?|work ?up|antibiotics?|surgery|action|management|surveillance|"
+    r"(?:prior|previous|earlier|old|outside) (?:films?|stud(?:y|ies)|exam(?:ination)?s?|images|radiographs?))"
+    r"(?! (?:evidence|findings?|signs?|features?|sequelae?|stigmata|catheters?|tubes?))\b")
 KEEP = (
+    rf"no {_SOMETHING_ELSE}", r"no reason to (?:doubt|question)",
+    r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
     *(f"{no} {_MUCH}(?:changes?(?! "
       "of)|changed|improvement|improved|progression|progressed|difference|different|altered|worsened)\\b"
       for no in ("no", "not", "nor", "without")),
@@ -310,17 +335,27 @@ KEEP = (
     *(f"{part} (?:complete |total )?(?:interval )?(?:resolution|clearing|removal)(?: of)?"
       for part in ("near", "partial", "incomplete", "almost", "nearly")))
 DOUBT_AROUND = (
-    *(f"{no} (?:\\w+ ){{0,2}}?(?:exclude|excluding|rule out|ruling out)"
+    r"^(?:is|are|was|were|do|does|did|has|have|can|could|might|would|any)(?= .*\? ?$)",
+    *(rf"{no} (?:\w+ ){{0,2}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|"
+      rf"rul(?:e|ing){_SPLIT_OUT})"
       for no in ("cannot", "can not", "could not", "unable to", "difficult to", "hard to", "not", "without")),
-    r"rule out", r"to exclude", r"exclude", r"excluding",
+    rf"rule(?: out|{_SPLIT_OUT})", r"(?<!able )to exclude", r"exclude", r"excluding", r"exclusion of",
+    r"not (?:inconsistent|incompatible|unlikely|impossible|implausible|improbable)", r"not (?:sure|certain)",
     *(f"{no} (?:acute |focal |definite |evidence of (?:a |an |any )?|or |area of |areas of |significant "
       "|obvious )*(?:new|newly developed|enlarging|increasing|worsening)" for no in ("no", "without")))
+_LISTS = r"(?:includes?|comprises?|contains?|consists? of|are|is)"
+DOUBT_LIST = (
+    rf"(?:differential(?: diagnos[ei]s)?(?: considerations?)?|diagnostic considerations?|considerations|"
+    rf"possibilities)(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|also))* "
+    rf"(?:{_LISTS}(?: :)?|:)", )
 
 # %% ../../nbs/04a_lexicon.ipynb #31adb65b
-_WEIGHED = r"(?:excluded|ruled out|evaluated|assessed|determined|confirmed|identified)"
+_WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
 _OPEN = (r"(?:possible|suspected|questioned|questionable|considered|favored(?! "
          r"to)|equivocal|uncertain|probable|indeterminate|unlikely|less likely|raised|"
-         r"a possibility|a consideration|a concern|not likely|in the differential)")
+         r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|not likely|doubtful|"
+         r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)")
+_SIGHTED = r"(?:(?:is|are|was|were) (?:thought|felt|believed|deemed|judged|considered)(?: to be| as)?)"
 DOUBT_AFTER = (
     rf"cannot {_HOW}{_WEIGHED}", rf"can not {_HOW}{_WEIGHED}", rf"could not {_HOW}{_WEIGHED}",
     rf"not {_HOW}(?:excluded|ruled out)",
@@ -331,7 +366,8 @@ DOUBT_AFTER = (
       "appearance|be evident)" for may in ("may", "might", "could", "can")),
     *(f"{may} be (?:an? )?(?:artifact\\w*|summation|overlap|nipple)"
       for may in ("may", "might", "could")), *(f"{verb} (?:also |still |strongly )?{_OPEN}"
-                                               for verb in ("is", "are", "was", "were", "remains", "remain")),
+                                               for verb in (_SIGHTED, "is", "are", "was", "were", "remains",
+                                                                "remain", "seems?", "appears?", "looks")),
     r"should (?:also )?be (?:considered|excluded|ruled out)", *(f"{may} not be (?:\\w+ )?{_SEEN}"
                                                                 for may in ("may", "might", "could")),
     *(f"{badly} (?:well |clearly |adequately |fully |optimally |completely |definitely "
@@ -339,40 +375,56 @@ DOUBT_AFTER = (
       for badly in ("not", "poorly", "incompletely", "suboptimally", "inadequately")),
     r"not (?:well|clearly|adequately|optimally) "
     r"(?:seen|visualized|demonstrated|identified|defined|appreciated)", r"obscured",
-    *(f"{word}(?= ?(?:,|$))" for word in ("possible", "suspected", "questioned", "favored", "questionable")))
-DENIAL_AFTER = (rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
+    *(f"{word}(?= ?(?:,|$))" for word in ("possible", "suspected", "questioned", "favored", "questionable")),
+    *(rf"{word}(?= ?(?:$|,$|, (?:on|in|at|of|over|along|near|within|is|are)\b))"
+      for word in ("possibly", "probabl[ey]", "perhaps", "maybe", "presum(?:ed|ably)", "equivocal",
+                   "doubtful", "uncertain", "(?:less likely|unlikely)", "conceivabl[ey]",
+                   "if (?:any|present|real)")))
+_AGAIN = r"(?:re ?cur|re ?turn|re ?appear|re ?accumulat|re ?develop|develop|occur)"
+DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place)",
+                rf"(?:do|does|did) not (?:{_AGAIN}e?|come back)", r"nowhere", r"removal(?! of)",
+                rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
                 r"resolved(?! (?:opacit|pneumo))", r"cleared", r"disappeared", r"absent", r"gone", r"removed",
                 r"discontinued", r"ruled out", r"excluded", r"extracted", r"explanted",
                 r"with (?:complete |interval )*(?:resolution|clearing)(?! of)")
 DOUBT_BEFORE = (r"may", r"might", r"could", r"would be", r"can (?:represent|reflect|be seen|indicate)",
-                r"possibl[ey]", r"possibility of", r"possibilities include", r"probabl[ey]",
-                r"suspect(?:ed)?", r"suspicious (?:for|of)", r"suspicion (?:of|for)", r"questionabl[ey]",
+                r"possibl[ey]", r"possibility of", r"probabl[ey]",
+                r"suspect(?:ed)?", r"suspicious (?:for|of)", r"suspicion (?:is \w+ |was \w+ )?(?:of|for)",
+                r"questionabl[ey]",
                 r"question(?:s|ed)?(?: of)?", r"query", r"equivocal", r"worrisome for", r"worry for",
                 r"concern(?:ing)? (?:for|of|about)", r"concerning", r"concern", r"favor(?:s|ed|ing)?",
                 r"suggestion of", r"potential(?:ly)?", r"perhaps", r"maybe", r"presum(?:ed|ably)",
                 r"conceivabl[ey]", r"consider(?:ation of)?",
-                r"differential(?: diagnosis)?(?: considerations)? includes?", r"less likely", r"unlikely",
+                r"less likely", r"unlikely", r"wonder(?:s|ed|ing)?", r"think(?:s|ing)? of", r"chance of",
+                r"doubts?", r"doubtful", r"unsure", r"unclear (?:if|whether)", r"whether",
                 r"not likely", r"correlat\w+ (?:\w+ )?(?:for|with)", r"evaluate for", r"assess for",
                 r"evaluation for", r"indeterminate", r"borderline", r"uncertain")
 DENIAL_BEFORE = (
-    rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN})", r"no(?! longer)", r"without", r"neither",
+    rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN})", r"no(?! longer| \. \d)", r"nor",
+    r"without", r"neither",
     r"negative for", r"free (?:of|from)", r"clear of", r"clearing of", r"absence of", r"lack of",
     r"devoid of", r"rather than", r"instead of", r"(?:complete |interval )*resolution of", r"resolved",
     r"(?:interval )?removal of", r"disappearance of", r"drainage of", r"nothing", r"none",
-    r"(?:does|do|did) not (?!exclude|rule)",
+    r"(?:does|do|did) not (?!(?:\w+ ){0,2}?(?:exclu|rul(?:e|ing) |dismiss))", r"lacks", r"excludes",
+    r"rules out",
+    rf"rule[sd]{_SPLIT_OUT}", rf"(?:can|able to) (?:\w+ )?(?:exclude|rule(?: out|{_SPLIT_OUT}))",
+    r"(?:inconsistent|incompatible) with", r"(?:fails?|failed) to (?:show|reveal|demonstrate|identify)",
     r"not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|adequately|optimally|new|"
     r"evaluated|able)", r"never", r"denies")
 
 # %% ../../nbs/04a_lexicon.ipynb #efa156aa
 CUES = dict(keep=KEEP,
             doubt_around=DOUBT_AROUND,
+            doubt_list=DOUBT_LIST,
             doubt_after=DOUBT_AFTER,
             denial_after=DENIAL_AFTER,
             doubt_before=DOUBT_BEFORE,
             denial_before=DENIAL_BEFORE)
 _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
-    r")\b|(?P<mark_after>\?)|(?P<none_after>: (?:none|no|absent|negative|nil|not \w+)(?= ?(?:$|,)))")
+    r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)|(?P<none_after>(?::|\?|, -) (?:none|nil|no?|absent|"
+    r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+)(?= ?(?:$|,|\.))"
+    r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")
 
 def find_cues(text: str # Canonical words
               ) -> list[tuple[int, int, str]]: # (start, end, group)
@@ -409,3 +461,40 @@ def find_state(text: str, start: int,
     "The state that a stretch of a sentence gives to an organ."
     for name, (value, pattern) in _STATES.items():
         if m := pattern.search(text, start, end): return name, value, m.start(), m.end()
+
+# %% ../../nbs/04a_lexicon.ipynb #9a1c04a2
+_PLAIN = {
+    **dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`\u2032", "'"),
+    **dict.fromkeys("\u2010\u2011\u2212\u2043", "-"),
+    **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff", ""),
+    **dict.fromkeys("\v\f\x85\u2028\u2029", "\n"), "\u0153": "oe", "\u0152": "OE", "\u00e6": "ae",
+    "\u00c6": "AE"
+}
+_ODD = re.compile(r"[^\x00-\x7f]|[\r\v\f`]|(?<=[A-Za-z])-\s+(?=[A-Za-z])")
+_BROKEN = re.compile(r"([A-Za-z]+)-\s+([A-Za-z]+)")
+
+def _plain(text, i): # What the character at `i` is made
+    char = text[i]
+    if char == "\r": return "" if text[i + 1:i + 2] == "\n" else "\n"
+    if char == "\u00ad": return "-" if text[i + 1:i + 3].lstrip(" \t")[:1] in ("\n", "\r") else ""
+    if char in _PLAIN: return _PLAIN[char]
+    known = char < "\x80" or unicodedata.category(char)[0] not in "LZPN" or unicodedata.category(char) == "No"
+    return char if known else unicodedata.normalize("NFKC", char)
+
+def _is_phrase(word):
+    word = canonical(word.lower())
+    patterns = (_MENTION, _CUE, *(pattern for _, pattern in _STATES.values()))
+    return word in _KNOWN or any(p.fullmatch(word) for p in patterns)
+
+def normalize(
+    text: str
+) -> tuple[str, list[int]]: # Plain text; where each of its characters stood, and the end of the text
+    "Typography made plain: apostrophes, dashes, ligatures, invisible characters, line ends, broken words."
+    if not _ODD.search(text): return text, range(len(text) + 1)
+    parts = [_plain(text, i) for i in range(len(text))]
+    where, text = [i for i, part in enumerate(parts) for _ in part] + [len(text)], "".join(parts)
+    for m in reversed([*_BROKEN.finditer(text)]):
+        start = m.end(1) + (not _is_phrase(m[1] + m[2])) # Behind the hyphen, if it stays
+        if start == m.end(1) or "\n" in m[0]:
+            text, where = text[:start] + text[m.start(2):], where[:start] + where[m.start(2):]
+    return text, where

@@ -23,7 +23,8 @@ _HARD = (
     _WITH)
 _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
                      r"(?:nevertheless|nonetheless)\b)|(?P<colon>:)|(?P<versus>\bversus\b)|(?P<or>(?:, "
-                     r")?\b(?:or|nor)\b)|(?P<and>(?:, )?\band\b)|(?P<comma>,)")
+                     r"(?:- )?)?\b(?:or|nor)\b)|(?P<and>(?:, )?\band\b)|(?P<dash>, -)|(?P<comma>,)")
+_ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)")
 
 @dataclass(frozen=True)
 class Atom:
@@ -31,7 +32,7 @@ class Atom:
     text: str = field(repr=False) # The whole sentence
     start: int
     end: int
-    border: str # What stands before it: hard, colon, versus, or, and, comma
+    border: str # What stands before it: hard, colon, versus, or, and, dash, comma
 
     def has(self, pattern):
         return pattern.search(self.text, self.start, self.end)
@@ -43,7 +44,9 @@ def atoms_of(text: str # Canonical words
              ) -> list[Atom]:
     "A sentence's atoms, in order; the first has a hard border."
     atoms, start, border = [], 0, "hard"
+    asides = [m.span() for m in _ASIDE.finditer(text)]
     for m in _BORDER.finditer(text):
+        if any(a <= m.start() < b for a, b in asides): continue
         atoms.append(Atom(text, start, m.start(), border))
         start, border = m.end(), m.lastgroup
     return atoms + [Atom(text, start, len(text), border)]
@@ -68,14 +71,14 @@ _DENIES, _LARGE = re.compile(r" *(?:no|not|without|neither|negative|cannot)\b"),
 
 def _list_goes_on(atoms, i, closers): # Is the list that atom i belongs to closed later on?
     for a in atoms[i + 1:]:
-        if a.border in ("hard", "colon"): return False
+        if a.border in ("hard", "colon", "dash"): return False
         if a.border in closers: return True
         if a.has(_VERB): return False
     return False
 
 def _stops(atoms, i, wide):
     a = atoms[i]
-    if a.border in ("hard", "colon"): return True
+    if a.border in ("hard", "colon", "dash"): return True
     if a.border in ("or", "versus"): return False
     if a.has(_VERB) and not a.has(_CLOSES): return True
     if _DENIES.match(a.text, a.start, a.end): return True
@@ -94,6 +97,20 @@ def reach_forward(
         i += 1
     return i
 
+def _end_of_list(atoms, i): # Last atom of what a *differential includes*
+    while i + 1 < len(atoms):
+        a = atoms[i + 1]
+        if a.border in ("hard", "colon", "dash") or _DENIES.match(a.text, a.start, a.end): break
+        if a.has(_VERB) and not a.has(_CLOSES): break
+        i += 1
+    return i
+
+def _end_of_names(atoms, i, mentions): # *Possible edema, pneumonia*: nothing but names up to the end
+    is_name = lambda a: any(
+        a.holds(s, e) and a.text[s:e] == a.text[a.start:a.end].strip() for s, e, _ in mentions)
+    bare = not atoms[i].has(_VERB) and all(a.border == "comma" and is_name(a) for a in atoms[i + 1:])
+    return len(atoms) - 1 if bare and any(atoms[i].holds(s, e) for s, e, _ in mentions) else i
+
 # %% ../../nbs/04b_scopes.ipynb #61d9b907
 def reach_back(
     atoms: list[Atom],
@@ -107,7 +124,7 @@ def reach_back(
         border, previous = atoms[first].border, atoms[first - 1]
         alone = first == i and not any(atoms[first].start <= s and e <= before for s, e, _ in mentions)
         if not alone:
-            if border == "comma" and (not linked or previous.has(_VERB)): break
+            if border in ("comma", "dash") and (not linked or previous.has(_VERB)): break
             if border == "and" and previous.has(_VERB): break
             linked = linked or border in ("and", "or", "versus")
         first -= 1
@@ -116,10 +133,13 @@ def reach_back(
 # %% ../../nbs/04b_scopes.ipynb #af682d0c
 _VALUE = dict(keep=1,
               doubt_around=-1,
-              doubt_after=-1,
+              yes_after=1,
+            doubt_after=-1,
+            doubt_list=-1,
               mark_after=-1,
               doubt_before=-1,
               denial_after=0,
+            minus=0,
               none_after=0,
               denial_before=0)
 
@@ -135,13 +155,31 @@ class Scope:
 def _atom_of(atoms, position):
     return next((i for i, a in enumerate(atoms) if position <= a.end), len(atoms) - 1)
 
-def _scope(text, atoms, mentions, start, end, group):
+def _sign(text, atoms, mentions, start, end): # The one mention that a minus belongs to
     i = _atom_of(atoms, start)
-    stop = atoms[reach_forward(atoms, i, group != "doubt_before")].end
+    own = [m for m in mentions if atoms[i].holds(*m[:2])]
+    first = not text[atoms[i].start:start].strip()
+    leads = text[atoms[i].start:].lstrip().startswith("minus") # Signs stand before their words here
+    before = [m for m in own if m[1] <= start and not leads]
+    after = [m for m in own if m[0] >= end]
+    if first and not after and i: before = [m for m in mentions if atoms[i - 1].holds(*m[:2])]
+    if before: return Scope(0, False, before[-1][0], start, (start, end))
+    return Scope(0, True, end, after[0][1], (start, end)) if after else None
+
+def _scope(text, atoms, mentions, start, end, group):
+    if group == "minus": return _sign(text, atoms, mentions, start, end)
+    i = _atom_of(atoms, start)
+    if group == "doubt_list":
+        last = atoms[_end_of_list(atoms, _atom_of(atoms, end))]
+        return Scope(-1, True, end, last.end, (start, end))
+    last = reach_forward(atoms, i, group != "doubt_before")
+    if group == "doubt_before": last = max(last, _end_of_names(atoms, i, mentions))
+    stop = atoms[last].end
     back = atoms[reach_back(atoms, i, start, mentions)].start
     behind = any(back <= s and e <= start for s, e, _ in mentions)
     ahead = any(end < s < stop for s, _, _ in mentions)
     forward = not group.endswith("after")
+    if behind and not ahead and text[start:end] == "query": forward = False
     if not forward and not behind:
         if "obscured" in text[start:end]: return None # obscured *by* what follows
         forward = True
@@ -149,10 +187,16 @@ def _scope(text, atoms, mentions, start, end, group):
     covered = (end, stop) if forward else (back, start)
     return Scope(_VALUE[group], forward, *covered, (start, end))
 
+_AS_WELL = re.compile(r"(?<=, )as (?:is|are|was|were|does|do)\b")
+
 def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
     "The scopes of all cues of a sentence."
     scopes = (_scope(text, atoms, mentions, *cue) for cue in find_cues(text))
-    return [s for s in scopes if s]
+    scopes = [s for s in scopes if s]
+    for m in _AS_WELL.finditer(text): # The value of the denial or doubt that it stands behind
+        same = [s for s in scopes if not s.forward and s.cue[1] <= m.start()]
+        if same: scopes.append(Scope(same[-1].value, True, m.end(), len(text), m.span()))
+    return scopes
 
 # %% ../../nbs/04b_scopes.ipynb #af08c4eb
 _NOUN = (r"(?:aspiration|contusion|hemorrhage|artifact|overlap|shadow|summation|fat|bronchitis|vessels?|"
@@ -205,11 +249,14 @@ def decide(mention: tuple, text: str, scopes: list[Scope],
     start, end, entry = mention
     before = [s for s in scopes if s.forward and s.start <= start < s.end]
     after = [s for s in scopes if not s.forward and s.start <= start and end <= s.end]
+    if entry.kind != "device": after = [s for s in after if text[slice(*s.cue)] != "removal"]
     if entry.kind == "device": before, after = _for_device(mention, text, before, after)
     outer, denied, doubted = _first(before), _first([s for s in after if s.value == 0]), _first(
         [s for s in after if s.value == -1])
     absence = outer and text[slice(*outer.cue)].endswith(
         ("absence of", "lack of", "resolution of", "clearing of", "removal of"))
+    if absence and denied and text.startswith("not ", denied.cue[0]) and "," not in text[end:denied.cue[0]]:
+        return 1, "no change", denied.cue # The resolution has not occurred
     chosen = denied or (doubted if absence else None) or (outer
                                                           if outer and outer.value != 1 else None) or doubted
     if chosen: return chosen.value, _RULES[chosen.forward, chosen.value], chosen.cue

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'TITLE', 'KEYS', 'OFFICIAL', 'as_text', 'section_name', 'Sections', 'sections',
-           'choose', 'sentences']
+           'choose', 'blocks', 'sentences']
 
 # %% ../../nbs/03b_sections.ipynb #a0f24af2
 import re
@@ -163,41 +163,111 @@ _STOP = re.compile(
     r"[.!?]+[\"')\]]*(?=\s|$)" # An end and a space
     r"|(?<=[a-z]{2})\.(?=[A-Z])|(?<=X{3})\.(?=[A-Z][a-z])|(?<=\))\.(?=[A-Z])|(?<=[a-z]{3})\.(?=[a-z]{3})"
 ) # No space
-_NUMBER = re.compile(r"(?<!\S)(\d{1,2})(?:[.)](?=\s+[A-Z_0-9(])|\.(?=[A-Z]))")
-_START = "\x1e" # Where an item began
-
-def _items(text):
-    "The text with every list number replaced by a mark."
-    out, end, last = [], 0, 0
-    for m in _NUMBER.finditer(text):
-        before, n = text[:m.start()].rstrip(), int(m[1])
-        new_line = "\n" in text[len(before):m.start()]
-        fresh = not before or new_line or before[-1] in ".!?;:" and _word(before) not in _NEVER
-        measure = re.match(r"\s*\d+(?:\.\d+)?\s*(?:cm|mm)?\s*x\b", text[m.end():])
-        if (fresh and n in (1, last + 1)) or (not before) or (last and n == last + 1) and not measure:
-            out += [text[end:m.start()], _START]
-            end, last = m.end(), n
-    return "".join(out) + text[end:]
 
 def _word(text):
     return re.split(r"[\s(]", text.rstrip(".!?\"')]"))[-1].lower()
 
+# %% ../../nbs/03b_sections.ipynb #9a1c03e2
+_HEADING = re.compile(r"[A-Z][\w /&,-]{1,30}:(?=\s|$)")
+_HANGING = re.compile(
+    r"(?:(?<![:=?-] )\b(?:no|not|without|the|an?|of|in|at|on|to|for|from|with|by|and|or|nor|versus|vs|is|are|"
+    r"was|were|be|been|has|have|had|may|might|could|can|cannot|which|that|than|this|these|any|some|evidence|"
+    r"(?:the|an?) (?:left|right|small|large|mild)|pleural|pulmonary|cardiac|mediastinal|focal|acute)|[,:(/&])"
+    r"$", re.I) # No statement ends so
+_NAMED = {"Dr", "Mr", "Mrs", "Ms", "Kerley", "Swan", "Port", "Hickman", "Dobbhoff", "Dobhoff"}
+_WIDTH = 40 # Characters; shorter lines are not filled
+
+def _wrapped(
+    line: str,
+    after: str, # The next line; neither is blank
+    lower: bool, # The text has no capitals: they say nothing
+    width: int # Characters of the text's longest line
+) -> bool: # Whether the break between them only ends the line
+    line, after = line.strip(), after.strip()
+    if _HEADING.match(after) or lower and _HEADING.match(after.capitalize()): return False
+    if line[-1] in ".!?;" or _HANGING.search(line): return True
+    word = after.split()[0]
+    filled = width >= _WIDTH and len(line) + 1 + len(word) > width
+    if lower or (line + after).isupper() or word[0].isdigit() or word[:2].isupper(): return filled
+    return not word[0].isupper() or re.match(r"\w+", word)[0] in _NAMED
+
+# %% ../../nbs/03b_sections.ipynb #9a1c03e4
+_NUMBER = re.compile(
+    r"(?<!\S)(?:(?P<number>\d{1,2})(?:[.](?=\s+[A-Z_0-9(])|[.](?=[A-Z])|[)](?=\s*[A-Za-z_(]|\s+\d))"
+    r"|[(](?P<bracket>\d{1,2})[)](?=\s*[A-Za-z_])|[(]?(?P<letter>[a-h])[)](?=\s+\w)"
+    r"|(?P<roman>i{1,3}|iv|vi{0,3})[.)](?=\s+\w))")
+_ROMAN = "i ii iii iv v vi vii viii".split()
+
+def _numbers(text):
+    "Yield (start, end) of every list number."
+    last = {}
+    for m in _NUMBER.finditer(text):
+        before, style, said = text[:m.start()].rstrip(), m.lastgroup, m[m.lastgroup]
+        n = int(said) if said.isdigit() else (
+            _ROMAN.index(said) if style == "roman" else ord(said) - ord("a")) + 1
+        new_line = not before or "\n" in text[len(before):m.start()]
+        fresh = new_line or before[-1] in ".!?;:" and _word(before) not in _NEVER | {"no"}
+        measure = re.match(r"\s*\d+(?:\.\d+)?\s*(?:cm|mm)?\s*x\b", text[m.end():])
+        goes_on = style in last and n == last[style] + 1
+        begins = new_line if style == "roman" else fresh
+        item = begins and (n == 1 or goes_on) or style == "number" and not before
+        if item or style != "roman" and goes_on and not measure:
+            yield m.span()
+            last[style] = n
+
+# %% ../../nbs/03b_sections.ipynb #9a1c03e6
+_ANSWER = r"(?:none|no|absent|negative|nil)\b[ .]*(?:\n|$)"
+_BULLET = re.compile(
+    r"^[ \t]*(?:[-–—*+o](?=[ \t]+\S)|[-*](?=[A-Z]))(?![ \t]*" + _ANSWER + r")[ \t]*"
+    r"|(?<!\S)[•‣▪◦●■▸►➢·∙⁃¦|](?=\s|$)|^[ \t]*[•‣▪◦●■▸►➢·∙⁃]"
+    r"|(?<=[a-z\d.,)] )(?=(?!X{3})[A-Z]{3,}(?: [A-Z]+)*:\s)", re.M)
+_DASHED = re.compile(r"^[ \t]*([-–—*])[ \t].*", re.M)
+
+def _bullets(text):
+    "Yield (start, end) of every bullet, and an empty one before a heading within a line."
+    for m in _BULLET.finditer(text):
+        yield m.span()
+    for line in _DASHED.finditer(text):
+        for m in re.finditer(rf"(?<=\s){re.escape(line[1])}(?= [A-Z]| no\b(?! *$))", line[0][2:]):
+            yield line.start() + 2 + m.start(), line.start() + 2 + m.end()
+
+def blocks(
+    text: str # A section
+) -> list[tuple[int, int]]: # (start, end) in the text, without list numbers and bullets; none is blank
+    "The stretches of a text that no sentence leaves: items, paragraphs, and lines that are statements."
+    text = text.replace("\r\n", " \n").translate(dict.fromkeys(map(ord, "\r\v\f\x1e\x85\u2028\u2029"), "\n"))
+    cuts = [m.span() for m in re.finditer(r"\n[ \t]*\n\s*", text)] + [*_numbers(text), *_bullets(text)]
+    lines, lower, start = text.split("\n"), text.islower(), -1
+    width = max(map(len, lines))
+    for line, after in zip(lines, lines[1:]):
+        start += len(line) + 1
+        if line.strip() and after.strip() and not _wrapped(line, after, lower, width):
+            cuts.append((start, start + 1))
+    out, start = [], 0
+    for a, b in sorted(cuts) + [(len(text), len(text))]:
+        if text[start:a].strip(): out.append((start, a))
+        start = max(start, b)
+    return out
+
 # %% ../../nbs/03b_sections.ipynb #aee9bc17
+_COUNTS = re.compile(r"(?:^|[^\s:=?-]\s+|[.;]\s+)nos?$", re.I) # What stands before the stop of *No. 5*
+
 def _ends(text, m):
     "Whether the full stop at match `m` ends a sentence."
     if m[0][0] != ".": return True
     word, rest = _word(text[:m.start()]), text[m.end():].lstrip()
     if word in _NEVER: return False
+    if word in ("no", "nos") and rest[:1].isdigit(): return not _COUNTS.search(text[:m.start()].lstrip())
     if word in _BEFORE_SMALL: return not rest or (rest[0].isupper() and not rest.startswith("XXXX"))
     return True
 
 def sentences(
         text: str # A section; "" gives []
-) -> list[str]: # Without list numbers; white space within collapsed
+) -> list[str]: # Without list numbers and bullets; white space within collapsed
     "The sentences of a report. Words and their order stay as they are. `DataError` for what is no text."
     out = []
-    for block in re.split(r"\x1e|\n\s*\n", _items(as_text(text).replace("\x1e", " "))):
-        start = 0
+    for first, last in blocks(as_text(text)):
+        block, start = text[first:last], 0
         for m in _STOP.finditer(block):
             if _ends(block, m):
                 out.append(block[start:m.end()])

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Protocol
 import numpy as np
 import pandas as pd
-from rrg_core.labels.lexicon import read_line, split_report
+from rrg_core.labels.lexicon import normalize, read_line, split_report
 from rrg_core.labels.scopes import read_sentence
 from rrg_core.data.study import FIVE, OBSERVATIONS, named, without_text
 from rrg_core.reports.indiana import iu_reports
@@ -103,6 +103,34 @@ def test_every_blind_error_has_a_cause():
     causes = pd.read_csv(files("rrg_core") / "labels" / "handlabels" / "iu_errors.csv")
     assert set(map(tuple, wrong[["report_id", "section", "start"]].values)) == set(
         map(tuple, causes[["report_id", "section", "start"]].values))
+
+
+def test_every_public_case_is_right():
+    from rrg_core.reports.sections import sentences
+    cases, wrong = trap_cases("public_cases"), []
+    for kind, report, text, observation, right in cases.itertuples(index=False):
+        if observation == "sentences": given, right = " / ".join(sentences(text)), right
+        else: given, right = label(text)[observation], None if right != right else int(right)
+        if given != right: wrong.append((report, text, observation, right, given))
+    assert not wrong, wrong
+    assert cases.observation.eq("sentences").any() and len(cases) > 500 and cases.report.notna().all()
+    with pytest.raises(ValueError, match="public_cases"):
+        trap_cases("iu")
+
+
+def test_variations_stay_right():
+    first, later = ([label(t)[o] for t, o in zip(f.text, f.observation)]
+                    for f in (trap_cases("variations"), trap_cases("variations_after")))
+    hits = [same_labels(np.array(found, float), trap_cases(name).right.to_numpy(float)).sum()
+            for name, found in (("variations", first), ("variations_after", later))]
+    assert len(first) >= 50 and hits[0] == len(first) and hits[1] >= .8 * len(later), hits
+
+
+def test_explanations_point_into_odd_typography():
+    for text, word in [("No e\ufb00usion.", "e\ufb00usion"), ("No effu-\nsion.", "effu-\nsion"),
+                       ("\ufeffNo con\u00adsolidation", "con\u00adsolidation"), ("x\r\n\r\nNo edema", "edema")]:
+        m, = explain(text)
+        assert text[m.start:m.end] == m.text == word and text[slice(*m.cue)] == "No" and m.value == 0
 
 
 def test_mesh_labels_match_heads_and_qualifiers():

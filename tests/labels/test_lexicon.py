@@ -1,7 +1,8 @@
 """Exported from nbs/04a_lexicon.ipynb: edit it there, then run `nbdev-export`."""
-import re
+import re, unicodedata
 from dataclasses import dataclass, field
 from functools import lru_cache
+from rrg_core.reports.sections import blocks
 import pytest
 from rrg_core.labels.lexicon import *
 
@@ -32,10 +33,10 @@ def test_canonical_mends_typos_and_leaves_words_alone():
 
 
 def test_split_report_keeps_decimals_and_offsets():
-    text = "A 1.5 cm nodule vs. scar.no effusion; stable\n\nHeart normal? Yes. ? mass"
+    text = "A 1.5 cm nodule vs. scar.no effusion; stable\n\nHeart normal? Correlate. ? mass"
     parts = split_report(text)
     assert [s.strip() for _, s in parts] == [
-        "A 1.5 cm nodule vs. scar", "no effusion", "stable", "Heart normal?", "Yes", "? mass"
+        "A 1.5 cm nodule vs. scar", "no effusion", "stable", "Heart normal?", "Correlate", "? mass"
     ]
     assert all(text[start:start + len(s)] == s for start, s in parts) and split_report(" \n ") == []
     line = read_line("No left plueral effuson", offset=10)
@@ -78,6 +79,27 @@ def test_cues_read_the_longest_phrase():
     assert cues("effusion: none") == ["none_after"] and cues("no longer seen") == ["denial_after"]
 
 
+def test_cues_tell_what_a_denial_is_about():
+    def cues(text):
+        return [name for _, _, name in find_cues(read_line(text).text)]
+
+    for text, *names in [
+        ("no doubt", "keep"), ("no treatment of", "keep"),
+        ("no question of", "denial_before", "doubt_before"),
+        ("no imaging evidence of", "denial_before"), ("No. 5 rib", ), ("no 5 mm nodule", "denial_before"),
+        ("not inconsistent with", "doubt_around"), ("can rule it out", "denial_before"),
+        ("cannot rule it out", "doubt_around"), ("this rules it out", "denial_before"),
+        ("has not recurred", "denial_after"), ("it (-)", "minus"), ("it -ve", "minus"), 
+        ("it - none", "none_after"),
+        ("ddx: it", "doubt_list"), ("differential aeration", ), ("it, ?mass", "doubt_before"),
+        ("it (probable)", "doubt_after"), ("is there edema?", "doubt_around", "mark_after"),
+        ("edema? yes", "yes_after"), ("edema? no", "none_after"), ("edema: not excluded", "doubt_after")
+    ]:
+        assert cues(text) == names, (text, cues(text))
+    assert canonical("nopneumothorax") == "no pneumothorax" and canonical("pleuraleffusion") == "pleural effusion"
+    assert canonical("a" * 100_000) == "a" * 100_000
+
+
 def test_states_follow_the_convention():
     def state(text):
         return find_state(text, 0, len(text))[1]
@@ -87,3 +109,19 @@ def test_states_follow_the_convention():
     assert state("not enlarged") == 0 and state("not normal") == 1 and state(
         "at the upper limits of normal") == 0 and state("stable and enlarged") == 1
     assert find_state("is where it should be", 0, 21) is None
+
+
+def test_normalize_keeps_the_way_back():
+    for text, plain in [
+        ("can\u2019t", "can't"), ("e\ufb00usion", "effusion"), ("\u0153dema", "oedema"),
+        ("con\u00adsolidation", "consolidation"), ("effu-\nsion", "effusion"), ("effu-\r\n  sion", "effusion"),
+        ("effu\u00ad\nsion", "effusion"), ("effu- sion", "effusion"), ("right-\nsided", "right-sided"),
+        ("left- and right", "left- and right"), ("a\u200bb\ufeff", "ab"), ("\uff30neumonia", "Pneumonia"),
+        ("1\u00bd cm", "1\u00bd cm"), ("a\u00a0b", "a b"), ("a\u2028b\rc\r\nd", "a\nb\nc\nd"),
+        ("left\u2010sided", "left-sided"), ("a\u2026b", "a...b"), ("clear", "clear")
+    ]:
+        made, where = normalize(text)
+        assert made == plain and len(where) == len(made) + 1
+        assert where[-1] == len(text) and list(where) == sorted(where)
+        kept = [i for i, char in enumerate(made) if char.isalnum() and text[where[i]] < "\x80"]
+        assert kept and all(made[i] == text[where[i]] for i in kept)

@@ -45,3 +45,18 @@ def test_sentences_are_read_with_their_rules():
         "Cardiomegaly": (0, "state: normal"), "Enlarged Cardiomediastinum": (0, "state: normal")
     }
     assert read("the heart and a rib") == {"Cardiomegaly": (None, "no word for its state")}
+
+
+def test_dashes_signs_and_lists_bound_a_scope():
+    def read(text):
+        return [v for _, _, e, v, _, _ in read_sentence(read_line(text).text) if e.observations]
+
+    for text, *values in [
+        ("no edema - effusion", 0, 1), ("no edema, effusion", 0, 0), ("edema (+), effusion (-)", 1, 0),
+        ("(-) edema (-) effusion", 0, 0), ("edema [no] effusion [small]", 0, 1), ("effusion, edema: -", 1, 0),
+        ("ddx: mild edema, a small mass", -1, -1), ("possible edema, effusion", -1, -1),
+        ("possible edema, effusion is small", -1, 1), ("edema is absent, as is effusion", 0, 0),
+        ("no evidence, as told by phone, of edema", 0), ("resolution of the edema has not occurred", 1),
+        ("after tube removal the edema persists", 0, 1), ("edema, if present, is mild", -1)
+    ]:
+        assert read(text) == values, (text, read(text))

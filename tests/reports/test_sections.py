@@ -91,6 +91,26 @@ def test_sentences_lists():
     assert sentences("") == sentences(" \n ") == sentences("...") == []
 
 
+def test_sentences_of_lines_and_bullets():
+    for text, *parts in [
+        ("No effusion\nEdema", "No effusion", "Edema"), ("No\nEdema", "No Edema"),
+        ("No effusion\r\n\r\nEdema", "No effusion", "Edema"), ("No effusion\rEdema", "No effusion", "Edema"),
+        ("There is no pleural\neffusion or\nedema.", "There is no pleural effusion or edema."),
+        ("NO PLEURAL\nEFFUSION", "NO PLEURAL EFFUSION"), ("NO EFFUSION\nEDEMA", "NO EFFUSION", "EDEMA"),
+        ("The tip of the\nPICC", "The tip of the PICC"), ("\u2022 No edema \u2022 Mass", "No edema", "Mass"),
+        ("- No edema\n- Mass", "No edema", "Mass"), ("* No edema * Mass", "No edema", "Mass"),
+        ("Edema\n- none", "Edema - none"), ("Edema:\nnone", "Edema: none"), ("1) clear 2) mass", "clear", "mass"),
+        ("(1) Clear (2) Mass", "Clear", "Mass"), ("a) clear b) mass", "clear", "mass"),
+        ("i. Clear\nii. Mass", "Clear", "Mass"), ("In image 2) a mass", "In image 2) a mass"),
+        ("LUNGS: No mass\nBONES: fracture", "LUNGS: No mass", "BONES: fracture"),
+        ("Lungs clear. BONES: fracture", "Lungs clear.", "BONES: fracture"),
+        ("No. 5 rib is fractured.", "No. 5 rib is fractured."),
+        ("Effusion: No. 2 cm mass.", "Effusion: No.", "2 cm mass."),
+        ("A long line of forty characters or more, right\nPICC ends.",
+         "A long line of forty characters or more, right PICC ends.")]:
+        assert sentences(text) == parts, (text, sentences(text))
+
+
 def test_sentences_keep_words():
     letters = lambda s: re.sub(r"[\s\d.)]", "", s)
     for r in iu_reports():
