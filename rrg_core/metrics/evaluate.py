@@ -663,8 +663,8 @@ def _each(shared, frame, protocols, known, single):
     return out.join(pd.DataFrame(columns))
 
 def _scored(path, protocols, hypothesis, reference, keep_duplicates, group, drop_empty, train, labels,
-            max_words, delimiter, encoding, label=None, known=None, meteor=None, **options):
-    "The table of `evaluate`, and that of `--per-report`."
+            max_words, delimiter, encoding, label=None, known=None, meteor=None, each=False, **options):
+    "The table of `evaluate`; that of `--per-report`, where `each` asks for it, else None."
     drop = "drop wordless" if drop_empty else "drop" if all(
         p.empty_reference == "drop" for p in protocols) else "error"
     frame, dropped = read_pairs(path, hypothesis, reference, drop, keep_duplicates, delimiter, encoding)
@@ -694,7 +694,7 @@ def _scored(path, protocols, hypothesis, reference, keep_duplicates, group, drop
     out = pd.concat([t.assign(signature=t.attrs["signature"]) for t in tables], ignore_index=True)
     out.attrs = {"notes": _file_notes(frame, tables, dropped, drop, keep_duplicates, slow, labels),
                  "health": _health_of(shared, texts, truths, protocols, drawn, out)}
-    return out, _each(shared, frame, protocols, words, len(protocols) == 1)
+    return out, _each(shared, frame, protocols, words, len(protocols) == 1) if each else None
 
 def _health_of(shared, texts, truths, protocols, drawn, out):
     predicted, truth = _label_pair(shared, texts, truths, protocols[0], None)
@@ -704,8 +704,10 @@ def _health_of(shared, texts, truths, protocols, drawn, out):
     return lines
 
 def _file_notes(frame, tables, dropped, drop, keep_duplicates, slow, labels):
-    several = len(tables) > 1
-    notes = [f"{t['protocol'].iloc[0]}: {n}" if several else n for t in tables for n in t.attrs["notes"]]
+    whose = {} # a note → the protocols that it is about
+    for t in tables:
+        for n in t.attrs["notes"]: whose.setdefault(n, []).append(t["protocol"].iloc[0])
+    notes = [n if len(names) == len(tables) else f"{', '.join(names)}: {n}" for n, names in whose.items()]
     read = frame.attrs.get("read", {})
     notes += [f"{column} was read as {field}" for field, column in read.items()] + slow
     if labels: notes.append("the labels are those of " + " and ".join(named_file(f, True) for f in labels))
@@ -798,7 +800,7 @@ def evaluate_command(predictions: str | None,
     defaults = dict.fromkeys(("group", "train", "labels", "max_words", "delimiter", "encoding")) | {
         "drop_empty": False}
     frame, each = _scored(predictions, protocols := find_protocols(protocol, without), hypothesis, reference,
-                          keep_duplicates, **(defaults | options))
+                          keep_duplicates, each=bool(per_report), **(defaults | options))
     about = {k: frame.attrs[k] for k in ("health", "notes")}
     if out: _written(frame, out, about)
     if per_report: _written(each.assign(signature=frame["signature"].iloc[0]), per_report, about)

@@ -23,6 +23,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 
 from ..data.study import named
+from ..engine.desk import progress
 from ..engine.settings import CourseError
 
 # %% ../../nbs/05a_text.ipynb #969f1a47
@@ -224,7 +225,7 @@ class Meteor:
         ]
         writer = threading.Thread(target=self._write, args=(lines, ), daemon=True)
         writer.start()
-        rows = [self.process.stdout.readline().split() for _ in lines]
+        rows = [self.process.stdout.readline().split() for _ in progress(lines, "METEOR")]
         writer.join()
         if any(len(row) != 23 for row in rows):
             raise CourseError(f"METEOR's Java ended early: {self._last_words(lines)}")

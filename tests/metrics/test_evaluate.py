@@ -444,6 +444,26 @@ def test_public_cases_of_scores():
         assert "3 empty" in out.attrs["health"]["hypotheses"]
 
 
+def test_a_kept_file_must_be_what_its_record_says():
+    import shutil
+    from rrg_core.engine.settings import repo_root
+    from rrg_core.metrics import evaluate as module
+
+    kept = sorted((repo_root() / "figures").glob("*/predictions/*.parquet"))[0]
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        root = Path(d).resolve() # a repository of its own, with one chapter's records and one of its files
+        path = root / kept.relative_to(repo_root())
+        path.parent.mkdir(parents=True)
+        for name in (kept, kept.parent.parent / "records.json", repo_root() / "figures" / "SHA256SUMS"):
+            shutil.copy(name, root / name.relative_to(repo_root()))
+        m.setattr(module, "repo_root", lambda: root)
+        frame = read_pairs(path)[0]
+        frame[["study_id", "hypothesis", "reference"]].iloc[1:].to_parquet(path) # a hand has taken a study out
+        with pytest.raises(CourseError, match="damaged: .* was changed"): read_pairs(path)
+        shutil.copy(path, root / "own.parquet") # outside of the chapter's folder it is anybody's file
+        assert len(read_pairs(root / "own.parquet")[0]) == len(frame) - 1
+
+
 def test_errors_of_metrics_quote_no_report():
     from rrg_core.metrics import clinical, grounding, lab, perturb, radgraph, retrieval, stats, text
     from rrg_core.tools.house import quoting

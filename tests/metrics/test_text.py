@@ -12,6 +12,7 @@ from pycocoevalcap.meteor import meteor as coco_meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 from rrg_core.data.study import named
+from rrg_core.engine.desk import progress
 from rrg_core.engine.settings import CourseError
 import ast, gzip, os, subprocess, sys, tempfile
 import numpy as np, pandas as pd, pytest

@@ -72,11 +72,13 @@ def test_a_narrow_encoding_ends_no_work():
     with tempfile.TemporaryDirectory() as d:
         path = Path(d) / "p.csv"
         path.write_text("hypothesis,reference\nNo effusion.,No effusion.\n")
-        command = [sys.executable, "-c", "from rrg_core.tools.cli import main; main()", "evaluate", str(path),
-                   "-p", "llava-rad-neg-micro-f1-14", "--bootstraps", "5"]
-        for encoding in ("cp1252", "ascii"):
-            done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding})
-            assert done.returncode == 0 and b"uncertain?negative" in done.stdout, done.stderr
+        rrg = [sys.executable, "-c", "from rrg_core.tools.cli import main; main()", "evaluate"]
+        scored = [str(path), "-p", "llava-rad-neg-micro-f1-14", "--bootstraps", "5"]
+        for arguments, encoding in [(scored, "cp1252"), *((["--list"], e) for e in (
+                "ascii", "latin-1", "cp437", "cp850", "koi8-r", "iso8859_7", "cp1251", "gbk"))]:
+            environment = os.environ | {"PYTHONIOENCODING": encoding}
+            done = subprocess.run([*rrg, *arguments], capture_output=True, env=environment)
+            assert done.returncode == 0 and b"micro, uncertain" in done.stdout, (encoding, done.stderr)
 
 
 def test_help_and_version_answer():
