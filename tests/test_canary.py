@@ -105,12 +105,13 @@ class House:
         sizes = {"train": 3, "valid": 3, "test": 3}
         for k, n in sizes.items(): canary = re.sub(rf"^{k} = .*$", f"{k} = {n}", canary, flags=re.M)
         roots = settings[settings.index("[roots]"):]
-        (self.root / "settings.ini").write_text(f"[canary]\n{canary}\n\n[smoke]\n{smoke}\n\n[chapters]\ncanary =\n\n{roots}")
+        (self.root / "settings.ini").write_text(f"[canary]\n{canary}\n\n[smoke]\n{smoke}\n\n[chapters]\ncanary =\ndata =\n\n{roots}")
+        (self.root / "nbs").mkdir()
+        shutil.copy(REPO / "nbs" / "01_data.ipynb", self.root / "nbs" / "02_data.ipynb")
         (self.root / "rrg_core" / "canary").mkdir()
         (self.root / "rrg_core" / "canary" / "__init__.py").write_text(LESSON)
         cells = [nbformat.v4.new_code_cell(c.strip()) for c in CELLS]
         cells[0].metadata["tags"] = ["parameters"]
-        (self.root / "nbs").mkdir()
         nb = nbformat.v4.new_notebook(cells=cells)
         nb.metadata.kernelspec = dict(name="python3", display_name="python3", language="python")
         nbformat.write(nb, self.root / "nbs" / "01_canary.ipynb")
@@ -156,43 +157,49 @@ def house(tmp_path_factory):
 def test_what_is_planted_stays_through_every_command(house):
     house.rrg("doctor", code=None)
     house.rrg("data", "--help")
-    assert "made" in house.rrg("regenerate", "-p", "canary", code=1) # the variant that fails, and its words
+    assert "made" in house.rrg("regenerate", "canary", "-p", "canary", code=1) # the variant that fails, and its words
     assert "bad-s0" in house.said[-1][1] and "may quote data" in house.said[-1][1]
     text = (house.root / "rrg_core" / "canary" / "__init__.py").read_text()
     (house.root / "rrg_core" / "canary" / "__init__.py").write_text(text.replace(', "bad": {"fails": True}', ""))
-    house.rrg("regenerate", "-p", "canary")
-    assert "up to date" in house.rrg("regenerate", "-p", "canary")
+    house.rrg("regenerate", "canary", "-p", "canary")
+    assert "up to date" in house.rrg("regenerate", "canary", "-p", "canary")
     figures = house.root / "build" / "canary" / "figures"
     predictions = figures / "canary" / "predictions" / "echo-s0.parquet"
     held = {f.relative_to(figures).as_posix() for f in house.holders() if f.is_relative_to(figures)}
     assert {"canary/texts.csv", "canary/texts.md", "canary/predictions/echo-s0.parquet"} <= held # it can be seen
     house.check()
-    house.rrg("regenerate", "-p", "canary", "--force", code=1, CANARY_FAILS="1")
+    house.rrg("regenerate", "canary", "-p", "canary", "--force", code=1, CANARY_FAILS="1")
     house.rrg("train", "canary", "-p", "canary", "--retrain")
     house.rrg("train", "canary", "echoes", "-p", "canary", code=1)
     house.rrg("evaluate", predictions, code=None)
     house.rrg("evaluate", predictions, "--protocol", "nowhere", code=None)
     house.rrg("verify", "-p", "canary", code=None)
     house.rrg("stale", "canary", "--why", "a test", "-p", "canary")
-    house.rrg("regenerate", "-p", "canary", "-n")
+    house.rrg("regenerate", "canary", "-p", "canary", "-n")
     house.rrg("stale", "canary", "--off", "-p", "canary")
     house.rrg("accept", "canary", "--why", "a test", "-p", "canary", code=None)
     for words in (("--out", house.root / "figures"), ("--out", house.root / "nbs"), ("--out", house.root / "here")):
-        assert "git may track" in house.rrg("regenerate", "-p", "canary", *words, code=1)
+        assert "git may track" in house.rrg("regenerate", "canary", "-p", "canary", *words, code=1)
     assert "git may track" in house.rrg("train", "canary", "-p", "canary", "--out", house.root / "figures", code=1)
-    assert "git may track" in house.rrg("regenerate", "-p", "canary", code=1, RRG_FIGURES=str(house.root / "x"))
+    assert "git may track" in house.rrg("regenerate", "canary", "-p", "canary", code=1, RRG_FIGURES=str(house.root / "x"))
     house.check()
     with open(predictions, "r+b") as f: f.write(b"damaged")
     for words in (("regenerate",), ("train", "canary"), ("verify",)):
         assert "damaged" in house.rrg(*words, "-p", "canary", code=1)
     house.rrg("evaluate", predictions, code=None)
     predictions.unlink()
-    house.rrg("regenerate", "-p", "canary")
+    house.rrg("regenerate", "canary", "-p", "canary")
+    house.check()
+
+
+def test_the_course_s_own_chapter_on_data_keeps_it(house):
+    "Of the chapters that read the profile's studies, the one that runs on twelve of them."
+    assert "made" in house.rrg("regenerate", "data", "-p", "canary")
     house.check()
 
 
 def test_a_page_that_was_copied_is_found_before_it_is_committed(house):
-    house.rrg("regenerate", "-p", "canary")
+    house.rrg("regenerate", "canary", "-p", "canary")
     page = house.root / "build" / "canary" / "pages" / "canary.ipynb"
     assert "nothing entrusted" in house.rrg("guard") and HELD.search(page.read_text())
     copies = [("nbs/02_copy.ipynb", page), ("notes.md", house.root / "build/canary/figures/canary/texts.md"),
@@ -214,7 +221,7 @@ def test_what_a_killed_run_leaves_stays_and_is_swept(house):
     source = house.root / "rrg_core" / "canary" / "__init__.py"
     source.write_text(source.read_text().replace("texts[0]", "texts[0] * 1")) # trained anew
     for wait in (2.5, 4, 6):
-        run = subprocess.Popen(house.command("regenerate", "-p", "canary", "--force"), cwd=house.root, text=True,
+        run = subprocess.Popen(house.command("regenerate", "canary", "-p", "canary", "--force"), cwd=house.root, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
                                env=house.environment(CANARY_SLEEP="1.5"))
         time.sleep(wait + random.random())
@@ -222,7 +229,7 @@ def test_what_a_killed_run_leaves_stays_and_is_swept(house):
         house.said.append(("killed", run.communicate()[0]))
         time.sleep(1.5) # the children see it
         house.check()
-    house.rrg("regenerate", "-p", "canary", "--force")
+    house.rrg("regenerate", "canary", "-p", "canary", "--force")
     left = [f for f in (house.root / "build" / "cache" / "tmp").rglob("*") if f.is_file()]
     assert not left and not [f for f in house.root.rglob(".making-*")]
     house.check()
