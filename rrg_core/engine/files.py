@@ -8,7 +8,7 @@ __all__ = ['PARTIAL', 'SUMS', 'UNHASHED', 'ENTRUSTED', 'NOT_TO_BE_HANDED_ON', 'a
            'process_token', 'is_alive', 'entrust', 'sweep_temporary', 'is_tracked', 'may_write']
 
 # %% ../../nbs/90h_files.ipynb #90h00004
-import atexit, os, re, secrets, shutil, subprocess, tempfile
+import atexit, os, platform, re, secrets, shutil, subprocess, tempfile
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -127,14 +127,17 @@ def entrust(source:str)->None: # A key of `SOURCES`; nothing happens for a publi
     ENTRUSTED.append(source)
     os.umask(0o077)
     sweep_temporary()
-    tempfile.tempdir = str(cache_root()/"tmp"/process_token())
+    tempfile.tempdir = str(cache_root()/"tmp"/f"{platform.node()}:{process_token()}")
     Path(tempfile.tempdir).mkdir(parents=True, exist_ok=True)
-    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
+    atexit.register(_clean_up, tempfile.tempdir, os.getpid())
+def _clean_up(folder, owner): # a forked child leaves it to its parent
+    if os.getpid() == owner: shutil.rmtree(folder, ignore_errors=True)
 
 def sweep_temporary()->None:
-    "Remove the temporary files of entrusted processes that are gone."
-    for folder in (cache_root()/"tmp").glob("*:*"):
-        if not is_alive(folder.name): shutil.rmtree(folder, ignore_errors=True)
+    "Remove the temporary files of this machine's entrusted processes that are gone; nodes may share a cache."
+    for folder in (cache_root()/"tmp").glob("*:*:*"):
+        node, _, token = folder.name.partition(":")
+        if node == platform.node() and not is_alive(token): shutil.rmtree(folder, ignore_errors=True)
 
 def is_tracked(path:Path)->bool: # True also where git cannot be asked
     "Whether git may take a file that is written there, or the course shows it."

@@ -56,8 +56,8 @@ class Plan:
         "What the profile lacks for what this plan runs: data, weights, room on the disk."
         p, out = self.profile, []
         variable = lambda source: f"RRG_ROOT_{source.upper().replace('-', '_')}"
-        mine = [c for c in dict.fromkeys([*self.pages, *(c for c, _ in self.training)]) if reads_data(c, p)]
-        if p.data != "phantom" and mine:
+        asked = dict.fromkeys([*self.pages, *(c for c, _ in self.training)])
+        if p.data != "phantom" and (mine := [c for c in asked if reads_data(c, p)]): # phantoms need no folder
             root = data_root(p.data)
             if root is None: out.append(f"{', '.join(mine)} read {p.data}: name its folder in "
                                         f"{variable(p.data)}")

@@ -1,5 +1,5 @@
 """Exported from nbs/90h_files.ipynb: edit it there, then run `nbdev-export`."""
-import atexit, os, re, secrets, shutil, subprocess, tempfile
+import atexit, os, platform, re, secrets, shutil, subprocess, tempfile
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -123,9 +123,14 @@ def test_what_is_entrusted_stays():
         hung.kill()
         hung.wait()
         assert left and all(p.exists() for p in left) # a killed process cleans nothing up: the next one does
-        subprocess.run([sys.executable, "-c", "from rrg_core.engine.files import entrust; "
-                                              "entrust('brax')"], env=env)
-        assert list(Path(d, "cache", "tmp").iterdir()) == []
+        (elsewhere := Path(d, "cache", "tmp", "another-node:1:1")).mkdir() # alive or not: that node knows
+        subprocess.run([sys.executable, "-c", "from rrg_core.engine.files import entrust; entrust('brax')"],
+                       env=env)
+        assert list(Path(d, "cache", "tmp").iterdir()) == [elsewhere]
+        fork = "import os; from rrg_core.engine.files import entrust; import tempfile; entrust('brax'); "
+        fork += "child = os.fork(); child or exit(); os.waitpid(child, 0); print(os.path.isdir(tempfile.tempdir))"
+        ran = subprocess.run([sys.executable, "-c", fork], env=env, capture_output=True, text=True)
+        assert ran.stdout == "True\n", ran.stderr # a child that ends takes nothing of its parent's away
 
 
 def test_a_process_is_known_by_its_start():

@@ -51,11 +51,12 @@ def test_what_must_not_leave_is_found_in_files_of_every_kind():
 
 
 def test_nothing_committed_is_entrusted():
+    import pytest
     from rrg_core.engine.settings import repo_root
 
-    if (repo_root()/".git").exists():
-        files = list(tracked_files())
-        assert len(files) > 200 and scan(files) == {}
+    if not (repo_root()/".git").exists(): pytest.skip("a copy without git")
+    files = list(tracked_files())
+    assert len(files) > 200 and scan(files) == {}
 
 
 def test_entrusted_chapters_are_opened_as_copies():
