@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARTIAL', 'SUMS', 'UNHASHED', 'ENTRUSTED', 'NOT_TO_BE_HANDED_ON', 'atomic', 'sweep',
-           'file_hash', 'lock_of', 'read_sums', 'vouched', 'read_vouched', 'way_back',
-           'process_token', 'is_alive', 'entrust', 'sweep_temporary', 'is_tracked', 'may_write']
+           'file_hash', 'place_name', 'lock_of', 'read_sums', 'vouched', 'read_vouched',
+           'way_back', 'process_token', 'is_alive', 'process_name', 'is_gone', 'entrust',
+           'sweep_temporary', 'is_tracked', 'may_write']
 
 # %% ../../nbs/90h_files.ipynb #90h00004
 import atexit, os, platform, re, secrets, shutil, subprocess, tempfile
@@ -23,7 +24,7 @@ PARTIAL = ".partial-" # Beginning of a temporary file's name
 def atomic(path:Path): # Final place of the file; its folder is made
     "A file that appears whole or not at all: a temporary path, moved to `path` when the block ends well."
     may_write(path := Path(path))
-    tmp = path.parent/f"{PARTIAL}{secrets.token_hex(6)}{path.suffix}"
+    tmp = path.parent/f"{PARTIAL}{process_name()}-{secrets.token_hex(6)}{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tmp.touch(exist_ok=False)
@@ -34,8 +35,9 @@ def atomic(path:Path): # Final place of the file; its folder is made
     finally: tmp.unlink(missing_ok=True)
 
 def sweep(folder:Path)->int: # Number of files removed
-    "Remove what killed writers left below a folder."
-    left = list(Path(folder).rglob(PARTIAL + "*"))
+    "Remove what killed writers left below a folder; who still writes there keeps his."
+    writer = lambda path: path.name.removeprefix(PARTIAL).rpartition("-")[0]
+    left = [path for path in Path(folder).rglob(PARTIAL + "*") if is_gone(writer(path))]
     for path in left: path.unlink(missing_ok=True)
     return len(left)
 
@@ -46,10 +48,14 @@ def file_hash(path:Path)->str: # 64 hexadecimal digits
         for block in iter(lambda: f.read(1 << 20), b""): h.update(block)
     return h.hexdigest()
 
-def lock_of(path:Path)->filelock.FileLock: # In the clone's build/, wherever the target lies
-    "One lock for each real file or folder, by whatever name it is called."
+def place_name(path:Path)->str: # "records.json-1f0c…"
+    "A name for each real file or folder, whatever it is called by."
     real = Path(path).resolve()
-    seat = repo_root()/"build"/"locks"/f"{real.name}-{sha256(str(real).encode()).hexdigest()[:16]}.lock"
+    return f"{real.name}-{sha256(str(real).encode()).hexdigest()[:16]}"
+
+def lock_of(path:Path)->filelock.FileLock: # In the clone's build/, wherever the target lies
+    "One lock for each real file or folder."
+    seat = repo_root()/"build"/"locks"/f"{place_name(path)}.lock"
     seat.parent.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(seat)
 
@@ -121,13 +127,22 @@ def is_alive(token:str)->bool: # `process_token()` of any process
         return process_token(pid) == token and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
+def process_name()->str: # "node:pid:start"
+    "This process, among all that share a folder."
+    return f"{platform.node()}:{process_token()}"
+
+def is_gone(name:str)->bool: # `process_name()` of any process
+    "Whether that process ended. Only its own node knows; a name of another form is nobody's."
+    node, _, token = name.partition(":")
+    return not token or node == platform.node() and not is_alive(token)
+
 def entrust(source:str)->None: # A key of `SOURCES`; nothing happens for a public one
     "From here on this process holds data that may not be handed on."
     if source in PUBLIC or source in ENTRUSTED: return
     ENTRUSTED.append(source)
     os.umask(0o077)
     sweep_temporary()
-    tempfile.tempdir = str(cache_root()/"tmp"/f"{platform.node()}:{process_token()}")
+    tempfile.tempdir = str(cache_root()/"tmp"/process_name())
     Path(tempfile.tempdir).mkdir(parents=True, exist_ok=True)
     atexit.register(_clean_up, tempfile.tempdir, os.getpid())
 def _clean_up(folder, owner): # a forked child leaves it to its parent
@@ -136,8 +151,7 @@ def _clean_up(folder, owner): # a forked child leaves it to its parent
 def sweep_temporary()->None:
     "Remove the temporary files of this machine's entrusted processes that are gone; nodes may share a cache."
     for folder in (cache_root()/"tmp").glob("*:*:*"):
-        node, _, token = folder.name.partition(":")
-        if node == platform.node() and not is_alive(token): shutil.rmtree(folder, ignore_errors=True)
+        if is_gone(folder.name): shutil.rmtree(folder, ignore_errors=True)
 
 def is_tracked(path:Path)->bool: # True also where git cannot be asked
     "Whether git may take a file that is written there, or the course shows it."

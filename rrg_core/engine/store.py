@@ -19,8 +19,8 @@ import filelock, psutil
 
 from .code import canonical, digest
 from .desk import WRITTEN
-from .files import (PARTIAL, file_hash, lock_of, may_write, read_vouched, vouched,
-                                   way_back)
+from .files import (PARTIAL, file_hash, lock_of, may_write, place_name, read_vouched,
+                                   vouched, way_back)
 from .settings import CourseError, cache_root, repo_root
 
 # %% ../../nbs/90d_store.ipynb #6bfbe5e0
@@ -131,7 +131,7 @@ PROOF_STEPS = 20
 @dataclass
 class Build:
     "A build in progress."
-    key:str
+    seat:str # Begins the names of its checkpoints' folders
     limit:int|None = None # Steps of each training
     say:Callable = str # Told what a training has to say
     losses:list = field(default_factory=list) # The first of each training
@@ -139,7 +139,7 @@ class Build:
 
     def checkpoint(self)->Path|None: # None in a proof
         "Folder of the next training's checkpoint."
-        return None if self.limit else repo_root()/"build"/"checkpoints"/f"{self.key}-{len(self.losses)}"
+        return None if self.limit else repo_root()/"build"/"checkpoints"/f"{self.seat}-{len(self.losses)}"
     def note(self, losses:list[float], precision:str)->None:
         "What a training that has ended says of itself."
         self.losses.append([float(f"{x:.9g}") for x in losses[:PROOF_STEPS]])
@@ -175,6 +175,8 @@ class Artifact:
     def path(self)->Path: return Path(self.folder)/self.name
     @cached_property
     def key(self)->str: return key_of(self.parts)
+    @property
+    def seat(self)->str: return f"{place_name(self.path)}-{self.key}" # two folders may hold the same artifact
     def record(self)->dict:
         "Its record, empty where there is none."
         return read_records(self.folder)["artifacts"].get(self.name, {})
@@ -199,7 +201,7 @@ class Artifact:
         return how
     def proof(self)->Build:
         "Its build with twenty steps for each training, into a folder that is thrown away."
-        return _apart(self, Build(self.key, PROOF_STEPS))
+        return _apart(self, Build(self.seat, PROOF_STEPS))
 
 # %% ../../nbs/90d_store.ipynb #cc9d9749
 def _there(a, anew): # how it was loaded, or nothing
@@ -210,7 +212,7 @@ def _there(a, anew): # how it was loaded, or nothing
     return how
 def _locked(a, say, anew):
     if int(os.environ.get("RANK", 0)): # another process of the same training
-        _apart(a, Build(a.key))
+        _apart(a, Build(a.seat))
         return "trained by the first process"
     try: held = lock_of(a.path).acquire(timeout=0)
     except filelock.Timeout:
@@ -222,7 +224,7 @@ def _made(a, say):
     def forget(): # killed between file and record, there is no record, and it is made again
         if a.record():
             with changing_records(a.folder) as records: del records["artifacts"][a.name]
-    with metered() as cost, building(Build(a.key, say=say)) as build, _placed(a.path, forget) as tmp:
+    with metered() as cost, building(Build(a.seat, say=say)) as build, _placed(a.path, forget) as tmp:
         a.build(tmp)
         notes = a.notes(tmp) if a.notes else {}
     record = {"key": a.key, "parts": a.parts, "content": content_of(a.folder, a.name), **cost}
@@ -232,7 +234,7 @@ def _made(a, say):
         records["artifacts"][a.name] = record
         for file in [f for f in records["adopted"] if Path(a.name) in (Path(f), *Path(f).parents)]:
             del records["adopted"][file]
-    for left in (repo_root()/"build"/"checkpoints").glob(f"{a.key}-*"): shutil.rmtree(left)
+    for left in (repo_root()/"build"/"checkpoints").glob(f"{a.seat}-*"): shutil.rmtree(left)
     how = f"trained in {cost['seconds']:.0f} s"
     say(f"{a.what or a.name}: {how}")
     return how

@@ -9,7 +9,7 @@ from rrg_core.engine.files import *
 
 
 def test_atomic_files_are_whole_or_absent():
-    import os, tempfile
+    import os, platform, tempfile
     from pathlib import Path
 
     import pytest
@@ -24,8 +24,14 @@ def test_atomic_files_are_whole_or_absent():
                 tmp.write_text("2")
                 1/0
         assert path.read_text() == "1" and os.listdir(path.parent) == ["t.csv"]
-        (path.parent/f"{PARTIAL}x").write_text("left by a killed writer")
-        assert sweep(d) == 1 and sweep(d) == 0 and path.is_file()
+        gone = (f"{PARTIAL}{platform.node()}:999999999:1-ab.pt", f"{PARTIAL}ab.pt") # killed; by no writer of ours
+        for name in gone: (path.parent/name).write_text("left by a killed writer")
+        (path.parent/f"{PARTIAL}another-node:1:1-ab.pt").touch() # alive or not: that node knows
+        with atomic(path) as tmp: # one that writes while another sweeps
+            tmp.write_text("3")
+            assert sweep(d) == 2 and sweep(d) == 0
+        assert path.read_text() == "3" and len(os.listdir(path.parent)) == 2
+        path.write_text("1")
         assert file_hash(path) == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
 
 

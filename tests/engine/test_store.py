@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock, psutil
 from rrg_core.engine.code import canonical, digest
 from rrg_core.engine.desk import WRITTEN
-from rrg_core.engine.files import PARTIAL, file_hash, lock_of, may_write, read_vouched, vouched, way_back
+from rrg_core.engine.files import PARTIAL, file_hash, lock_of, may_write, place_name, read_vouched, vouched, way_back
 from rrg_core.engine.settings import CourseError, cache_root, repo_root
 from rrg_core.engine.store import *
 
@@ -54,6 +54,8 @@ def test_side_by_side_it_is_made_once():
     import tempfile, threading, time
     from pathlib import Path
 
+    from rrg_core.engine.settings import repo_root
+
     calls, ways = [], []
     def build(path):
         calls.append(1)
@@ -70,6 +72,18 @@ def test_side_by_side_it_is_made_once():
         for t in threads: t.start()
         for t in threads: t.join()
         assert len(read_records(Path(d)/"c")["artifacts"]) == 9 # nobody's record is lost
+        def checkpointed(path): # the same artifact in two folders: neither's checkpoint is the other's
+            (folder := current_build().checkpoint()).mkdir(parents=True)
+            time.sleep(.2)
+            (folder/"state.pt").touch(exist_ok=False)
+            path.write_text("z")
+        done = []
+        twins = [Artifact(Path(d)/c, "z.txt", {"k": "1"}, checkpointed) for c in "ab"]
+        threads = [threading.Thread(target=lambda a=a: done.append(a.make(lambda w: None))) for a in twins]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        assert len({a.key for a in twins}) == 1 and done == ["trained in 0 s"]*2
+        assert not [f for a in twins for f in (repo_root()/"build"/"checkpoints").glob(f"{a.seat}-*")]
 
 
 def test_a_declared_chapter_is_loaded_and_a_proof_leaves_nothing():
