@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['bootstrap_replicates', 'interval', 'bootstrap_ci', 'paired_replicates', 'paired_bootstrap',
-           'kendall_tau_b', 'auroc', 'WeightedAuroc', 'weighted_auroc']
+           'Spread', 'spread', 't_half', 'kendall_tau_b', 'auroc', 'WeightedAuroc',
+           'weighted_auroc']
 
 # %% ../../nbs/05f_stats.ipynb #e1c61bb4
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -174,6 +176,71 @@ def paired_bootstrap(
     return interval(
         paired_replicates(statistic, left, right, *shared, n=n, seed=seed, groups=groups, seeded=seeded),
         level)
+
+# %% ../../nbs/05f_stats.ipynb #9e182a10
+@dataclass(frozen=True)
+class Spread:
+    "Where the noise of a mean over training seeds and test studies comes from."
+    seeds: int
+    studies: int
+    between: float # Variance of the seeds' values on this test set, b; NaN with one seed
+    shared: float # Variance over test sets that all seeds share, m
+    mixed: float # Variance over test sets of what is one seed's own, x
+
+    def parts(self, seeds: int = None, studies: int = None) -> tuple[float, float]: # Today's by default
+        """The mean's variance from seeds and from the test set: b - x falls with the seeds, m with the
+        studies, x with both. NaN where a spread of one seed is asked about several."""
+        s, n = seeds or self.seeds, studies or self.studies
+        x, m = self.mixed * self.studies / n, self.shared * self.studies / n
+        if s == 1 and self.seeds == 1: return 0., m
+        b = self.between if n == self.studies else max(self.between - self.mixed, 0.) + x
+        return b / s, m
+
+    def sd(self, seeds: int = None, studies: int = None) -> float:
+        "Standard deviation of the mean."
+        return float(sum(self.parts(seeds, studies))**.5)
+
+    def half(self, seeds: int = None, studies: int = None, level: float = .95) -> float:
+        "Half of the interval."
+        return float(t_half(*self.parts(seeds, studies), seeds or self.seeds, studies or self.studies, level))
+
+def spread(
+        values, # (seeds,) on the whole test set
+        replicates, # (draws, seeds) on drawn test sets
+        studies: int, # Or groups of studies, where groups are drawn
+        between: float = None # Variance between seeds, where it is not that of `values`
+) -> Spread:
+    "The three variances of a mean over seeds. Draws on which a seed is undefined (NaN) are left out."
+    values, replicates = as_numbers(values, "values"), as_numbers(replicates, "replicates")
+    seeds = len(values)
+    if replicates.ndim != 2 or replicates.shape[1] != seeds:
+        raise ValueError(f"replicates must be (draws, {seeds} seeds), got {replicates.shape}")
+    kept = replicates[~np.isnan(replicates).any(1)]
+    if not len(kept) or seeds == 1: # undefined on every draw, or nothing to tell apart
+        return Spread(seeds, studies, np.nan, float(kept.var()) if len(kept) else np.nan, 0.)
+    means = kept.mean(1)
+    x = float((kept - means[:, None]).var(0).mean() * seeds / (seeds-1))
+    b = float(np.var(values, ddof=1)) if between is None else between
+    return Spread(seeds, studies, b, max(float(means.var()) - x/seeds, 0.), x)
+
+def t_half(
+        of_seeds, # Estimated variance of the mean that comes from seeds, with seeds - 1 degrees of freedom
+        of_studies, # And from the test set, with studies - 1
+        seeds: int,
+        studies: int,
+        level: float = .95):
+    """Half of an interval for a mean with two estimated variances, halfway between Welch's (1947; too short
+    for three seeds) and Cochran's (1964; too long). Numbers or arrays."""
+    from scipy.stats import t
+    a, c, q = np.asarray(of_seeds, float), np.asarray(of_studies, float), (1+level) / 2
+    last = max(studies - 1, 1)
+    if seeds == 1: return t.ppf(q, last) * np.sqrt(c)
+    total = a + c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = total**2 / (a**2 / (seeds-1) + c**2 / last)
+        cochran = (a * t.ppf(q, seeds - 1) + c * t.ppf(q, last)) / total
+        half = (t.ppf(q, freedom) + cochran) / 2 * np.sqrt(total)
+    return np.where(total == 0, 0., half)[()]
 
 # %% ../../nbs/05f_stats.ipynb #d3477f7a
 def kendall_tau_b(

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['RELATIONS', 'VERDICTS', 'CLAIM_COLUMNS', 'Claim', 'parse_metrics', 'parse_claim', 'claims',
-           'verdict_of', 'Effect', 'effect_of', 'Needed', 'distance', 'needed', 'in_words',
-           'Verdict', 'decide_effects', 'decide', 'claims_frame', 'ledger']
+           'verdict_of', 'below_margin', 'Effect', 'published_effect', 'effect_of', 'Needed',
+           'distance', 'decides', 'needed', 'in_words', 'Verdict', 'decide_effects', 'decide',
+           'pooled_variance', 'power_table', 'claims_frame', 'ledger']
 
 # %% ../../nbs/08c_claims.ipynb #92c4aa44
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,10 @@ from IPython.display import HTML
 
 from ..data.study import named
 from ..engine.desk import Chapter, show_table
-from ..metrics.stats import interval
+from ..metrics.stats import Spread, spread
 from ..engine.settings import CourseError, package_root
-from .systems import METEOR, Measured, System, drawn_seeds, over_seeds
-from .tables import Measure, _found
+from .systems import METEOR, System
+from .tables import Measure, _found, published
 
 # %% ../../nbs/08c_claims.ipynb #aa3957e6
 @dataclass(frozen=True)
@@ -75,20 +76,26 @@ def claims(
     return found
 
 # %% ../../nbs/08c_claims.ipynb #fcf60579
-VERDICTS = ("refuted", "inconclusive", "reproduced") # From weak to strong
+VERDICTS = ("reversed", "absent", "inconclusive", "reproduced") # Of several parts the first decides
 
 def verdict_of(relation: str, margin: float, low: float, high: float) -> str: # One of `VERDICTS`
     """What the 95 % interval of the effect says. `ValueError` for an unknown relation or an interval that is
     none."""
     if not low <= high: raise ValueError(f"an interval needs low <= high, got [{low}, {high}]")
-    holds, fails = {
-        ">": (low > 0, high < 0), "<": (high < 0, low > 0),
-        "~": (-margin <= low and high <= margin, high < -margin
-              or low > margin), ">=": (low > -margin, high < -margin), "<=": (high < margin, low > margin)
-    }.get(relation, (None, None))
-    if holds is None:
+    if relation not in RELATIONS:
         raise ValueError(f"relation must be one of {', '.join(RELATIONS)}, got {named(relation)}")
-    return "reproduced" if holds else "refuted" if fails else "inconclusive"
+    if relation in ("<", "<="): return verdict_of(relation.replace("<", ">"), margin, -high, -low)
+    holds, fails, nothing = {
+        ">": (low > 0, high < 0, high < margin), "~": (-margin <= low and high <= margin, high < -margin
+                                                       or low > margin, False),
+        ">=": (low > -margin, high < -margin, False)
+    }[relation]
+    return "reproduced" if holds else "reversed" if fails else "absent" if nothing else "inconclusive"
+
+def below_margin(relation: str, margin: float, low: float, high: float) -> bool:
+    "Whether an effect is there for sure, and for sure smaller than the margin."
+    return verdict_of(relation, margin, low, high) == "reproduced" and relation in ("<", ">") and max(
+        abs(low), abs(high)) < margin
 
 # %% ../../nbs/08c_claims.ipynb #81261470
 @dataclass(frozen=True)
@@ -97,32 +104,34 @@ class Effect:
     metric: str
     against: str # The right side
     effect: float
-    replicates: np.ndarray # (r,) over studies and seeds
-    studies_variance: float # Variance over drawn studies, all seeds kept
+    spread: Spread # Where its noise comes from
     per_seed: np.ndarray # (seeds,) effect of each seed on the whole test set
     n: int # Studies
+    published: float = np.nan # The paper's, in the same unit; NaN where its tables do not hold both sides
 
     @property
     def interval(self) -> tuple[float, float]:
-        return interval(self.replicates)
+        "95 %, over seeds and studies; of one seed over studies alone."
+        half = self.spread.half()
+        return self.effect - half, self.effect + half
 
     @property
     def seeds(self) -> int:
         return len(self.per_seed)
 
     @property
-    def seeds_variance(self) -> float: # NaN with one seed
-        "Variance of the effect between seeds."
-        return float(np.var(self.per_seed, ddof=1)) if self.seeds > 1 else np.nan
+    def holds_published(self) -> bool | None: # None where the paper's tables have no such effect
+        "Whether the published effect lies in our interval: a description, for the data differ."
+        low, high = self.interval
+        return None if np.isnan(self.published) else bool(low <= self.published <= high)
 
 def _unit(score):
     return .01 if score.startswith("sacreBLEU") else 1. # claims speak of fractions
 
-def _side(system, m, n, seed): # Headline of each seed (seeds,), replicates (n, seeds)
+def _side(system, m, n): # Headline of each seed (seeds,), replicates (n, seeds)
     unit = _unit(m.score)
-    return system.values(m.protocol,
-                         (m.score, ))[:, 0] * unit, system.replicates(m.protocol,
-                                                                      (m.score, ), n, seed)[:, :, 0] * unit
+    return system.values(m.protocol, (m.score, ))[:, 0] * unit, system.replicates(
+        m.protocol, (m.score, ), n)[:, :, 0] * unit
 
 def _checked_sides(claim, systems):
     first = systems[0]
@@ -136,7 +145,28 @@ def _checked_sides(claim, systems):
                 f"{claim.id}: {len(first.seeds)} seeds on the left, {len(other.seeds)} on the right: train "
                 "as many on both sides")
 
+# %% ../../nbs/08c_claims.ipynb #a098f642
+_PERCENT = ("chex", "llava_rad") # Papers whose tables are in per cent
+
+def published_effect(claim: Claim, metric: str, right: list[str]) -> float: # NaN where no table holds both
+    "What the paper's table gives for left minus right, or minus the best of them; a fraction."
+    stem = claim.source.lower().replace(".", "").replace("table ", "table").replace(" ", "_")
+    stem = f"{claim.paper}_{stem}" # "Supp. Table 2" → supp_table2
+    if not (package_root() / "published" / f"{stem}.csv").is_file() or not right: return np.nan
+    values = published(stem).values
+    values = values[values["metric"] == metric].set_index("row")["published"].dropna()
+    values.index = values.index.map(lambda row: f"model {row}" if claim.left.startswith("model ") else row)
+    known = [r.partition(" (")[0] if r not in values and r.partition(" (")[0] in values else r for r in right]
+    if claim.left not in values or not set(known) <= set(values.index): return np.nan
+    best = (min if claim.relation.startswith("<") else max)(values[known])
+    return float(values[claim.left] - best) * (.01 if claim.paper in _PERCENT else 1)
+
 # %% ../../nbs/08c_claims.ipynb #750f0549
+def _less_best(mine, theirs, pick): # (…, seeds) less the one that is best in the mean over seeds
+    if not theirs: return mine
+    others = np.array(theirs) # (systems, …, seeds)
+    return mine - np.take_along_axis(others, pick(others.mean(-1), 0)[None, ..., None], 0)[0]
+
 def effect_of(
         claim: Claim,
         metric: str,
@@ -144,69 +174,71 @@ def effect_of(
         left: System,
         right: dict[str, System]
     | None, # Best of them where the claim says so; None: the score of `left` is the effect itself
-        n: int = 1000, # Replicates
-        seed: int = 0) -> Effect:
+        n: int = 1000) -> Effect: # Replicates
     "The effect of a claim in one metric. `CourseError` for sides of different studies or numbers of seeds."
     alternatives = list((right or {}).values())
     _checked_sides(claim, [left, *alternatives])
-    values, replicates = _side(left, m, n, seed)
-    others = [_side(s, m, n, seed) for s in alternatives]
     pick = np.argmin if claim.relation.startswith("<") else np.argmax
-
-    def less_best(mine, theirs):
-        return mine - np.take_along_axis(t := np.array(theirs), pick(t, 0)[None], 0)[0] if theirs else mine
-
-    drawn = drawn_seeds(len(left.seeds), n, seed)
-    both = less_best(over_seeds(replicates, drawn), [over_seeds(r, drawn) for _, r in others])
-    alone = less_best(replicates.mean(1), [r.mean(1) for _, r in others])
-    chosen = int(pick([v.mean() for v, _ in others])) if others else None
-    per_seed = values - others[chosen][0] if others else values
-    return Effect(metric, " or ".join(right or ["nothing"]), float(per_seed.mean()), both,
-                  float(np.var(alone)), per_seed, len(left.ids))
+    (mine, drawn), *others = [_side(s, m, n) for s in (left, *alternatives)]
+    per_seed = _less_best(mine, [v for v, _ in others], pick)
+    replicates = _less_best(drawn, [r for _, r in others], pick)
+    without = lambda x, s: np.delete(x, s)
+    seeds = range(len(mine))
+    jackknife = [_less_best(without(mine, s), [without(v, s) for v, _ in others], pick).mean() for s in seeds
+                 ] if len(mine) > 1 else []
+    between = (len(mine) - 1)**2 * float(np.var(jackknife, ddof=1)) if jackknife else None
+    return Effect(metric, " or ".join(right or ["nothing"]), float(per_seed.mean()),
+                  spread(per_seed, replicates, left.drawn, between), per_seed, len(left.ids),
+                  published_effect(claim, metric, list(right or ())))
 
 # %% ../../nbs/08c_claims.ipynb #dd82fae4
-_POWER = 1.96 + .84 # Quantiles: 95 % interval, four times in five
+_POWER = .84 # Standard deviations for four times in five; `~` has two sides to keep clear of, 1.28
+_TOO_MANY = 100 # Times today's seeds and studies: nobody would
 
 @dataclass(frozen=True)
 class Needed:
-    "What would decide a claim; None where no number would."
+    "What would decide a claim; None where no number within a hundred times today's would."
     seeds: int | None # On today's studies
     studies: int | None # With today's seeds
     both: tuple[int, int] | None # Seeds and studies, growing together
 
 def distance(relation: str, margin: float, effect: float) -> float:
-    "How far an effect is from the value that separates the verdicts."
+    "How far an effect is from the farther of the values that separate the verdicts."
     return {
-        ">": abs(effect), "<": abs(effect), "~": abs(abs(effect) - margin), ">=": abs(effect + margin),
-        "<=": abs(effect - margin)
+        ">": max(abs(effect), margin - effect), "<": max(abs(effect), margin + effect),
+        "~": abs(abs(effect) - margin), ">=": abs(effect + margin), "<=": abs(effect - margin)
     }[relation]
 
-def needed(effect: Effect, relation: str, margin: float) -> Needed:
-    """Seeds and studies that would decide a claim four times in five, if effect and variances stay. With one
-    seed, training noise counts as none."""
-    a, b = effect.n * effect.studies_variance, 0. if math.isnan(
-        effect.seeds_variance) else effect.seeds_variance
-    if not (d := distance(relation, margin, effect.effect)): return Needed(None, None, None)
-    wanted = (d / _POWER)**2 # the variance that is small enough
-    for_seeds, for_studies = wanted - a / effect.n, wanted - b / effect.seeds
-    factor = (a / effect.n + b / effect.seeds) / wanted
-    return Needed(
-        math.ceil(b / for_seeds) if for_seeds > 0 else None,
-        math.ceil(a / for_studies) if for_studies > 0 else None,
-        (math.ceil(factor * effect.seeds), math.ceil(factor * effect.n)))
+def decides(spread: Spread, d: float, seeds: int, studies: int, power: float = _POWER) -> bool:
+    "Whether four times in five the interval keeps clear of a value at distance `d`."
+    return spread.half(seeds, studies) + power * spread.sd(seeds, studies) <= d
 
-_TOO_MANY = 100 # Times today's seeds and studies: nobody would
+def _first(enough, low, high): # The smallest number that is enough; None where none is
+    if not enough(high): return None
+    while low < high:
+        middle = (low+high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return low
+
+def needed(effect: Effect, relation: str, margin: float) -> Needed:
+    "Seeds and studies that would decide a claim four times in five, if effect and variances stay."
+    d, s, v, n = distance(relation, margin, effect.effect), effect.seeds, effect.spread, effect.n
+    if s == 1: return Needed(None, None, None)
+    at = v.studies / n # what is drawn may be patients
+    enough = lambda seeds, drawn: decides(v, d, seeds, drawn, 1.28 if relation == "~" else _POWER)
+    grown = lambda k: (math.ceil(s * k / 100), math.ceil(n * k / 100))
+    k = _first(lambda k: enough(grown(k)[0], math.ceil(grown(k)[1] * at)), 100, 100 * _TOO_MANY)
+    return Needed(_first(lambda k: enough(k, v.studies), s, s * _TOO_MANY),
+                  _first(lambda k: enough(s, math.ceil(k * at)), n, n * _TOO_MANY), k and grown(k))
 
 def in_words(need: Needed, effect: Effect) -> str:
     "What would decide a claim, as a sentence."
-    if effect.seeds == 1: return "one seed says nothing of training noise: train three first"
-    if need.both is None or need.both[0] > _TOO_MANY * effect.seeds:
+    if effect.seeds == 1: return "one seed says nothing of training noise, so there is no verdict: train five"
+    if need.both is None:
         return (f"no number within {_TOO_MANY} times these would decide it: the effect lies too close to the "
                 "threshold")
-    ways = [f"{max(need.seeds, effect.seeds)} seeds on these {effect.n:,} studies"
-            ] if need.seeds is not None else []
-    ways += [f"{effect.seeds} seeds on {max(need.studies, effect.n):,} studies"
-             ] if need.studies is not None else []
+    ways = [f"{need.seeds} seeds on these {effect.n:,} studies"] if need.seeds is not None else []
+    ways += [f"{effect.seeds} seeds on {need.studies:,} studies"] if need.studies is not None else []
     return "would be decided by " + (" or ".join(ways)
                                      or f"{need.both[0]} seeds on {need.both[1]:,} studies, neither alone")
 
@@ -227,12 +259,19 @@ class Verdict:
         return in_words(needed(self.effect, c.relation, c.margin),
                         self.effect) if self.verdict == "inconclusive" else ""
 
-def _room(claim, e): # How many standard errors lie between the effect and its refutation; the least decides
+    @property
+    def told(self) -> str:
+        "The verdict for people: it says where an effect is sure and yet smaller than the margin."
+        c = self.claim
+        small = self.verdict == "reproduced" and below_margin(c.relation, c.margin, *self.effect.interval)
+        return self.verdict + ", below the margin"*small
+
+def _room(claim, e): # How many half-widths lie between the effect and its failure; the least decides
     room = {
         ">": e.effect, "<": -e.effect, "~": claim.margin - abs(e.effect), ">=": e.effect + claim.margin,
         "<=": claim.margin - e.effect
     }[claim.relation]
-    return room / max(float(np.nanstd(e.replicates)), 1e-12)
+    return room / max(e.spread.half(), 1e-12)
 
 def decide_effects(claim: Claim, effects: list[Effect], cell: str = "") -> Verdict:
     "The verdict on a claim from the effects of its parts. `CourseError` where one is undefined."
@@ -241,7 +280,10 @@ def decide_effects(claim: Claim, effects: list[Effect], cell: str = "") -> Verdi
             raise CourseError(
                 f"{claim.id}: the effect in {e.metric} against {e.against} is undefined: {e.effect} "
                 f"{list(e.interval)}")
-    found = [verdict_of(claim.relation, claim.margin, *e.interval) for e in effects]
+    found = [
+        verdict_of(claim.relation, claim.margin, *e.interval) if e.seeds > 1 else "inconclusive"
+        for e in effects
+    ]
     weakest = min(found, key=VERDICTS.index)
     decides = min((e for e, v in zip(effects, found) if v == weakest), key=lambda e: _room(claim, e))
     return Verdict(claim, weakest, decides, tuple(effects), cell)
@@ -259,8 +301,7 @@ def decide(
     | dict, # Of one name; name → system for several; None: the score of `left` is the effect itself
         measures: dict[str, Measure], # The claim's metrics, or "metric (data set)" for each of several sets
         cell: str = "", # Where the numbers stand: "table2.csv: (d) FITA, CE-F1"
-        n: int = 1000, # Replicates
-        seed: int = 0) -> Verdict:
+        n: int = 1000) -> Verdict: # Replicates
     "The verdict on a claim. `CourseError` for a metric or a system of the claim that is not given."
     for metric in claim.metrics:
         if metric != "all" and not any(given == metric or given.startswith(f"{metric} (")
@@ -274,29 +315,61 @@ def decide(
     effects = [
         effect_of(claim, metric, m, _of(left, m, claim, "left"), side
                   and {k: _of(v, m, claim, "right")
-                       for k, v in side.items()}, n, seed) for metric, m in measures.items() for side in sides
+                       for k, v in side.items()}, n) for metric, m in measures.items() for side in sides
     ]
     return decide_effects(claim, effects, cell)
 
+# %% ../../nbs/08c_claims.ipynb #dab3081f
+def pooled_variance(effects: list[Effect], bound: float = .8) -> float: # Of one metric
+    "Variance between seeds, pooled over rows, at its upper bound. `CourseError` where no row has two seeds."
+    from scipy.stats import chi2
+    free = sum(e.seeds - 1 for e in effects)
+    if not free: raise CourseError("a pilot needs two seeds in a row at least")
+    pooled = sum((e.seeds - 1) * e.spread.between for e in effects if e.seeds > 1) / free
+    return float(pooled * free / chi2.ppf(1 - bound, free))
+
+def power_table(pilot: list[Verdict], # From two seeds of each row, or more
+                seeds: int = 5, # At least
+                bound: float = .8) -> pd.DataFrame: # A line for each part of a claim
+    "Seeds and studies that a claim's margin needs, four times in five. `CourseError` as `pooled_variance`."
+    by_metric, rows = {}, []
+    for v in pilot:
+        for e in v.parts: by_metric.setdefault(e.metric, []).append(e)
+    for v, e in [(v, e) for v in pilot for e in v.parts]:
+        between = pooled_variance(by_metric[e.metric], bound)
+        s = replace(e.spread, seeds=seeds, between=max(between, e.spread.mixed))
+        enough = lambda k, n, d=v.claim.margin: decides(s, d, k, n)
+        at = e.spread.studies / e.n # what is drawn may be patients
+        rows.append({
+            "claim": v.claim.id, "metric": e.metric, "margin": v.claim.margin, "pilot": e.effect,
+            "sd of a seed": between**.5, "seeds": _first(lambda k: enough(k, s.studies), seeds, 1000),
+            f"studies at {seeds} seeds": _first(lambda n: enough(seeds, math.ceil(n * at)), e.n, 100 * e.n),
+            f"smallest effect at {seeds} seeds": s.half() + _POWER * s.sd()
+        })
+    return pd.DataFrame(rows)
+
 # %% ../../nbs/08c_claims.ipynb #c8c86420
-CLAIM_COLUMNS = ["id", "verdict", "effect", "low", "high", "n", "seeds", "cell"]
+CLAIM_COLUMNS = ["id", "verdict", "effect", "low", "high", "margin", "published", "n", "seeds", "cell"]
 
 def claims_frame(verdicts: list[Verdict]) -> pd.DataFrame: # Columns `CLAIM_COLUMNS`
     "Verdicts as a table."
     return pd.DataFrame(
-        [[v.claim.id, v.verdict, v.effect.effect, *v.effect.interval, v.effect.n, v.effect.seeds, v.cell]
-         for v in verdicts],
+        [[
+            v.claim.id, v.verdict, v.effect.effect, *v.effect.interval, v.claim.margin, v.effect.published,
+            v.effect.n, v.effect.seeds, v.cell
+        ] for v in verdicts],
         columns=CLAIM_COLUMNS)
 
 def _for_people(v):
-    c, (low, high) = v.claim, v.effect.interval
-    asked = f"{c.relation} {'± ' * (c.relation == '~')}{c.margin if c.relation in ('~', '>=', '<=') else 0:g}"
-    seeds = f"{v.effect.seeds}" + " (training noise is not in the interval)" * (v.effect.seeds == 1)
+    c, e, (low, high) = v.claim, v.effect, v.effect.interval
+    inside = {None: "", True: ", inside", False: ", outside"}[e.holds_published]
     return {
-        "id": c.id, "claim": c.text, "verdict": v.verdict,
-        "effect": f"{v.effect.effect:+.3f} [{low:+.3f}, {high:+.3f}]", "asked": asked,
-        "metric": v.effect.metric, "against": v.effect.against, "studies": f"{v.effect.n:,}", "seeds": seeds,
-        "open": v.words, "cell": v.cell
+        "id": c.id, "claim": c.text, "verdict": v.told,
+        "effect": f"{e.effect:+.3f} [{low:+.3f}, {high:+.3f}]",
+        "asked": f"{c.relation} 0, margin {c.margin:g}" if c.relation in "<>" else
+                 f"{c.relation} {'± ' * (c.relation == '~')}{c.margin:g}",
+        "published": "" if np.isnan(e.published) else f"{e.published:+.3f}{inside}", "metric": e.metric,
+        "against": e.against, "studies": f"{e.n:,}", "seeds": f"{e.seeds}", "open": v.words, "cell": v.cell
     }
 
 def ledger(
@@ -316,8 +389,9 @@ def ledger(
         claims_frame(verdicts).to_csv(tmp, index=False, float_format="%.8g", lineterminator="\n")
     counts = ", ".join(f"{sum(v.verdict == k for v in verdicts)} {k}" for k in reversed(VERDICTS))
     caption = (f"Claims of the paper, judged on profile {desk.profile.name} ({desk.profile.data}): {counts}. "
-               "Effect: left minus right, with the 95 % interval of a paired bootstrap over studies and "
-               "seeds.")
+               "Effect: left minus right, with the 95 % interval over seeds and studies. Published: the "
+               "paper's effect on its own data, and whether our interval holds it, which describes and "
+               "does not convict.")
     shown = pd.DataFrame(map(_for_people, verdicts))
     with desk.writing("claims.md") as tmp:
         tmp.write_text(

@@ -19,7 +19,7 @@ from ..data.study import named
 from ..engine.desk import Chapter, show_table
 from ..metrics.stats import interval
 from ..engine.settings import CourseError, Profile, package_root
-from .systems import METEOR, Measured, Reports, System, drawn_seeds, over_seeds
+from .systems import METEOR, Measured, Reports, System
 
 # %% ../../nbs/08b_tables.ipynb #3f909763
 @dataclass(frozen=True)
@@ -152,8 +152,11 @@ def measured(
     protocol, names = next(iter(measures.values())).protocol, tuple(
         dict.fromkeys(m.score for m in measures.values()))
     values = system.values(protocol, names).mean(0) # (names,)
-    drawn = drawn_seeds(len(system.seeds), p.bootstraps)
-    low, high = interval(over_seeds(system.replicates(protocol, names, p.bootstraps), drawn)) # (names,) each
+    if len(system.seeds) == 1: # as `rrg evaluate` prints it for the file
+        low, high = interval(system.replicates(protocol, names, p.bootstraps)[:, 0]) # (names,) each
+    else:
+        half = np.array([s.half() for s in system.spread(protocol, names, p.bootstraps)])
+        low, high = values - half, values + half
     at = [names.index(m.score) for m in measures.values()]
     scale = np.array([m.scale for m in measures.values()])
     return pd.DataFrame({
@@ -241,8 +244,8 @@ def _facts(long, table, rows, measures, p):
     if len(ours):
         facts.append(
             f"Reproduced: profile {p.name}, measured on {p.data}, {counts('n')} test studies, "
-            f"{counts('seeds')} seed{'s'*(counts('seeds') != '1')}, with 95 % intervals of a bootstrap over "
-            "studies and seeds.")
+            f"{counts('seeds')} seed{'s'*(counts('seeds') != '1')}, with 95 % intervals over studies and "
+            "seeds.")
     if table and len(ours):
         facts.append("Same data in both columns." if table.on == _MIMIC and p.data == "mimic-cxr" else
                      "Numbers of the two columns are of different data: compare within a column, not across.")

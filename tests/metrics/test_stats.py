@@ -1,6 +1,7 @@
 """Exported from nbs/05f_stats.ipynb: edit it there, then run `nbdev-export`."""
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 import numpy as np
 from rrg_core.data.study import as_numbers, named
 import numpy as np, pytest, scipy.stats
@@ -79,6 +80,46 @@ def test_seeds_widen_the_interval():
         paired_bootstrap(np.mean, left, right[:, :2], seeded=True)
     with pytest.raises(ValueError, match="studies, seeds"):
         paired_bootstrap(np.mean, left[:, 0], right[:, 0], seeded=True)
+
+
+def test_three_variances_are_told_apart():
+    rng = np.random.default_rng(0)
+    S, n = 400, 300
+    whole, own = rng.normal(0, .3, S), rng.normal(0, 1., (n, S))
+    study = rng.normal(0, 2., (n, 1))
+    x = whole + study + own # (studies, seeds): variances .09 between seeds, 4/n shared, 1/n mixed
+    found = spread(x.mean(0), bootstrap_replicates(lambda v: v.mean(0), x, n=400), n)
+    assert abs(found.mixed - 1 / n) < .1/n and abs(found.between - (.09 + 1/n)) < .02
+    assert abs(found.shared - study.var() / n) < .2 * 4/n
+    one = spread(x[:, :1].mean(0), bootstrap_replicates(lambda v: v.mean(0), x[:, :1], n=400), n)
+    assert np.isnan(one.between) and one.mixed == 0 and abs(one.shared - x[:, 0].var() / n) < .2 * 5/n
+    assert abs(one.half() / (1.968 * np.sqrt(one.shared)) - 1) < .01 and np.isnan(one.half(5))
+    exact = Spread(3, 100, .04, .01, .02) # where one part is all, the interval is Student's
+    assert abs(Spread(3, 100, .04, 0., 0.).half() - 4.303 * .2 / 3**.5) < 1e-3
+    assert abs(Spread(3, 100, 0., .01, 0.).half() - 1.984 * .1) < 1e-3 and Spread(3, 9, 0., 0., 0.).half() == 0
+    assert exact.half(3, 100) == exact.half() > exact.half(10) > exact.half(10, 1000)
+    assert exact.half(10**6, 10**8) < 1e-3 and exact.half(level=.5) < exact.half(level=.9)
+    np.testing.assert_allclose(t_half(np.array([.01, .02]), np.array([.01, 0.]), 5, 50),
+                               [t_half(.01, .01, 5, 50), t_half(.02, 0., 5, 50)])
+    for bad, words in (((np.zeros(3), np.zeros((9, 2)), 5), r"\(draws, 3 seeds\), got \(9, 2\)"),
+                       ((np.zeros(3), np.zeros(9), 5), "got"), ((["a"], np.zeros((9, 1)), 5), "values")):
+        with pytest.raises(ValueError, match=words): spread(*bad)
+
+
+def test_the_interval_of_seeds_and_studies_covers():
+    def covers(seeds, share, mixed, experiments=4000, studies=200):
+        "Share of intervals that hold the truth; of the variance, `share` is of seeds, of the rest `mixed` both."
+        rng = np.random.default_rng([seeds, int(100*share), int(100*mixed)])
+        m, x = (1-share) * (1-mixed), (1-share) * mixed * seeds
+        values = rng.normal(size=(experiments, seeds)) * np.sqrt(share*seeds + x)
+        error = values.mean(1) + rng.normal(size=experiments) * np.sqrt(m)
+        shared = m * rng.chisquare(studies - 1, experiments) / (studies-1)
+        return (np.abs(error) <= t_half(values.var(1, ddof=1) / seeds, shared, seeds, studies)).mean()
+
+    for seeds in (3, 4, 5, 10, 30):
+        for share in (0, .1, .25, .5, .75, .9, 1):
+            for mixed in (0, .5, 1):
+                assert .93 <= covers(seeds, share, mixed) <= .975, (seeds, share, mixed) # 4,000 experiments
 
 
 def test_kendall_tau_by_hand():

@@ -13,14 +13,14 @@ from rrg_core.engine.experiments import read_predictions
 from rrg_core.engine.settings import cache_root
 from rrg_core.engine.store import Artifact
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
-from rrg_core.metrics.stats import bootstrap_replicates, interval
+from rrg_core.metrics.stats import Spread, bootstrap_replicates, spread
 from rrg_core.metrics.text import METRICS, Meteor, text_statistics
 from rrg_core.engine.settings import CourseError
 import tempfile
 import pytest
 from rrg_core.metrics.evaluate import evaluate
 from rrg_core.engine.experiments import write_predictions
-from rrg_core.metrics.stats import paired_bootstrap
+from rrg_core.metrics.stats import interval, paired_bootstrap
 from rrg_core.results.systems import *
 
 
@@ -52,10 +52,12 @@ def test_replicates_are_those_of_the_paired_bootstrap():
     groups = np.arange(120) // 2
     for g in (None, groups):
         systems = [Measured(x, {"accuracy": accuracy}, truth, groups=g) for x in (left, right)]
-        a, b = (over_seeds(s.replicates("measured", ("accuracy", ), n=200), drawn_seeds(3, 200))[:, 0]
-                for s in systems)
-        np.testing.assert_allclose(interval(a - b),
-                                   paired_bootstrap(accuracy, left, right, truth, n=200, seeded=True, groups=g))
+        a, b = (s.replicates("measured", ("accuracy", ), n=200).mean((1, 2)) for s in systems)
+        mean = lambda predicted, truth: (predicted == truth[:, None]).mean() # all seeds kept
+        np.testing.assert_allclose(interval(a - b), paired_bootstrap(mean, left, right, truth, n=200, groups=g))
+        (found, ), n = systems[0].spread("measured", ("accuracy", ), 200), 120 if g is None else 60
+        assert found.seeds == 3 and found.studies == n
+        assert found.between == np.var((left == truth[:, None]).mean(0), ddof=1) and found.mixed > 0
     np.testing.assert_allclose(systems[0].values("measured", ("accuracy", ))[:, 0], (left == truth[:,
                                                                                                    None]).mean(0))
     for bad, words in [(lambda: systems[0].scorer("x", ()), "not under 'x'"),

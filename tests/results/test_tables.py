@@ -9,7 +9,7 @@ from rrg_core.data.study import named
 from rrg_core.engine.desk import Chapter, show_table
 from rrg_core.metrics.stats import interval
 from rrg_core.engine.settings import CourseError, Profile, package_root
-from rrg_core.results.systems import METEOR, Measured, Reports, System, drawn_seeds, over_seeds
+from rrg_core.results.systems import METEOR, Measured, Reports, System
 import tempfile
 import pytest
 from rrg_core.metrics.evaluate import evaluate
