@@ -97,6 +97,7 @@ class Style:
     no_impression: float = .01
     advice: float = .2 # Impressions with a finding that end in a recommendation
     miss: float = 0. # Findings of severity below .15 that stay unreported
+    plain: bool = False # One wording for a fact, and nothing that one report has and the next has not
     sections: tuple = ("indication", "comparison", "findings", "impression")
 
     def __post_init__(self):
@@ -115,10 +116,14 @@ class Pen:
         self.seed, self.style, self.words = seed, style, lexicon(style.language)
 
     def dice(self, *names) -> Dice:
-        return Dice(self.seed, "report", *names)
+        return Dice(self.seed, "report", *names, plain=self.style.plain)
 
     def chance(self, rate: float, *names) -> bool:
         return self.dice("chance", *names).random() < rate
+
+    def turns(self, rate: float, *names) -> bool:
+        "A chance that a plain style does not take."
+        return self.dice("chance", *names).turns(rate)
 
     def thorough(self, rate: float, *names) -> bool:
         "A chance that is higher in some reports than in others: readers differ in how much they clear."
@@ -154,7 +159,7 @@ def _linked(findings, pen):
         if a.observation != "Lung Opacity" or a.certainty != 1 or a.change: continue
         for b in findings:
             if b.observation in pen.words["linked"] and b.certainty == -1 and fact_of(b).regions == fact_of(
-                    a).regions and pen.chance(.7, "link", b.key):
+                    a).regions and pen.turns(.7, "link", b.key):
                 return a, b
 
 def _two(a, b, pen, section, frame, **more):
@@ -210,7 +215,7 @@ def over_time(scene: Scene, findings: list[Finding], pen: Pen) -> list[Line]:
             Line(text, "findings", (replace(fact_of(f), polarity=0, severity=None, change="resolved"), ),
                  ORGANS.get(f.observation, "lungs")))
     steady = scene.prior and not scene.resolved() and all(f.change == "unchanged" for f in scene.findings)
-    if steady and pen.chance(.4 * pen.style.temporal, "same"):
+    if steady and pen.turns(.4 * pen.style.temporal, "same"):
         lines.append(
             Line(
                 pen.dice("same").pick(pen.words["frames"]["same"]), "findings",
@@ -239,8 +244,8 @@ def none_of(observations: list[str], pen: Pen, section: str = "findings", frames
     dice = pen.dice("none", section, *observations)
     words = pen.words["none"]
     items = [dice.pick(pen.words["negative"][o]) for o in observations]
-    frame = dice.pick(pen.words["normal"][frames] if frames else words["terse" if dice.random() <
-                                                                       .5 else "long"])
+    frame = dice.pick(
+        pen.words["normal"][frames] if frames else words["terse" if dice.turns(.5, True) else "long"])
     text = tidy(frame.format(list=listed(items, words["word"])))
     facts = tuple(absent(o) for o in observations)
     if frames: facts = (Fact(None, 0, _LUNGS), *facts)
@@ -275,7 +280,7 @@ def normals(there: set[str], pen: Pen) -> list[str]:
         o for o, wrong in _WRONG.items()
         if not there & wrong and pen.thorough(pen.style.normal.get(o, 0), "normal", o)
     ]
-    if {"heart", "mediastinum"} <= set(found) and pen.chance(.4, "both"):
+    if {"heart", "mediastinum"} <= set(found) and pen.turns(.4, "both"):
         found = ["heart and mediastinum", *(o for o in found if o not in ("heart", "mediastinum"))]
     return found
 
@@ -299,7 +304,7 @@ def _clearing(there, pen):
     effusion*)."""
     organs, none = normals(there, pen), negatives(there, pen)
     lines = []
-    if "lungs" in organs and none and pen.chance(.25, "without"):
+    if "lungs" in organs and none and pen.turns(.25, "without"):
         lines.append(
             none_of([o for o in none if o != "Support Devices"][:3] or none[:1], pen, frames="lungs without"))
         said = {f.observation for f in lines[0].facts}
@@ -358,11 +363,11 @@ def impression_lines(findings: list[Finding], pen: Pen) -> list[Line]:
         lines = present(main[:number], pen, "impression")
         if pen.chance(pen.style.advice, "advice"):
             lines.append(Line(pen.dice("advice").pick(pen.words["impression"]["advice"]), "impression", ()))
-        elif len(main) <= number and not devices and pen.chance(.25, "rest"):
+        elif len(main) <= number and not devices and pen.turns(.25, "rest"):
             lines.append(Line(pen.dice("rest").pick(pen.words["impression"]["rest"]), "impression", ()))
     else:
         lines = [_all_normal(pen, "impression")]
-    if devices and all(f.certainty == 1 for f in devices) and pen.chance(.3, "devices"):
+    if devices and all(f.certainty == 1 for f in devices) and pen.turns(.3, "devices"):
         lines.append(
             Line(
                 pen.dice("devices").pick(pen.words["impression"]["devices"]), "impression",

@@ -20,8 +20,8 @@ from .scene import Finding
 # %% ../../nbs/02h_wording.ipynb #c96fdf54
 class Dice:
     "Uniform random numbers that depend on names alone."
-    def __init__(self, *names):
-        self.key, self.thrown = "|".join(map(str, names)), 0
+    def __init__(self, *names, plain: bool = False): # plain: the first wording, in the given order, no turns
+        self.key, self.thrown, self.plain = "|".join(map(str, names)), 0, plain
 
     def random(self) -> float: # In [0, 1)
         "The next number."
@@ -31,11 +31,15 @@ class Dice:
 
     def pick(self, options: list):
         "One of several, all equally likely."
-        return options[int(self.random() * len(options))]
+        return options[0 if self.plain else int(self.random() * len(options))]
 
     def shuffled(self, options: list) -> list:
         "A copy in random order."
-        return sorted(options, key=lambda _: self.random())
+        return list(options) if self.plain else sorted(options, key=lambda _: self.random())
+
+    def turns(self, rate: float, plainly: bool = False) -> bool:
+        "Whether a turn of phrase is taken that some sentences have and others have not."
+        return plainly if self.plain else self.random() < rate
 
 # %% ../../nbs/02h_wording.ipynb #2aabc7fc
 LANGUAGES = {"en": "english", "es": "spanish"}
@@ -145,7 +149,7 @@ def phrase(
     slots, text, where = _slots(finding, language, dice, graded), made.text, ""
     if not kind.get("fixed"):
         before = words["adjectives"].get(height(finding))
-        if before and dice.random() < .35 and "pulmonary" not in text:
+        if before and dice.turns(.35) and "pulmonary" not in text:
             text = text.replace("{sev}", "{sev} " + dice.pick(before))
         else:
             where = " " + dice.pick(words["places"][height(finding)])
@@ -166,7 +170,7 @@ def sentence(
     frames, kind = words["frames"], _entry(words["kinds"], finding)
     said = phrase(finding, dice, language, graded)
     own = kind.get("say" if finding.certainty == 1 else "doubt", [])
-    if own and not finding.change and (finding.side != "bilateral" or "one" not in kind) and dice.random() < (
+    if own and not finding.change and (finding.side != "bilateral" or "one" not in kind) and dice.turns(
             .3 if finding.certainty == 1 else .5):
         return tidy(dice.pick(own).format(a="a ", **_slots(finding, language, dice, graded)))
     name = "possible" if finding.certainty == -1 else finding.change or "certain"

@@ -7,16 +7,51 @@ from rrg_core.phantom.scene import KINDS, Finding, Scene, sample_scene
 from rrg_core.data.study import OBSERVATIONS, Report, Sentence, named as shown
 import pytest, re, numpy as np
 from rrg_core.phantom.scene import KINDS, Finding, sample_scene
+from rrg_core.phantom.wording import level
 from rrg_core.phantom.film import sample_look
-from rrg_core.phantom.grammar import Style, stated
+from rrg_core.phantom.grammar import Style, draft, stated
 from rrg_core.data.study import OBSERVATIONS
 from rrg_core.phantom.sites import *
 
 
-def test_the_registry_has_the_ten_sites():
-    assert len(SITES) == 10 and sum(s.held_out for s in SITES.values()) == 2
+def test_the_structured_site_is_plain_and_whole():
+    from rrg_core.labels import label_many
+
+    wordings, distinct, texts, truth, lengths = {}, set(), [], [], []
+    for i in range(2000):
+        scene = scene_at("structured", i)
+        report, sentences = report_at("structured", scene)
+        lines = [l for l in draft(scene, scene.seed, STYLES["structured"]) if l.section == "findings"]
+        order = [("devices", "lungs", "pleura", "heart", "bones").index(l.organ) for l in lines]
+        assert order == sorted(order), i
+        found = {f.key: f for f in scene.findings}
+        for line in lines:
+            distinct.add(line.text)
+            for fact in (f for f in line.facts if f.key in found): # its kind, place, severity, doubt and change
+                f = found[fact.key]
+                what = (f.observation, f.kind, f.side, f.region, level(f), f.certainty, fact.change)
+                wordings.setdefault(what, set()).add(line.text)
+                assert fact.change == (f.change if f.certainty == 1 and not (
+                    f.observation == "Fracture" and f.change in ("increased", "decreased")) else ""), line.text
+        assert stated(sentences)["No Finding"] == (1 if scene.labels()["No Finding"] == 1 else None)
+        for o in ("Pleural Effusion", "Pneumothorax"): # denied by rule: whenever absent, and never otherwise
+            gone = any(f.observation == o for l in lines for f in l.facts if f.change == "resolved")
+            denied = any(f.observation == o and f.polarity == 0 for l in lines for f in l.facts)
+            assert denied == (scene.labels()[o] == 0), (i, o, gone)
+        texts.append(report.findings)
+        truth.append([scene.labels()[o] for o in OBSERVATIONS])
+        lengths.append(len(re.findall(r"\w+|[.,]", report.findings)))
+    assert len(distinct) >= 200 and max(map(len, wordings.values())) == 1
+    assert np.quantile(lengths, .98) <= 60 # tokens
+    read, truth = label_many(texts), np.array(truth, float)
+    hedged, positive = (read == -1), (read == 1)
+    assert (hedged == (truth == -1)).all() and (positive == (truth == 1)).all() # no hedge without a doubt
+
+
+def test_the_registry_has_the_eleven_sites():
+    assert len(SITES) == 11 and sum(s.held_out for s in SITES.values()) == 2
     assert sorted(len(s.classes) for s in SITES.values() if not s.style) == [1, 3, 6, 14, 14]
-    assert [s.language for s in SITES.values() if s.style and not s.held_out] == ["en", "en", "es"]
+    assert [s.language for s in SITES.values() if s.style and not s.held_out] == ["en", "en", "en", "es"]
     with pytest.raises(ValueError, match="nowhere"):
         site("nowhere")
 

@@ -19,6 +19,10 @@ def test_dice_are_fair_and_independent():
         throws.T)[0, 1]) < 4 / 4000**.5 # four standard errors
     assert abs(np.bincount([Dice(i, "y").pick(range(5))
                             for i in range(5000)]) / 5000 - .2).max() < 4 * (.16 / 5000)**.5
+    plain = Dice(3, "z", plain=True)
+    assert [plain.pick("abc") for _ in range(9)] == ["a"] * 9 and plain.shuffled([2, 1, 3]) == [2, 1, 3]
+    assert not any(plain.turns(1.) for _ in range(9)) and plain.turns(0., True)
+    assert abs(np.mean([Dice(i, "t").turns(.35) for i in range(4000)]) - .35) < 4 * (.35 * .65 / 4000)**.5
 
 
 def test_agreement_in_two_languages():
