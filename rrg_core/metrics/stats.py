@@ -201,8 +201,10 @@ class Spread:
         return float(sum(self.parts(seeds, studies))**.5)
 
     def half(self, seeds: int = None, studies: int = None, level: float = .95) -> float:
-        "Half of the interval."
-        return float(t_half(*self.parts(seeds, studies), seeds or self.seeds, studies or self.studies, level))
+        "Half of the interval; never less than what the test set alone makes of it."
+        s, n = seeds or self.seeds, studies or self.studies
+        drawn = (self.shared + self.mixed / s) * self.studies / n
+        return float(max(t_half(*self.parts(s, n), s, n, level), t_half(0., drawn, 1, n, level)))
 
 def spread(
         values, # (seeds,) on the whole test set
