@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LONG_WORDS', 'SHORT_WORDS', 'ORGANS', 'LUNGS', 'DEVICES', 'OTHERS', 'ENTRIES', 'KEEP',
-           'DOUBT_AROUND', 'DOUBT_LIST', 'DOUBT_AFTER', 'DENIAL_AFTER', 'DOUBT_BEFORE',
-           'DENIAL_BEFORE', 'CUES', 'STATES', 'edit_distance', 'canonical', 'Line', 'read_line',
-           'split_report', 'Entry', 'find_mentions', 'find_cues', 'find_state', 'normalize']
+           'DOUBT_WHOLE', 'DOUBT_AROUND', 'DOUBT_LIST', 'DOUBT_AFTER', 'DENIAL_AFTER',
+           'DOUBT_BEFORE', 'DENIAL_BEFORE', 'CUES', 'STATES', 'edit_distance', 'canonical',
+           'Line', 'read_line', 'split_report', 'Entry', 'find_mentions', 'find_cues',
+           'find_state', 'normalize']
 
 # %% ../../nbs/04a_lexicon.ipynb #3f16adad
 import re, unicodedata
@@ -21,7 +22,8 @@ _TOKEN = re.compile(
     r"|(?P<minus>[(\[] ?(?:[-–—]+|no|none|neg(?:ative)?|absent|nil)\.? ?[)\]]|(?<!\S)-ve\b"
     r"|(?<=: )[-–—]+(?=\s*(?:$|,)))|(?P<possibly>\+ ?/ ?-|±)"
     r"|(?P<query>(?<!\S)\?+(?=\w)|(?<=[,;(:/])\?+(?= ?\w)|(?<!\S)\?(?= (?!no|yes)(?-i:[a-z])))"
-    r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+)|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()=]", re.I)
+    r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+>?|[-=]+>|[→⇒⟶➔➜]|//+)"
+    r"|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()=]", re.I)
 _SIGNS = dict(differential="differential diagnosis",
               minus="minus",
               possibly="possibly",
@@ -309,16 +311,27 @@ _HOW = (
     r"subsequently|essentially|adequately|absolutely|yet|"
     r"been|be|interval) )*")
 _HAVE = r"(?:has|have|had|is|are|was|were)"
+_GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
+         r"re ?absorbed|resorbed|melted away|gone away|faded away)")
 _SPLIT_OUT = r"(?= (?:\w+ ){1,6}?out\b)" # *rule* pneumonia *out*
 _SOMETHING_ELSE = (
     r"(?:(?:further|new|additional|specific|prior|previous|other|immediate|urgent|routine|repeat|"
     r"dedicated) )*"
     r"(?:follow ?ups?|imaging|treatments?|therapy|biops(?:y|ies)|interventions?|drainage|needs?|"
-    r"recommendations?|comparisons?|work ?up|antibiotics?|surgery|action|management|surveillance|"
+    r"recommendations?|comparisons?|ct|cta|mri?|pet|ultrasound|sonogra\w+|scans?|scanning|"
+    r"bronchoscop\w+|thoracentesis|echocardiogra\w+|tests?|testing|procedures?|sampling|consult\w*|referral|"
+    r"measurements?|plans?|attempts?|views?|projections?|work ?up|antibiotics?|surgery|action|management|"
+    r"surveillance|"
     r"(?:prior|previous|earlier|old|outside) (?:films?|stud(?:y|ies)|exam(?:ination)?s?|images|radiographs?))"
-    r"(?! (?:evidence|findings?|signs?|features?|sequelae?|stigmata|catheters?|tubes?))\b")
+    r"(?! (?:(?:scan|or|and|\w+graphic|ct|mri?|imaging) )*(?:evidence|findings?|signs?|features?|"
+    r"sequelae?|stigmata|correlate|catheters?|tubes?))\b")
 KEEP = (
     rf"no {_SOMETHING_ELSE}", r"no reason to (?:doubt|question)",
+    r"(?:no|without) (?:\w+ )?(?:difficult(?:y|ies)|trouble|problems?|hesitation|uncertainty|ambiguity|"
+    r"disagreement|dispute|mistaking|denying|overlooking|missing)\b",
+    r"(?:no one|nobody|none)(?: \w+){0,2}? "
+    r"(?:doubt|question|disput|den(?:y|ies)|overlook|miss|disagree)\w*(?! of)",
+    r"no (?:obvious |clear |apparent |definite )?(?:cause|explanation|reason|indication) for",
     r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
     *(f"{no} {_MUCH}(?:changes?(?! "
       "of)|changed|improvement|improved|progression|progressed|difference|different|altered|worsened)\\b"
@@ -326,21 +339,28 @@ KEEP = (
     *(f"{no} {_MUCH}(?:increase|decrease|worsening|resolution|clearing|removal) (?:in|of)"
       for no in ("no", "without")), *(f"{no} {_MUCH}(?:resolution|clearing)" for no in ("no", "without")),
     *(f"{have} not (?:been "
-      f")?{_HOW}(?:resolved|cleared|removed|disappeared|increased|decreased|larger|smaller|improved|absent|"
+      f")?{_HOW}(?:{_GONE}|removed|increased|decreased|larger|smaller|improved|absent|"
       "gone)" for have in ("has", "have", "had", "is", "are", "was", "were")),
-    rf"not (?:yet )?{_HOW}(?:resolved|cleared|removed)", r"not (?:free|clear|devoid) of", r"not without",
+    rf"not (?:yet )?{_HOW}(?:{_GONE}|removed)", r"not (?:free|clear|devoid) of", r"not without",
     r"not (?:only|just|merely)\b", r"no absence of", r"(?:has|have) failed to (?:clear|resolve)",
-    *(f"{part} (?:completely |entirely |totally )?(?:resolved|cleared|resolution)"
+    *(f"{part} (?:completely |entirely |totally )?(?:{_GONE}|gone|resolution)"
       for part in ("nearly", "partially", "partly", "almost", "incompletely", "mostly", "largely")),
     *(f"{part} (?:complete |total )?(?:interval )?(?:resolution|clearing|removal)(?: of)?"
       for part in ("near", "partial", "incomplete", "almost", "nearly")))
-DOUBT_AROUND = (
+_UNABLE = ("cannot", "can not", "could not", "unable to", "not able to", "(?:difficult|hard|impossible) to",
+           "hesitate to", "not possible to")
+DOUBT_WHOLE = (
     r"^(?:is|are|was|were|do|does|did|has|have|can|could|might|would|any)(?= .*\? ?$)",
+    *(rf"{no} {_HOW}(?:be )?(?:certain|sure|positive|confident|say|tell|state|claim|conclude|guarantee|prove|"
+      r"establish|know|decide|swear|vouch)" for no in _UNABLE))
+DOUBT_AROUND = (
     *(rf"{no} (?:\w+ ){{0,2}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|"
       rf"rul(?:e|ing){_SPLIT_OUT})"
       for no in ("cannot", "can not", "could not", "unable to", "difficult to", "hard to", "not", "without")),
     rf"rule(?: out|{_SPLIT_OUT})", r"(?<!able )to exclude", r"exclude", r"excluding", r"exclusion of",
-    r"not (?:inconsistent|incompatible|unlikely|impossible|implausible|improbable)", r"not (?:sure|certain)",
+    r"(?:no|little) (?:certainty|assurance|guarantee|proof)",
+    r"not (?:inconsistent|incompatible|unlikely|impossible|implausible|improbable)",
+    r"not (?:sure|certain|confident)",
     *(f"{no} (?:acute |focal |definite |evidence of (?:a |an |any )?|or |area of |areas of |significant "
       "|obvious )*(?:new|newly developed|enlarging|increasing|worsening)" for no in ("no", "without")))
 _LISTS = r"(?:includes?|comprises?|contains?|consists? of|are|is)"
@@ -351,6 +371,8 @@ DOUBT_LIST = (
 
 # %% ../../nbs/04a_lexicon.ipynb #31adb65b
 _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
+_FOUND = (r"(?:seen|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
+          r"observed|located|discovered)")
 _OPEN = (r"(?:possible|suspected|questioned|questionable|considered|favored(?! "
          r"to)|equivocal|uncertain|probable|indeterminate|unlikely|less likely|raised|"
          r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|not likely|doubtful|"
@@ -368,14 +390,17 @@ DOUBT_AFTER = (
       for may in ("may", "might", "could")), *(f"{verb} (?:also |still |strongly )?{_OPEN}"
                                                for verb in (_SIGHTED, "is", "are", "was", "were", "remains",
                                                                 "remain", "seems?", "appears?", "looks")),
-    r"should (?:also )?be (?:considered|excluded|ruled out)", *(f"{may} not be (?:\\w+ )?{_SEEN}"
-                                                                for may in ("may", "might", "could")),
+    r"should (?:also )?be (?:considered|excluded|ruled out)",
+    *(f"{may} not be (?:\\w+ )?{_SEEN}" for may in ("may", "might")),
+    *(rf"{no} be (?:well|clearly|adequately|optimally|fully|completely|reliably|confidently) {_SEEN}"
+      for no in ("cannot", "can not", "could not")),
     *(f"{badly} (?:well |clearly |adequately |fully |optimally |completely |definitely "
       ")*(?:evaluated|assessed|defined|determined|characterized)"
       for badly in ("not", "poorly", "incompletely", "suboptimally", "inadequately")),
     r"not (?:well|clearly|adequately|optimally) "
     r"(?:seen|visualized|demonstrated|identified|defined|appreciated)", r"obscured",
-    *(f"{word}(?= ?(?:,|$))" for word in ("possible", "suspected", "questioned", "favored", "questionable")),
+    *(rf"{word}(?= ?(?:,|$|(?:at|in|on|of|over|along|near|within|by|from|involving|clinically|here)\b))"
+      for word in ("possible", "suspected", "questioned", "favored", "questionable", "queried", "raised")),
     *(rf"{word}(?= ?(?:$|,$|, (?:on|in|at|of|over|along|near|within|is|are)\b))"
       for word in ("possibly", "probabl[ey]", "perhaps", "maybe", "presum(?:ed|ably)", "equivocal",
                    "doubtful", "uncertain", "(?:less likely|unlikely)", "conceivabl[ey]",
@@ -383,17 +408,25 @@ DOUBT_AFTER = (
 _AGAIN = r"(?:re ?cur|re ?turn|re ?appear|re ?accumulat|re ?develop|develop|occur)"
 DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place)",
                 rf"(?:do|does|did) not (?:{_AGAIN}e?|come back)", r"nowhere", r"removal(?! of)",
+                rf"(?:cannot|can not|could not) {_HOW}(?:any )?{_FOUND}",
                 rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
-                r"resolved(?! (?:opacit|pneumo))", r"cleared", r"disappeared", r"absent", r"gone", r"removed",
+                rf"{_GONE}(?<!resolved)", r"resolved(?! (?:opacit|pneumo))", r"absent", r"gone",
+                r"(?:is|are|was|were) (?:now )?(?:history|no more|a thing of the past)",
+                r"no longer (?:exists?|persists?)", r"(?:has|have) ceased(?: to (?:be|exist))?", r"removed",
                 r"discontinued", r"ruled out", r"excluded", r"extracted", r"explanted",
                 r"with (?:complete |interval )*(?:resolution|clearing)(?! of)")
-DOUBT_BEFORE = (r"may", r"might", r"could", r"would be", r"can (?:represent|reflect|be seen|indicate)",
+_SEE = r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize|demonstrate)"
+DOUBT_BEFORE = (r"may", r"might", rf"could(?! not {_SEE})", r"would be",
+                r"can (?:represent|reflect|be seen|indicate)",
                 r"possibl[ey]", r"possibility of", r"probabl[ey]",
                 r"suspect(?:ed)?", r"suspicious (?:for|of)", r"suspicion (?:is \w+ |was \w+ )?(?:of|for)",
                 r"questionabl[ey]",
                 r"question(?:s|ed)?(?: of)?", r"query", r"equivocal", r"worrisome for", r"worry for",
                 r"concern(?:ing)? (?:for|of|about)", r"concerning", r"concern", r"favor(?:s|ed|ing)?",
-                r"suggestion of", r"potential(?:ly)?", r"perhaps", r"maybe", r"presum(?:ed|ably)",
+                r"suggestion of", r"hint(?:s|ed|ing)? (?:at|of|toward)", r"reminiscent of",
+                r"resembl(?:es?|ing)", r"mimic(?:s|king)?", r"simulat(?:es?|ing)", r"mistaken for",
+                r"look(?:s|ed|ing)? like", r"(?:looks?|appears?|as) (?:if|though)",
+                r"fear(?:s|ed|ful)?(?: (?:of|for))?", r"potential(?:ly)?", r"perhaps", r"maybe", r"presum(?:ed|ably)",
                 r"conceivabl[ey]", r"consider(?:ation of)?",
                 r"less likely", r"unlikely", r"wonder(?:s|ed|ing)?", r"think(?:s|ing)? of", r"chance of",
                 r"doubts?", r"doubtful", r"unsure", r"unclear (?:if|whether)", r"whether",
@@ -405,6 +438,7 @@ DENIAL_BEFORE = (
     r"negative for", r"free (?:of|from)", r"clear of", r"clearing of", r"absence of", r"lack of",
     r"devoid of", r"rather than", r"instead of", r"(?:complete |interval )*resolution of", r"resolved",
     r"(?:interval )?removal of", r"disappearance of", r"drainage of", r"nothing", r"none",
+    rf"(?:cannot|can not|could not|unable to|not able to) {_SEE}",
     r"(?:does|do|did) not (?!(?:\w+ ){0,2}?(?:exclu|rul(?:e|ing) |dismiss))", r"lacks", r"excludes",
     r"rules out",
     rf"rule[sd]{_SPLIT_OUT}", rf"(?:can|able to) (?:\w+ )?(?:exclude|rule(?: out|{_SPLIT_OUT}))",
@@ -414,6 +448,7 @@ DENIAL_BEFORE = (
 
 # %% ../../nbs/04a_lexicon.ipynb #efa156aa
 CUES = dict(keep=KEEP,
+            doubt_whole=DOUBT_WHOLE,
             doubt_around=DOUBT_AROUND,
             doubt_list=DOUBT_LIST,
             doubt_after=DOUBT_AFTER,

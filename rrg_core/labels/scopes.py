@@ -132,6 +132,7 @@ def reach_back(
 
 # %% ../../nbs/04b_scopes.ipynb #af682d0c
 _VALUE = dict(keep=1,
+              doubt_whole=-1,
               doubt_around=-1,
               yes_after=1,
             doubt_after=-1,
@@ -151,6 +152,7 @@ class Scope:
     start: int # Covered text
     end: int
     cue: tuple[int, int] # Where the cue stands
+    whole: bool = False # A question, or *cannot be sure that*: doubts denials too
 
 def _atom_of(atoms, position):
     return next((i for i, a in enumerate(atoms) if position <= a.end), len(atoms) - 1)
@@ -183,9 +185,10 @@ def _scope(text, atoms, mentions, start, end, group):
     if not forward and not behind:
         if "obscured" in text[start:end]: return None # obscured *by* what follows
         forward = True
-    if group == "doubt_around" and not ahead: forward = False
+    if group in ("doubt_around", "doubt_whole") and not ahead: forward = False
     covered = (end, stop) if forward else (back, start)
-    return Scope(_VALUE[group], forward, *covered, (start, end))
+    whole = group == "doubt_whole" or group == "mark_after" and not text[end:].strip()
+    return Scope(_VALUE[group], forward, *covered, (start, end), whole)
 
 _AS_WELL = re.compile(r"(?<=, )as (?:is|are|was|were|does|do)\b")
 
@@ -257,6 +260,8 @@ def decide(mention: tuple, text: str, scopes: list[Scope],
         ("absence of", "lack of", "resolution of", "clearing of", "removal of"))
     if absence and denied and text.startswith("not ", denied.cue[0]) and "," not in text[end:denied.cue[0]]:
         return 1, "no change", denied.cue # The resolution has not occurred
+    whole = _first([s for s in scopes if s.whole and s.start <= start and end <= s.end])
+    if whole and (denied or entry.kind != "device"): return -1, "asked or unknown", whole.cue
     chosen = denied or (doubted if absence else None) or (outer
                                                           if outer and outer.value != 1 else None) or doubted
     if chosen: return chosen.value, _RULES[chosen.forward, chosen.value], chosen.cue

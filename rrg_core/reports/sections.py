@@ -218,7 +218,8 @@ def _numbers(text):
 # %% ../../nbs/03b_sections.ipynb #9a1c03e6
 _ANSWER = r"(?:none|no|absent|negative|nil)\b[ .]*(?:\n|$)"
 _BULLET = re.compile(
-    r"^[ \t]*(?:[-–—*+o](?=[ \t]+\S)|[-*](?=[A-Z]))(?![ \t]*" + _ANSWER + r")[ \t]*"
+    r"^[ \t]*(?:[-–—*+o](?=[ \t]+\S)|[-*](?=[A-Z])|(?:[>~#»]+|[-=]+>|[→⇒➔➜])"
+    r"(?=[ \t]*[A-Za-z]))(?![ \t]*" + _ANSWER + r")[ \t]*"
     r"|(?<!\S)[•‣▪◦●■▸►➢·∙⁃¦|](?=\s|$)|^[ \t]*[•‣▪◦●■▸►➢·∙⁃]"
     r"|(?<=[a-z\d.,)] )(?=(?!X{3})[A-Z]{3,}(?: [A-Z]+)*:\s)", re.M)
 _DASHED = re.compile(r"^[ \t]*([-–—*])[ \t].*", re.M)
