@@ -313,6 +313,8 @@ _HOW = (
 _HAVE = r"(?:has|have|had|is|are|was|were)"
 _GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
          r"re ?absorbed|resorbed|melted away|gone away|faded away)")
+_COMPARED = (r"(?:larger|smaller|bigger|wider|denser|worse|better|greater|(?:more|less) "
+             r"(?:extensive|pronounced|marked|severe|prominent|dense|conspicuous|apparent))")
 _SPLIT_OUT = r"(?= (?:\w+ ){1,6}?out\b)" # *rule* pneumonia *out*
 _SOMETHING_ELSE = (
     r"(?:(?:further|new|additional|specific|prior|previous|other|immediate|urgent|routine|repeat|"
@@ -331,6 +333,8 @@ KEEP = (
     r"disagreement|dispute|mistaking|denying|overlooking|missing)\b",
     r"(?:no one|nobody|none)(?: \w+){0,2}? "
     r"(?:doubt|question|disput|den(?:y|ies)|overlook|miss|disagree)\w*(?! of)",
+    rf"no {_COMPARED} (?:\w+ ){{0,3}}than",
+    rf"(?:is|are|was|were|has become|have become|appears?|seems?|looks?|remains?) no {_COMPARED}",
     r"no (?:obvious |clear |apparent |definite )?(?:cause|explanation|reason|indication) for",
     r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
     *(f"{no} {_MUCH}(?:changes?(?! "
@@ -339,7 +343,7 @@ KEEP = (
     *(f"{no} {_MUCH}(?:increase|decrease|worsening|resolution|clearing|removal) (?:in|of)"
       for no in ("no", "without")), *(f"{no} {_MUCH}(?:resolution|clearing)" for no in ("no", "without")),
     *(f"{have} not (?:been "
-      f")?{_HOW}(?:{_GONE}|removed|increased|decreased|larger|smaller|improved|absent|"
+      f")?{_HOW}(?:{_GONE}|removed|taken out|pulled out|increased|decreased|larger|smaller|improved|absent|"
       "gone)" for have in ("has", "have", "had", "is", "are", "was", "were")),
     rf"not (?:yet )?{_HOW}(?:{_GONE}|removed)", r"not (?:free|clear|devoid) of", r"not without",
     r"not (?:only|just|merely)\b", r"no absence of", r"(?:has|have) failed to (?:clear|resolve)",
@@ -367,7 +371,9 @@ _LISTS = r"(?:includes?|comprises?|contains?|consists? of|are|is)"
 DOUBT_LIST = (
     rf"(?:differential(?: diagnos[ei]s)?(?: considerations?)?|diagnostic considerations?|considerations|"
     rf"possibilities)(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|also))* "
-    rf"(?:{_LISTS}(?: :)?|:)", )
+    rf"(?:{_LISTS}(?: :)?|:)",
+    rf"differential(?: diagnos[ei]s)? (?:of|between|with|to)(?! (?:the|this|these|that)\b)"
+    rf"(?! (?:\w+ )+{_LISTS}\b)")
 
 # %% ../../nbs/04a_lexicon.ipynb #31adb65b
 _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
@@ -411,7 +417,13 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 rf"(?:cannot|can not|could not) {_HOW}(?:any )?{_FOUND}",
                 rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
                 rf"{_GONE}(?<!resolved)", r"resolved(?! (?:opacit|pneumo))", r"absent", r"gone",
-                r"(?:is|are|was|were) (?:now )?(?:history|no more|a thing of the past)",
+                r"(?:is|are|was|were) (?:now )?(?:history|no more(?= ?(?:$|,))|a thing of the past)",
+                *(rf"(?<={thing} )free(?! (?:air|fluid|flow\w*|float\w*|layer\w*|of|from)\b)" for thing in (
+                    "effusion", "pneumothorax", "edema", "consolidation", "fracture", "opacity", "mass",
+                    "nodule", "infiltrate", "infection", "pneumonia", "atelectasis", "device", "tube",
+                    "catheter")),
+                r"(?:taken|pulled|come|came|slipped|fallen|fell) out",
+                r"no longer in (?:place|situ|position)",
                 r"no longer (?:exists?|persists?)", r"(?:has|have) ceased(?: to (?:be|exist))?", r"removed",
                 r"discontinued", r"ruled out", r"excluded", r"extracted", r"explanted",
                 r"with (?:complete |interval )*(?:resolution|clearing)(?! of)")
@@ -426,7 +438,8 @@ DOUBT_BEFORE = (r"may", r"might", rf"could(?! not {_SEE})", r"would be",
                 r"suggestion of", r"hint(?:s|ed|ing)? (?:at|of|toward)", r"reminiscent of",
                 r"resembl(?:es?|ing)", r"mimic(?:s|king)?", r"simulat(?:es?|ing)", r"mistaken for",
                 r"look(?:s|ed|ing)? like", r"(?:looks?|appears?|as) (?:if|though)",
-                r"fear(?:s|ed|ful)?(?: (?:of|for))?", r"potential(?:ly)?", r"perhaps", r"maybe", r"presum(?:ed|ably)",
+                r"fear(?:s|ed|ful)?(?: (?:of|for))?",
+                r"potential(?:ly)?", r"perhaps", r"maybe", r"presum(?:ed|ably)",
                 r"conceivabl[ey]", r"consider(?:ation of)?",
                 r"less likely", r"unlikely", r"wonder(?:s|ed|ing)?", r"think(?:s|ing)? of", r"chance of",
                 r"doubts?", r"doubtful", r"unsure", r"unclear (?:if|whether)", r"whether",
@@ -444,7 +457,8 @@ DENIAL_BEFORE = (
     rf"rule[sd]{_SPLIT_OUT}", rf"(?:can|able to) (?:\w+ )?(?:exclude|rule(?: out|{_SPLIT_OUT}))",
     r"(?:inconsistent|incompatible) with", r"(?:fails?|failed) to (?:show|reveal|demonstrate|identify)",
     r"not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|adequately|optimally|new|"
-    r"evaluated|able)", r"never", r"denies")
+    r"evaluated|able)", r"never", r"denies",
+                 r"non(?= (?:enlarge|dilat|widen|edemat|consolidat|infect|pneumon|collaps)\w*)")
 
 # %% ../../nbs/04a_lexicon.ipynb #efa156aa
 CUES = dict(keep=KEEP,
@@ -471,7 +485,8 @@ STATES = dict(
     borderline=(-1, r"borderline"),
     small=(
         0,
-        r"(?:not|no|without)(?: \w+){0,3}? (?:enlarge\w*|widen\w*|dilat\w+|prominent|increased|abnormal\w*)"),
+        r"(?:not|no|non|without)(?: \w+){0,3}? (?:enlarge\w*|widen\w*|dilat\w+|prominent|increased|"
+        r"abnormal\w*)"),
     large=(1, r"(?<!no )(?<!without )(?<!significant )increase in (?:the "
            r")?(?:heart|cardiac)|enlarged|enlargement|widened|widening|dilated|increased|larger|large|big|"
            r"prominent|prominence|abnormal|wide|magnified|not normal|"
