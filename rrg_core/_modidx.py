@@ -650,6 +650,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'rrg_core.labels.scopes._for_device': ('scopes.html#_for_device', 'rrg_core/labels/scopes.py'),
                                         'rrg_core.labels.scopes._list_goes_on': ('scopes.html#_list_goes_on', 'rrg_core/labels/scopes.py'),
                                         'rrg_core.labels.scopes._nearby_state': ('scopes.html#_nearby_state', 'rrg_core/labels/scopes.py'),
+                                        'rrg_core.labels.scopes._own_verb': ('scopes.html#_own_verb', 'rrg_core/labels/scopes.py'),
                                         'rrg_core.labels.scopes._scope': ('scopes.html#_scope', 'rrg_core/labels/scopes.py'),
                                         'rrg_core.labels.scopes._sign': ('scopes.html#_sign', 'rrg_core/labels/scopes.py'),
                                         'rrg_core.labels.scopes._stops': ('scopes.html#_stops', 'rrg_core/labels/scopes.py'),

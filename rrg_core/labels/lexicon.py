@@ -20,15 +20,19 @@ from ..reports.sections import blocks
 _TOKEN = re.compile(
     r"w/o\b|s/p\b|r/o\b|and/or\b|neg\.(?= ?for\b)|(?P<differential>d/?dx\b|diff(?:erential)?\.? ?dx\b)"
     r"|(?P<minus>[(\[] ?(?:[-–—]+|no|none|neg(?:ative)?|absent|nil)\.? ?[)\]]|(?<!\S)-ve\b"
-    r"|(?<=: )[-–—]+(?=\s*(?:$|,)))|(?P<possibly>\+ ?/ ?-|±)"
+    r"|(?<=: )[-–—]+(?=\s*(?:$|,))|(?<=\w )[-–—](?=\s*[,/;])"
+    r"|(?:(?<=[:=] )|(?<=[:=]))0(?!\w|[.,/]\d))|(?P<possibly>\+ ?/ ?-|±)"
     r"|(?P<query>(?<!\S)\?+(?=\w)|(?<=[,;(:/])\?+(?= ?\w)|(?<!\S)\?(?= (?!no|yes)(?-i:[a-z])))"
+    r"|(?P<unchecked>\[ ?\]|[☐□])|(?P<checked>\[ ?[x✓✔] ?\]|[☑☒✓✔])"
     r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+>?|[-=]+>|[→⇒⟶➔➜]|//+)"
     r"|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()=]", re.I)
 _SIGNS = dict(differential="differential diagnosis",
               minus="minus",
               possibly="possibly",
               query="query",
-              dash=", -")
+              dash=", -",
+              checked=", -",
+              unchecked=", - no")
 _WRITTEN_OUT = {
     "w/o": "without", "s/p": "status post", "r/o": "rule out", "and/or": "or", "/": "or", "(": ",", ")": ",",
     "=": ":", "vs": "versus", "can't": "cannot", "won't": "will not", "neg": "negative", "neg.": "negative",
@@ -130,7 +134,10 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 # %% ../../nbs/04a_lexicon.ipynb #cfa8668d
 _END = re.compile(
     r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|(?!\.\s*\d))"
-    r"\.(?!\d)|[;!]|(?<=\w)\?(?!\s*(?:no|none|nil|yes|absent|negative|positive|not \w+)(?:[.,]|\s*$))"
+    r"\.(?!\d)|[;!]|(?<=\w)\?"
+    r"(?!\s*(?:(?:no|nil|yes|absent|negative|positive|not \w+)|"
+    r"(?:(?:i|we) see |there (?:is|are|was|were) )?none"
+    r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
     r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
 
 def split_report(text: str) -> list[tuple[int, str]]: # (offset in the text, sentence)
@@ -333,7 +340,7 @@ KEEP = (
     r"disagreement|dispute|mistaking|denying|overlooking|missing)\b",
     r"(?:no one|nobody|none)(?: \w+){0,2}? "
     r"(?:doubt|question|disput|den(?:y|ies)|overlook|miss|disagree)\w*(?! of)",
-    rf"no {_COMPARED} (?:\w+ ){{0,3}}than",
+    rf"no {_COMPARED} (?:\w+ ){{0,3}}than", r"no (?:sooner|wonder|matter)",
     rf"(?:is|are|was|were|has become|have become|appears?|seems?|looks?|remains?) no {_COMPARED}",
     r"no (?:obvious |clear |apparent |definite )?(?:cause|explanation|reason|indication) for",
     r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
@@ -384,13 +391,23 @@ _OPEN = (r"(?:possible|suspected|questioned|questionable|considered|favored(?! "
          r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|not likely|doubtful|"
          r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)")
 _SIGHTED = r"(?:(?:is|are|was|were) (?:thought|felt|believed|deemed|judged|considered)(?: to be| as)?)"
+_SO = (r"(?:explain|account for|cause|produce|have caused|underlie|be responsible|"
+       r"(?:look|appear|present|be) (?:the same|identical|alike|similar\w*|like this|so)|"
+       r"(?:have|give|show) (?:this|the same|a similar|an identical) (?:appearance|picture|look|pattern))")
 DOUBT_AFTER = (
+    r"(?:cannot|can not|could not) be ruled in",
+    r"neither (?:confirmed|proven|established|proved|excluded|ruled out)"
+    r"(?: n?or \w+(?: out)?)?",
+    rf"(?:may|might|could|would) (?:also |well |easily )?{_SO}",
+    r"(?:is|are|was|were|remains?|stays?) (?:also |still |high |low )?(?:on|in) (?:the|our|my) (?:\w+ )?"
+    r"(?:list|differential|cards|table)",
     rf"cannot {_HOW}{_WEIGHED}", rf"can not {_HOW}{_WEIGHED}", rf"could not {_HOW}{_WEIGHED}",
     rf"not {_HOW}(?:excluded|ruled out)",
     *(f"{hard} to {_HOW}(?:exclude|rule out|evaluate|assess|confirm)(?= ?(?:,|$|on |given |due |because ))"
       for hard in ("difficult", "hard", "impossible")),
     *(f"{may} (?:also |well |still )?(?:be "
-      "(?:present|considered|seen|there|possible|developing|hidden|obscured)|exist|coexist|have this "
+      "(?:present|considered|seen|there|possible|developing|hidden|obscured|missed|overlooked)|exist|coexist|"
+      "hide|lurk|have this "
       "appearance|be evident)" for may in ("may", "might", "could", "can")),
     *(f"{may} be (?:an? )?(?:artifact\\w*|summation|overlap|nipple)"
       for may in ("may", "might", "could")), *(f"{verb} (?:also |still |strongly )?{_OPEN}"
@@ -416,6 +433,7 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 rf"(?:do|does|did) not (?:{_AGAIN}e?|come back)", r"nowhere", r"removal(?! of)",
                 rf"(?:cannot|can not|could not) {_HOW}(?:any )?{_FOUND}",
                 rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
+                rf"no (?:more|longer) to be {_SEEN}", rf"never {_HOW}{_SEEN}",
                 rf"{_GONE}(?<!resolved)", r"resolved(?! (?:opacit|pneumo))", r"absent", r"gone",
                 r"(?:is|are|was|were) (?:now )?(?:history|no more(?= ?(?:$|,))|a thing of the past)",
                 *(rf"(?<={thing} )free(?! (?:air|fluid|flow\w*|float\w*|layer\w*|of|from)\b)" for thing in (
@@ -447,7 +465,7 @@ DOUBT_BEFORE = (r"may", r"might", rf"could(?! not {_SEE})", r"would be",
                 r"evaluation for", r"indeterminate", r"borderline", r"uncertain")
 DENIAL_BEFORE = (
     rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN})", r"no(?! longer| \. \d)", r"nor",
-    r"without", r"neither",
+    r"without", r"neither(?! (?:confirmed|proven|established|proved|excluded|ruled))",
     r"negative for", r"free (?:of|from)", r"clear of", r"clearing of", r"absence of", r"lack of",
     r"devoid of", r"rather than", r"instead of", r"(?:complete |interval )*resolution of", r"resolved",
     r"(?:interval )?removal of", r"disappearance of", r"drainage of", r"nothing", r"none",
@@ -472,7 +490,8 @@ CUES = dict(keep=KEEP,
 _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
     r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)|(?P<none_after>(?::|\?|, -) (?:none|nil|no?|absent|"
-    r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+)(?= ?(?:$|,|\.))"
+    r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+|"
+    r"(?:(?:i|we) see |there (?:is|are|was|were) )?none(?: \w+){0,3})(?= ?(?:$|,|\.))"
     r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")
 
 def find_cues(text: str # Canonical words

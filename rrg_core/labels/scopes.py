@@ -22,7 +22,8 @@ _HARD = (
     r"post(?! ?(?:op|surg|obstruct|inflam|tussive|traum))|despite|yet|because|since|given|secondary to|" +
     _WITH)
 _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
-                     r"(?:nevertheless|nonetheless)\b)|(?P<colon>:)|(?P<versus>\bversus\b)|(?P<or>(?:, "
+                     r"(?:nevertheless|nonetheless|so|hence|therefore|thus)\b)|(?P<colon>:)|"
+                     r"(?P<versus>\bversus\b)|(?P<or>(?:, "
                      r"(?:- )?)?\b(?:or|nor)\b)|(?P<and>(?:, )?\band\b)|(?P<dash>, -)|(?P<comma>,)")
 _ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)")
 
@@ -168,6 +169,18 @@ def _sign(text, atoms, mentions, start, end): # The one mention that a minus bel
     if before: return Scope(0, False, before[-1][0], start, (start, end))
     return Scope(0, True, end, after[0][1], (start, end)) if after else None
 
+_FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|will|would|can|could|may|might|does|do|did)\b")
+_NONE = re.compile(rf"none(?= ?(?:$|,|now\b|today\b|{_SEEN}))")
+_SIGN = re.compile(r"\b(?:evidence|signs?|findings?|features?|suggestion|suspicion|indication|concern|"
+                   r"sequelae?|stigmata|trace|hint|one|longer)\b")
+
+def _own_verb(text, end, stop, mentions): # Where *no CT was done for …* has its verb, before any finding
+    verb = _FINITE.search(text, end, stop)
+    between = text[end:verb.start()] if verb else ""
+    if not between.strip() or "," in between or _SIGN.search(text, end, verb.start()): return None
+    early = any(end <= m[0] < verb.start() and m[2].kind != "device" for m in mentions)
+    return None if early else verb.start()
+
 def _scope(text, atoms, mentions, start, end, group):
     if group == "minus": return _sign(text, atoms, mentions, start, end)
     i = _atom_of(atoms, start)
@@ -181,7 +194,10 @@ def _scope(text, atoms, mentions, start, end, group):
     behind = any(back <= s and e <= start for s, e, _ in mentions)
     ahead = any(end < s < stop for s, _, _ in mentions)
     forward = not group.endswith("after")
-    if behind and not ahead and text[start:end] == "query": forward = False
+    if behind and not ahead and (text[start:end] in ("query", "never") or _NONE.match(text, start)):
+        forward = False
+    if group == "denial_before" and ahead and text[start:end] == "no":
+        stop = _own_verb(text, end, stop, mentions) or stop
     if not forward and not behind:
         if "obscured" in text[start:end]: return None # obscured *by* what follows
         forward = True
@@ -194,7 +210,9 @@ _AS_WELL = re.compile(r"(?<=, )as (?:is|are|was|were|does|do)\b")
 
 def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
     "The scopes of all cues of a sentence."
-    scopes = (_scope(text, atoms, mentions, *cue) for cue in find_cues(text))
+    cues = find_cues(text)
+    own = {_own_verb(text, end, len(text), mentions) for _, end, _ in cues if text[:end].endswith("no")}
+    scopes = (_scope(text, atoms, mentions, *cue) for cue in cues if cue[0] not in own)
     scopes = [s for s in scopes if s]
     for m in _AS_WELL.finditer(text): # The value of the denial or doubt that it stands behind
         same = [s for s in scopes if not s.forward and s.cue[1] <= m.start()]
