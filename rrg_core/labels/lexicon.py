@@ -23,14 +23,17 @@ _TOKEN = re.compile(
     r"|(?<=: )[-–—]+(?=\s*(?:$|,))|(?<=\w )[-–—](?=\s*[,/;])"
     r"|(?:(?<=[:=] )|(?<=[:=]))0(?!\w|[.,/]\d))|(?P<possibly>\+ ?/ ?-|±)"
     r"|(?P<query>(?<!\S)\?+(?=\w)|(?<=[,;(:/])\?+(?= ?\w)|(?<!\S)\?(?= (?!no|yes)(?-i:[a-z])))"
+    r"|(?P<letter>(?<=[a-z] )(?-i:N)(?=\s*(?:[,;]|$)))"
     r"|(?P<unchecked>\[ ?\]|[☐□])|(?P<checked>\[ ?[x✓✔] ?\]|[☑☒✓✔])"
     r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+>?|[-=]+>|[→⇒⟶➔➜]|//+)"
+    r"|(?:pneumo|hydro|hemo|cardio|broncho|atelec|consoli|infil)-(?=thora|pneumo|megal|ta|da|tra)[a-z]+"
     r"|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()=]", re.I)
 _SIGNS = dict(differential="differential diagnosis",
               minus="minus",
               possibly="possibly",
               query="query",
               dash=", -",
+              letter="minus",
               checked=", -",
               unchecked=", - no")
 _WRITTEN_OUT = {
@@ -124,7 +127,7 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
     "Cut a sentence into canonical words."
     words, starts, spans, position = [], [], [], 0
     for token in _TOKEN.finditer(sentence):
-        word = _SIGNS[token.lastgroup] if token.lastgroup else canonical(token[0].lower())
+        word = _SIGNS[token.lastgroup] if token.lastgroup else canonical(token[0].lower().replace("-", ""))
         words.append(word)
         starts.append(position)
         spans.append((token.start() + offset, token.end() + offset))
@@ -352,6 +355,8 @@ KEEP = (
     *(f"{have} not (?:been "
       f")?{_HOW}(?:{_GONE}|removed|taken out|pulled out|increased|decreased|larger|smaller|improved|absent|"
       "gone)" for have in ("has", "have", "had", "is", "are", "was", "were")),
+    rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|on (?:the|any) "
+    r"(?:prior|previous|earlier|last|older|old|comparison)\b)",
     rf"not (?:yet )?{_HOW}(?:{_GONE}|removed)", r"not (?:free|clear|devoid) of", r"not without",
     r"not (?:only|just|merely)\b", r"no absence of", r"(?:has|have) failed to (?:clear|resolve)",
     *(f"{part} (?:completely |entirely |totally )?(?:{_GONE}|gone|resolution)"
@@ -361,6 +366,7 @@ KEEP = (
 _UNABLE = ("cannot", "can not", "could not", "unable to", "not able to", "(?:difficult|hard|impossible) to",
            "hesitate to", "not possible to")
 DOUBT_WHOLE = (
+    r"(?:does|do|did|will|would) not (?:\w+ )?(?:allow|permit|let|suffice|help)",
     r"^(?:is|are|was|were|do|does|did|has|have|can|could|might|would|any)(?= .*\? ?$)",
     *(rf"{no} {_HOW}(?:be )?(?:certain|sure|positive|confident|say|tell|state|claim|conclude|guarantee|prove|"
       r"establish|know|decide|swear|vouch)" for no in _UNABLE))
@@ -387,13 +393,16 @@ _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|deter
 _FOUND = (r"(?:seen|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
           r"observed|located|discovered)")
 _OPEN = (r"(?:possible|suspected|questioned|questionable|considered|favored(?! "
-         r"to)|equivocal|uncertain|probable|indeterminate|unlikely|less likely|raised|"
-         r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|not likely|doubtful|"
+         r"to)|equivocal|uncertain|probable|indeterminate|"
+         r"unlikely(?! to (?:be|represent|reflect) (?!present|real))|less likely|raised|"
+         r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|doubtful|"
+         r"not likely(?! to (?:be|represent|reflect) (?!present|real))|"
          r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)")
 _SIGHTED = r"(?:(?:is|are|was|were) (?:thought|felt|believed|deemed|judged|considered)(?: to be| as)?)"
 _SO = (r"(?:explain|account for|cause|produce|have caused|underlie|be responsible|"
        r"(?:look|appear|present|be) (?:the same|identical|alike|similar\w*|like this|so)|"
        r"(?:have|give|show) (?:this|the same|a similar|an identical) (?:appearance|picture|look|pattern))")
+_NOT_LIKELY = r"(?:un|less |not |not very )likely to (?:be|represent|reflect)(?! (?:present|real|significant|there)\b)"
 DOUBT_AFTER = (
     r"(?:cannot|can not|could not) be ruled in",
     r"neither (?:confirmed|proven|established|proved|excluded|ruled out)"
@@ -413,7 +422,9 @@ DOUBT_AFTER = (
       for may in ("may", "might", "could")), *(f"{verb} (?:also |still |strongly )?{_OPEN}"
                                                for verb in (_SIGHTED, "is", "are", "was", "were", "remains",
                                                                 "remain", "seems?", "appears?", "looks")),
-    r"should (?:also )?be (?:considered|excluded|ruled out)",
+    r"(?:should|must|ha(?:s|ve) to|needs? to|ought to) (?:also |still )?be "
+    r"(?:considered|excluded|ruled out|suspected|questioned|sought)", r"not out of (?:the )?question",
+    r"(?:difficult|hard|impossible) to (?:see|detect|appreciate|tell|distinguish|separate|differentiate)",
     *(f"{may} not be (?:\\w+ )?{_SEEN}" for may in ("may", "might")),
     *(rf"{no} be (?:well|clearly|adequately|optimally|fully|completely|reliably|confidently) {_SEEN}"
       for no in ("cannot", "can not", "could not")),
@@ -434,7 +445,8 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 rf"(?:cannot|can not|could not) {_HOW}(?:any )?{_FOUND}",
                 rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
                 rf"no (?:more|longer) to be {_SEEN}", rf"never {_HOW}{_SEEN}",
-                rf"{_GONE}(?<!resolved)", r"resolved(?! (?:opacit|pneumo))", r"absent", r"gone",
+                rf"{_GONE}(?<!resolved)", r"resolved(?! (?:opacit|pneumo))", r"absent",
+                r"gone(?! from)", r"not (?:an?|the) (?:feature|finding|component|element)",
                 r"(?:is|are|was|were) (?:now )?(?:history|no more(?= ?(?:$|,))|a thing of the past)",
                 *(rf"(?<={thing} )free(?! (?:air|fluid|flow\w*|float\w*|layer\w*|of|from)\b)" for thing in (
                     "effusion", "pneumothorax", "edema", "consolidation", "fracture", "opacity", "mass",
@@ -446,7 +458,8 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 r"discontinued", r"ruled out", r"excluded", r"extracted", r"explanted",
                 r"with (?:complete |interval )*(?:resolution|clearing)(?! of)")
 _SEE = r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize|demonstrate)"
-DOUBT_BEFORE = (r"may", r"might", rf"could(?! not {_SEE})", r"would be",
+_MONTH = "".join(f"(?<!{w} )" for w in "since in of from until till by last on late early mid".split())
+DOUBT_BEFORE = (_MONTH + r"may(?! \d)", r"might", rf"could(?! not {_SEE})", r"would be",
                 r"can (?:represent|reflect|be seen|indicate)",
                 r"possibl[ey]", r"possibility of", r"probabl[ey]",
                 r"suspect(?:ed)?", r"suspicious (?:for|of)", r"suspicion (?:is \w+ |was \w+ )?(?:of|for)",
@@ -459,6 +472,7 @@ DOUBT_BEFORE = (r"may", r"might", rf"could(?! not {_SEE})", r"would be",
                 r"fear(?:s|ed|ful)?(?: (?:of|for))?",
                 r"potential(?:ly)?", r"perhaps", r"maybe", r"presum(?:ed|ably)",
                 r"conceivabl[ey]", r"consider(?:ation of)?",
+                rf"(?:is|are|was|were|seems?|appears?) {_NOT_LIKELY}",
                 r"less likely", r"unlikely", r"wonder(?:s|ed|ing)?", r"think(?:s|ing)? of", r"chance of",
                 r"doubts?", r"doubtful", r"unsure", r"unclear (?:if|whether)", r"whether",
                 r"not likely", r"correlat\w+ (?:\w+ )?(?:for|with)", r"evaluate for", r"assess for",
@@ -489,7 +503,8 @@ CUES = dict(keep=KEEP,
             denial_before=DENIAL_BEFORE)
 _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
-    r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)|(?P<none_after>(?::|\?|, -) (?:none|nil|no?|absent|"
+    r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)"
+    r"|(?P<none_after>(?::|\?|, -) (?:all |both )?(?:none|nil|no?|absent|"
     r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none(?: \w+){0,3})(?= ?(?:$|,|\.))"
     r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")

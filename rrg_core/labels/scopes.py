@@ -170,6 +170,8 @@ def _sign(text, atoms, mentions, start, end): # The one mention that a minus bel
     return Scope(0, True, end, after[0][1], (start, end)) if after else None
 
 _FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|will|would|can|could|may|might|does|do|did)\b")
+_CAUSED = re.compile(r"\b(?:from|due to|because of|caused by|related to|owing to|beyond|around|behind) "
+                     r"(?:the|this|that|these|those|his|her)\b")
 _NONE = re.compile(rf"none(?= ?(?:$|,|now\b|today\b|{_SEEN}))")
 _SIGN = re.compile(r"\b(?:evidence|signs?|findings?|features?|suggestion|suspicion|indication|concern|"
                    r"sequelae?|stigmata|trace|hint|one|longer)\b")
@@ -198,6 +200,7 @@ def _scope(text, atoms, mentions, start, end, group):
         forward = False
     if group == "denial_before" and ahead and text[start:end] == "no":
         stop = _own_verb(text, end, stop, mentions) or stop
+        if cause := _CAUSED.search(text, end, stop): stop = cause.start()
     if not forward and not behind:
         if "obscured" in text[start:end]: return None # obscured *by* what follows
         forward = True

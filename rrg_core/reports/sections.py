@@ -174,6 +174,8 @@ _HANGING = re.compile(
     r"was|were|be|been|has|have|had|may|might|could|can|cannot|which|that|than|this|these|any|some|evidence|"
     r"(?:the|an?) (?:left|right|small|large|mild)|pleural|pulmonary|cardiac|mediastinal|focal|acute)|[,:(/&])"
     r"$", re.I) # No statement ends so
+_BROKEN_OFF = re.compile(r"\b(?:(?:evidence|signs?|findings?) of|(?:there is|there are) (?:no|an?|the))\s*$",
+                         re.I) # No paragraph ends so
 _NAMED = {"Dr", "Mr", "Mrs", "Ms", "Kerley", "Swan", "Port", "Hickman", "Dobbhoff", "Dobhoff"}
 _WIDTH = 40 # Characters; shorter lines are not filled
 
@@ -237,7 +239,9 @@ def blocks(
 ) -> list[tuple[int, int]]: # (start, end) in the text, without list numbers and bullets; none is blank
     "The stretches of a text that no sentence leaves: items, paragraphs, and lines that are statements."
     text = text.replace("\r\n", " \n").translate(dict.fromkeys(map(ord, "\r\v\f\x1e\x85\u2028\u2029"), "\n"))
-    cuts = [m.span() for m in re.finditer(r"\n[ \t]*\n\s*", text)] + [*_numbers(text), *_bullets(text)]
+    cuts = [m.span() for m in re.finditer(r"\n[ \t]*\n\s*", text)
+            if not _BROKEN_OFF.search(text, max(0, m.start() - 40), m.start())]
+    cuts += [*_numbers(text), *_bullets(text)]
     lines, lower, start = text.split("\n"), text.islower(), -1
     width = max(map(len, lines))
     for line, after in zip(lines, lines[1:]):
