@@ -402,7 +402,8 @@ _SIGHTED = r"(?:(?:is|are|was|were) (?:thought|felt|believed|deemed|judged|consi
 _SO = (r"(?:explain|account for|cause|produce|have caused|underlie|be responsible|"
        r"(?:look|appear|present|be) (?:the same|identical|alike|similar\w*|like this|so)|"
        r"(?:have|give|show) (?:this|the same|a similar|an identical) (?:appearance|picture|look|pattern))")
-_NOT_LIKELY = r"(?:un|less |not |not very )likely to (?:be|represent|reflect)(?! (?:present|real|significant|there)\b)"
+_NOT_LIKELY = (r"(?:un|less |not |not very )likely to (?:be|represent|reflect)"
+               r"(?! (?:present|real|significant|there)\b)")
 DOUBT_AFTER = (
     r"(?:cannot|can not|could not) be ruled in",
     r"neither (?:confirmed|proven|established|proved|excluded|ruled out)"
