@@ -1954,6 +1954,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'rrg_core.reports.sections._ends': ('sections.html#_ends', 'rrg_core/reports/sections.py'),
                                            'rrg_core.reports.sections._free': ('sections.html#_free', 'rrg_core/reports/sections.py'),
                                            'rrg_core.reports.sections._heading': ('sections.html#_heading', 'rrg_core/reports/sections.py'),
+                                           'rrg_core.reports.sections._is_item': ('sections.html#_is_item', 'rrg_core/reports/sections.py'),
                                            'rrg_core.reports.sections._numbers': ('sections.html#_numbers', 'rrg_core/reports/sections.py'),
                                            'rrg_core.reports.sections._split': ('sections.html#_split', 'rrg_core/reports/sections.py'),
                                            'rrg_core.reports.sections._unwrap': ('sections.html#_unwrap', 'rrg_core/reports/sections.py'),

@@ -131,6 +131,20 @@ def test_variations_stay_right():
         assert n >= 50 and right >= least, (name, right, n)
 
 
+def test_lists_say_the_same_in_a_report_and_in_a_section():
+    from rrg_core.reports.sections import sections
+    for body, right in [
+        ("- No edema,\n  mass or effusion\n- Rib fracture", dict(Edema=0, Fracture=1)),
+        ("\u2022 No edema\n\u2022 Left lower lobe\n  collapse", dict(Edema=0, Atelectasis=1)),
+        ("1. No edema\n   a) Cardiomegaly\n   b) no pneumonia", dict(Edema=0, Cardiomegaly=1, Pneumonia=0)),
+        ("* Lungs: no\n  consolidation\n    - edema", dict(Consolidation=0, Edema=1)),
+        ("> No pneumonia\n> Cardiomegaly", dict(Pneumonia=0, Cardiomegaly=1)),
+        ("- No edema\nHeart is enlarged", dict(Edema=0, Cardiomegaly=1))
+    ]:
+        for text in (body, sections("FINDINGS:\n" + body)["findings"]):
+            assert {o: label(text)[o] for o in right} == right, (text, label(text))
+
+
 def test_sets_of_variations_do_not_overlap():
     texts = [set(trap_cases(name).text) for name in TRAPS if name.startswith("variations")]
     assert sum(map(len, texts)) == len(set.union(*texts))
