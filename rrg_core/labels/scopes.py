@@ -172,6 +172,8 @@ def _sign(text, atoms, mentions, start, end): # The one mention that a minus bel
 _FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|will|would|can|could|may|might|does|do|did)\b")
 _CAUSED = re.compile(r"\b(?:from|due to|because of|caused by|related to|owing to|beyond|around|behind) "
                      r"(?:the|this|that|these|those|his|her)\b")
+_COPULA = ("is", "are", "was", "were")
+_LINK = re.compile(r"\b(?:for|of|in|on|to|with|into|from|beyond|about|at|by|because|over|under|near)\b")
 _NONE = re.compile(rf"none(?= ?(?:$|,|now\b|today\b|{_SEEN}))")
 _SIGN = re.compile(r"\b(?:evidence|signs?|findings?|features?|suggestion|suspicion|indication|concern|"
                    r"sequelae?|stigmata|trace|hint|one|longer)\b")
@@ -181,7 +183,9 @@ def _own_verb(text, end, stop, mentions): # Where *no CT was done for …* has i
     between = text[end:verb.start()] if verb else ""
     if not between.strip() or "," in between or _SIGN.search(text, end, verb.start()): return None
     early = any(end <= m[0] < verb.start() and m[2].kind != "device" for m in mentions)
-    return None if early else verb.start()
+    late = next((m[0] for m in mentions if m[0] >= verb.end()), stop)
+    joined = verb[0] in _COPULA and not _LINK.search(text, verb.end(), late) # *no air is consolidation*
+    return None if early or joined else verb.start()
 
 def _scope(text, atoms, mentions, start, end, group):
     if group == "minus": return _sign(text, atoms, mentions, start, end)
