@@ -363,6 +363,8 @@ KEEP = (
       for part in ("nearly", "partially", "partly", "almost", "incompletely", "mostly", "largely")),
     *(f"{part} (?:complete |total )?(?:interval )?(?:resolution|clearing|removal)(?: of)?"
       for part in ("near", "partial", "incomplete", "almost", "nearly")))
+
+# %% ../../nbs/04a_lexicon.ipynb #f7bb1862
 _UNABLE = ("cannot", "can not", "could not", "unable to", "not able to", "(?:difficult|hard|impossible) to",
            "hesitate to", "not possible to")
 DOUBT_WHOLE = (
@@ -440,6 +442,8 @@ DOUBT_AFTER = (
       for word in ("possibly", "probabl[ey]", "perhaps", "maybe", "presum(?:ed|ably)", "equivocal",
                    "doubtful", "uncertain", "(?:less likely|unlikely)", "conceivabl[ey]",
                    "if (?:any|present|real)")))
+
+# %% ../../nbs/04a_lexicon.ipynb #4f82eade
 _AGAIN = r"(?:re ?cur|re ?turn|re ?appear|re ?accumulat|re ?develop|develop|occur)"
 DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place)",
                 rf"(?:do|does|did) not (?:{_AGAIN}e?|come back)", r"nowhere", r"removal(?! of)",
@@ -458,6 +462,8 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 r"no longer (?:exists?|persists?)", r"(?:has|have) ceased(?: to (?:be|exist))?", r"removed",
                 r"discontinued", r"ruled out", r"excluded", r"extracted", r"explanted",
                 r"with (?:complete |interval )*(?:resolution|clearing)(?! of)")
+
+# %% ../../nbs/04a_lexicon.ipynb #440520b9
 _SEE = r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize|demonstrate)"
 _MONTH = "".join(f"(?<!{w} )" for w in "since in of from until till by last on late early mid".split())
 DOUBT_BEFORE = (_MONTH + r"may(?! \d)", r"might", rf"could(?! not {_SEE})", r"would be",

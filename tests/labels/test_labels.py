@@ -125,8 +125,8 @@ def test_variations_stay_right():
         answers = frame[column] if column else [label(t)[o] for t, o in zip(frame.text, frame.observation)]
         return same_labels(np.array(answers, float), frame.right.to_numpy(float)).mean(), len(frame)
 
-    for name, least in dict(variations=1, kinds=1, variations_after=1, variations_third=.95, variations_fourth=.98,
-                            variations_fifth=.95, variations_sixth=.75).items():
+    for name, least in dict(variations=1, kinds=1, variations_after=1, variations_third=.95,
+                            variations_fourth=.98, variations_fifth=.95, variations_sixth=.75).items():
         right, n = share(name)
         assert n >= 50 and right >= least, (name, right, n)
 
