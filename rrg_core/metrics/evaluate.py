@@ -451,7 +451,7 @@ def signature(protocol: Protocol, n: int, bootstraps: int, seed: int, label, kno
     used = dict.fromkeys(_PACKAGES[m] for m in protocol.metrics)
     return "|".join(f"{k}:{v}" for k, v in (fields | {p: version(p) for p in used}).items())
 
-# %% ../../nbs/05g_evaluate.ipynb #fea7535a
+# %% ../../nbs/05g_evaluate.ipynb #22ac852e
 def _headlines(values, replicates, protocol):
     if protocol.report == "value": return values
     own = replicates[:protocol.bootstraps]
@@ -467,6 +467,7 @@ def _scores_of(text, clinical):
     return {**{m: t.scores for m, t in text.items()},
             "CE": lambda rows: {f"CE-{k}": v for k, v in clinical.scores(rows).items()}}
 
+# %% ../../nbs/05g_evaluate.ipynb #fea7535a
 def score_texts(
     hypotheses: list[str],
     references: list, # A text, or a list of texts, for each
@@ -573,6 +574,7 @@ def _groups(frame, path="the file", group=None): # (n,) or None; in words
                                   f"of them{alone}")
     return None, "none repeat: the bootstrap draws single records"
 
+# %% ../../nbs/05g_evaluate.ipynb #fe6734c8
 def _training_texts(path, encoding=None):
     if _is_text(path): return _lines(path, encoding)
     frame = read_table(path, encoding=encoding)
@@ -589,6 +591,7 @@ def _known(shared, train, protocol):
     return _once(shared, ("known", protocol.text, protocol.min_count), lambda: vocabulary(
         tokens(train, protocol.text), protocol.min_count))
 
+# %% ../../nbs/05g_evaluate.ipynb #f5bee8c2
 def _read_labels(files, frame, size):
     "Finished labels of both sides, (size, 14) each, from one file or two, by study_id or by order."
     tables = [read_table(f) for f in files]
@@ -621,7 +624,7 @@ def _label_table(table, path, side, frame, size):
         raise CourseError(f"{path} has labels of {len(values)} records, the predictions are {size}")
     return values if len(values) == len(frame) else values[frame.attrs["kept"]]
 
-# %% ../../nbs/05g_evaluate.ipynb #5b0c0b17
+# %% ../../nbs/05g_evaluate.ipynb #7a853f0c
 _LONG = 2000 # Words above which METEOR takes minutes
 
 def _shortened(frame, path, max_words):
@@ -642,6 +645,7 @@ def _shortened(frame, path, max_words):
     shorter = frame.assign(hypothesis=frame["hypothesis"].map(short), reference=frame["reference"].map(short))
     return shorter, [f"{sum(n > max_words for n in longest)} records were cut at {max_words} words"]
 
+# %% ../../nbs/05g_evaluate.ipynb #f39b757c
 def _each(shared, frame, protocols, known, single):
     "One row a record: every score of every protocol, and both sides' labels."
     out = pd.DataFrame({c: frame[c] for c in ("study_id", "patient_id") if c in frame})
@@ -662,6 +666,7 @@ def _each(shared, frame, protocols, known, single):
         columns |= {f"{side} {o}": shared[key][:, j] for j, o in enumerate(OBSERVATIONS)}
     return out.join(pd.DataFrame(columns))
 
+# %% ../../nbs/05g_evaluate.ipynb #5b0c0b17
 def _scored(path, protocols, hypothesis, reference, keep_duplicates, group, drop_empty, train, labels,
             max_words, delimiter, encoding, label=None, known=None, meteor=None, each=False, **options):
     "The table of `evaluate`; that of `--per-report`, where `each` asks for it, else None."
@@ -696,6 +701,7 @@ def _scored(path, protocols, hypothesis, reference, keep_duplicates, group, drop
                  "health": _health_of(shared, texts, truths, protocols, drawn, out)}
     return out, _each(shared, frame, protocols, words, len(protocols) == 1) if each else None
 
+# %% ../../nbs/05g_evaluate.ipynb #5f9be4f1
 def _health_of(shared, texts, truths, protocols, drawn, out):
     predicted, truth = _label_pair(shared, texts, truths, protocols[0], None)
     lines = health(texts, truths, predicted, truth) | {"groups": drawn}
@@ -719,6 +725,7 @@ def _file_notes(frame, tables, dropped, drop, keep_duplicates, slow, labels):
             f"{int(again.sum())} records repeat a study_id; they are kept and told apart by their number")
     return list(dict.fromkeys(notes))
 
+# %% ../../nbs/05g_evaluate.ipynb #b744f0c8
 def evaluate(
     path, # .csv, .tsv, .jsonl, .json, .parquet, each also .gz; - for standard input; .txt, one report a line
     protocol: str | Protocol = "default", # Or a list; "all", or a family such as "chex"
@@ -739,6 +746,7 @@ def evaluate(
     return _scored(path, find_protocols(protocol, without), hypothesis, reference, keep_duplicates, group,
                    drop_empty, train, labels, max_words, delimiter, encoding, **options)[0]
 
+# %% ../../nbs/05g_evaluate.ipynb #2d4404db
 def list_protocols() -> str:
     "The named protocols, one a paragraph: what they do and where that comes from."
     def line(p):
@@ -750,7 +758,7 @@ def list_protocols() -> str:
 
     return "\n".join(line(p) for p in PROTOCOLS.values())
 
-# %% ../../nbs/05g_evaluate.ipynb #f9ed3145
+# %% ../../nbs/05g_evaluate.ipynb #4f42cf9c
 _TABLES = (".csv", ".json", ".parquet", ".md")
 
 def _checked_ending(path, endings=_TABLES):
@@ -779,6 +787,7 @@ def _written(frame, path, about):
     except OSError as e:
         raise CourseError(f"{path} cannot be written: {e.strerror or e}") from None
 
+# %% ../../nbs/05g_evaluate.ipynb #f9ed3145
 def evaluate_command(predictions: str | None,
                      protocol: str = "default",
                      list_: bool = False,
