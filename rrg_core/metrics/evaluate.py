@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALIASES', 'read_table', 'read_pairs', 'find_protocol', 'find_protocols', 'input_hash',
-           'signature', 'score_texts', 'health', 'evaluate', 'list_protocols', 'evaluate_command']
+           'signature', 'score_texts', 'health', 'score_each', 'evaluate', 'score_pairs',
+           'list_protocols', 'evaluate_command']
 
 # %% ../../nbs/05g_evaluate.ipynb #ba6467a9
 import ast, codecs, csv, difflib, gzip, io, json, os, re, sys, tokenize, zlib
@@ -319,6 +320,10 @@ def read_pairs(
         frame = _named_columns(table, path, hypothesis, reference)
     if not len(frame): raise CourseError(f"{path}: no record to score")
     if "study_id" in frame and not keep_duplicates: _one_record_each(frame, path)
+    return _scorable(frame, path, empty_reference)
+
+def _scorable(frame, path, empty_reference):
+    "The records that can be scored, with `.attrs['kept']`, their places in the table; how many were dropped."
     for field in ("hypothesis", "reference"):
         frame[field] = [_listed(v, f"{path}, record {i}: the {field}") for i, v in enumerate(frame[field], 1)]
     empty = frame["reference"].map(partial(_is_empty, wordless=empty_reference == "drop wordless"))
@@ -370,7 +375,8 @@ def _prepare(protocol, known, texts):
 
 def _labels(texts, label, protocol, is_hypothesis):
     if label is None: from rrg_core.labels import label_many as label
-    labels = np.array(as_numbers(label(texts), "labels"))
+    once = {t: i for i, t in enumerate(dict.fromkeys(texts))} # a text that repeats is labelled once
+    labels = np.array(as_numbers(label(list(once)), "labels"))[[once[t] for t in texts]]
     if is_hypothesis and protocol.empty_hypothesis == "no finding":
         empty = [not t.strip() for t in texts]
         labels[empty] = np.where(np.array(OBSERVATIONS) == "No Finding", 1, np.nan)
@@ -524,11 +530,11 @@ _COMMON = frozenset("""abnormality acute and are cardiac chest clear disease eff
     lungs no normal of or pleural right seen size stable the there unchanged unremarkable with
     within""".split())
 
-def _unread(texts, labels):
+def _unread(texts, labels): # (n,) of bool
     "Texts with words in which the labeler found no observation, and without any common word of reports."
     mute = np.isnan(np.delete(labels, OBSERVATIONS.index("No Finding"), 1)).all(1)
-    return int(sum(bool(t.strip()) and quiet and not _COMMON & set(re.findall(r"[a-z]+", t.lower()))
-                   for t, quiet in zip(texts, mute)))
+    return np.array([bool(t.strip()) and quiet and not _COMMON & set(re.findall(r"[a-z]+", t.lower()))
+                     for t, quiet in zip(texts, mute)])
 
 def _parts(counted):
     return ", ".join(f"{n} {what}" for what, n in counted.items() if n) or "nothing odd"
@@ -548,10 +554,10 @@ def health(
         "hypotheses": _parts({
             "empty": sum(not t for t in same), "repeat another (the commonest stands " + f"{often} times)":
                 int(same.duplicated().sum()), "equal to their reference": sum(h == r.strip() for h, r in zip(
-                    same, first)), "unread or foreign": _unread(hypotheses, predicted)}),
+                    same, first)), "unread or foreign": int(_unread(hypotheses, predicted).sum())}),
         "references": _parts({
             "repeat another": int(pd.Series(first).map(str.strip).duplicated().sum()),
-            "unread or foreign": _unread(first, truth)})
+            "unread or foreign": int(_unread(first, truth).sum())})
     }
     if hollow:
         lines["no positive"] = (f"{len(hollow)} of 14 observations have none in the references "
@@ -666,6 +672,22 @@ def _of_each(shared, size, protocol, known):
         return {c: text[c].to_numpy() for c in text} | {
             "CE-precision": hits / said, "CE-recall": hits / there, "CE-F1": 2 * hits / (said + there)}
 
+def score_each(
+    hypotheses: list[str],
+    references: list, # A text, or a list of texts, for each
+    protocol: str | Protocol = "default",
+    label=None, # As in `score_texts`
+    known: frozenset[str] = None,
+    meteor: Meteor = None,
+    shared: dict = None # Keeps the counts, and both sides' labels
+) -> pd.DataFrame: # A row a report, a column a score; NaN where a clinical score is 0/0
+    "Every score of each report alone. `ValueError` for bad pairs, `CourseError` where Java is missing."
+    protocol, shared = find_protocol(protocol), {} if shared is None else shared
+    hypotheses, references = checked_pairs(hypotheses, references)
+    _text_counts(shared, hypotheses, references, protocol, known, meteor)
+    _label_pair(shared, hypotheses, references, protocol, label)
+    return pd.DataFrame(_of_each(shared, len(hypotheses), protocol, known))
+
 def _each(shared, frame, protocols, known):
     "One row a record: every score of every protocol, and both sides' labels."
     out = pd.DataFrame({c: frame[c] for c in ("study_id", "patient_id") if c in frame})
@@ -767,6 +789,39 @@ def evaluate(
     "Score a file of predictions. `CourseError` in one line for whatever is wrong with file or name."
     return _scored(path, find_protocols(protocol, without), hypothesis, reference, keep_duplicates, group,
                    drop_empty, train, labels, max_words, delimiter, encoding, **options)[0]
+
+# %% ../../nbs/05g_evaluate.ipynb #eeedee3a
+def score_pairs(
+    pairs: list[tuple], # A hypothesis and its reference, a text or a list of texts, each
+    protocol: str | Protocol = "default",
+    groups: list = None, # (n,) whose report each is
+    train=None, # Training reports, or their file
+    labels: tuple = None, # Finished labels of both sides, (n, 14) each
+    drop_empty: bool = False, # As in `evaluate`
+    without: tuple[str, ...] = (),
+    **options # `max_words`; `label`, `known`, `bootstraps`, `seed`, `meteor` of `score_texts`
+) -> pd.DataFrame: # As `evaluate`
+    "Score pairs in memory as `evaluate` scores a file. `CourseError` in one line, with the record's number."
+    protocols, where = find_protocols(protocol, without), "the pairs"
+    bare = lambda r: list(r) if isinstance(r, (tuple, np.ndarray)) else r
+    frame = pd.DataFrame({"hypothesis": [h for h, _ in pairs], "reference": [bare(r) for _, r in pairs]},
+                         dtype=object)
+    if groups is not None:
+        if len(groups) != len(frame): raise CourseError(f"{len(groups)} groups for {len(frame)} pairs")
+        frame["patient_id"] = list(groups)
+    frame, dropped = _scorable(frame, where, drop := _of_empty(protocols, drop_empty))
+    if labels is not None:
+        labels = [side[frame.attrs["kept"]] for side in _label_arrays(labels, len(pairs))]
+    read = _training_texts(train) if isinstance(train, (str, os.PathLike)) else train
+    out, _ = _scored_pairs(frame, where, protocols, None, read, labels, **options)
+    out.attrs["notes"] = _file_notes(frame, out.attrs["notes"], dropped, drop, False, "")
+    return out
+
+def _label_arrays(labels, n): # both sides', (n, 14) each
+    sides = [np.array(as_numbers(side, "labels")) for side in labels]
+    if (shapes := [s.shape for s in sides]) != [(n, len(OBSERVATIONS))] * 2:
+        raise CourseError(f"labels are two tables of ({n}, 14), got {' and '.join(map(str, shapes))}")
+    return sides
 
 # %% ../../nbs/05g_evaluate.ipynb #2d4404db
 def list_protocols() -> str:
