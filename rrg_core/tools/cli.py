@@ -221,6 +221,12 @@ _DELIMITER = typer.Option(help="Delimiter of a CSV (tab for a tabulator). Defaul
 _ENCODING = typer.Option(help="Encoding of a text file, such as cp1252. Default: UTF-8, or UTF-16 with its "
                               "mark.")
 _SEED = typer.Option(min=0, help="Seed of all draws.")
+_REFERENCE = typer.Option(help="Column of the radiologists' reports (else ground_truth, gt, …); with a .txt, "
+                               "the file of references.")
+_TABLE = typer.Option("--out", metavar="FILE", help="Also write the table, with notes and signature, to this "
+                                                    ".csv, .json, .parquet or .md file.")
+_MAX_WORDS = typer.Option(min=1, help="Cut longer reports: METEOR takes minutes for one of thousands of "
+                                      "words.")
 _WITHOUT = typer.Option(metavar="METRIC", help="Leave a text metric out, such as METEOR, which needs Java. "
                                                "Repeatable.")
 
@@ -236,11 +242,8 @@ def evaluate(
         bool,
         typer.Option("--list", "-l", help="List the protocols, with what each means, and stop.")] = False,
     hypothesis: Annotated[str, _HYPOTHESIS] = "hypothesis",
-    reference: Annotated[str, typer.Option(help="Column of the radiologists' reports (else ground_truth, gt, "
-                                                "…); with a .txt, the file of references.")] = "reference",
-    out: Annotated[Optional[str],
-                   typer.Option(
-                       help="Also write the table to this .csv, .json, .parquet or .md file.")] = None,
+    reference: Annotated[str, _REFERENCE] = "reference",
+    out: Annotated[Optional[str], _TABLE] = None,
     per_report: Annotated[Optional[str], typer.Option(
         metavar="FILE", help="Write every score and both sides' fourteen labels, a row a record, to this "
                              ".csv, .json or .parquet file.")] = None,
@@ -256,10 +259,10 @@ def evaluate(
         metavar="FILE", help="Finished labels in place of our rules': one file with columns 'hypothesis "
                              "Edema', 'reference Edema', …, or twice, hypotheses first, with 'Edema', "
                              "….")] = None,
-    max_words: Annotated[Optional[int], typer.Option(min=1, help="Cut longer reports.")] = None,
+    max_words: Annotated[Optional[int], _MAX_WORDS] = None,
     without: Annotated[Optional[list[str]], _WITHOUT] = None,
     bootstraps: Annotated[Optional[int], typer.Option(
-        min=1, help="Replicates. Default: 1000, or the protocol's own number.")] = None,
+        min=0, help="Replicates; 0 leaves the intervals out. Default: 1000.")] = None,
     seed: Annotated[int, _SEED] = 0,
     delimiter: Annotated[Optional[str], _DELIMITER] = None,
     encoding: Annotated[Optional[str], _ENCODING] = None,
@@ -278,15 +281,18 @@ def compare(
         help="Two files of predictions or more, of the same studies; the first is the baseline.")],
     protocol: Annotated[Optional[list[str]], _PROTOCOL] = None,
     hypothesis: Annotated[str, _HYPOTHESIS] = "hypothesis",
-    reference: Annotated[str, typer.Option(help="Column of the radiologists' reports.")] = "reference",
-    out: Annotated[Optional[str], typer.Option(
-        help="Also write the table to this .csv, .json, .parquet or .md file.")] = None,
+    reference: Annotated[str, _REFERENCE] = "reference",
+    out: Annotated[Optional[str], _TABLE] = None,
     plot: Annotated[Optional[str], typer.Option(
         metavar="FILE", help="Draw the differences with their intervals into this .svg, .png or .pdf "
                              "file.")] = None,
     group: Annotated[Optional[str], _GROUP] = None,
     drop_empty: Annotated[bool, _DROP] = False,
     train: Annotated[Optional[str], _TRAIN] = None,
+    labels: Annotated[Optional[list[str]], typer.Option(
+        metavar="FILE", help="Finished labels in place of our rules', once for each file of predictions, in "
+                             "their order; `rrg evaluate --per-report` writes such a file.")] = None,
+    max_words: Annotated[Optional[int], _MAX_WORDS] = None,
     without: Annotated[Optional[list[str]], _WITHOUT] = None,
     bootstraps: Annotated[int, typer.Option(min=1, help="Draws, and as many exchanges.")] = 1000,
     seed: Annotated[int, _SEED] = 0,
@@ -296,9 +302,9 @@ def compare(
     "Compare systems on the same studies: difference, paired interval, p and Holm's correction, by score."
     from rrg_core.metrics.compare import compare_command
     print(compare_command(predictions, protocol or ["default"], out, plot, hypothesis=hypothesis,
-                          reference=reference, group=group, drop_empty=drop_empty, train=train,
-                          without=tuple(without or ()), bootstraps=bootstraps, seed=seed, delimiter=delimiter,
-                          encoding=encoding))
+                          reference=reference, group=group, drop_empty=drop_empty, train=train, labels=labels,
+                          max_words=max_words, without=tuple(without or ()), bootstraps=bootstraps, seed=seed,
+                          delimiter=delimiter, encoding=encoding))
 
 # %% ../../nbs/98c_cli.ipynb #741879b9
 phantom_app = typer.Typer(no_args_is_help=True,
