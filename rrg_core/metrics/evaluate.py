@@ -725,6 +725,7 @@ def _scored_pairs(frame, path, protocols, group=None, train=None, labels=None, m
     "As `_scored`, for pairs that are read: `train` is texts, `labels` a pair of (n, 14)."
     frame, slow = _shortened(frame, path, max_words)
     groups, drawn = _groups(frame, path, group)
+    if options.get("bootstraps") == 0: drawn = "no intervals, as asked"
     texts = frame["hypothesis"].tolist()
     truths = [r if isinstance(r, list) else [r] for r in frame["reference"]]
     shared, label = _given_labels(labels, label)
@@ -894,7 +895,7 @@ def evaluate_command(predictions: str | None,
     hidden = ["signature", *["protocol"] * (len(protocols) == 1), *["low", "high"] * (not drawn)]
     shown = frame.drop(columns=hidden).to_markdown(index=False, floatfmt=".3f")
     who = "standard input" if predictions == "-" else predictions
-    under = ", ".join(p.name for p in protocols)
+    under = ", ".join(p.name for p in protocols) if len(protocols) < 4 else f"{len(protocols)} protocols"
     head = (f"{who} under {under}: {frame.n[0]} reports, "
             f"{'95 % bootstrap' if drawn else 'no'} intervals")
     width = max(map(len, about["health"]))
