@@ -405,14 +405,28 @@ def test_what_an_output_holds():
         assert "1 records were cut at 2000 words" in short.attrs["notes"]
         for name, words in [("t.xlsx", "a table is written to"), ("t", "a table is written to")]:
             with pytest.raises(CourseError, match=words): evaluate_command(str(d / "p.csv"), per_report=name)
-        for n in (0, -1):
-            with pytest.raises(CourseError, match=f"bootstraps must be at least 1, got {n}"):
+        for n in (-1, -1000):
+            with pytest.raises(CourseError, match=f"bootstraps must be 0 .no interval. or more, got {n}"):
                 evaluate(d / "p.csv", quick[0], drop_empty=True, bootstraps=n)
     assert [p.name for p in find_protocols(["fita", "chex", "fita"])][:2] == ["fita", "chex-mic-f1-14"]
     assert len(find_protocols("all")) == len(PROTOCOLS) and len(find_protocols(["llava-rad"])) == 8
     assert find_protocols("default", ["METEOR"])[0].metrics == ("BLEU", "ROUGE-L", "CIDEr")
     with pytest.raises(CourseError, match="no metric 'meteor' to leave out"):
         find_protocols("default", ["meteor"])
+
+
+def test_without_draws_the_values_are_the_same():
+    plain = replace(PROTOCOLS["default"], text=None, metrics=("ROUGE-L", ))
+    mean = replace(PROTOCOLS["chex-mic-f1-14"], metrics=())
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d) / "p.csv"
+        path.write_text("hypothesis,reference\nEdema.,Edema.\nSmall effusion. Edema.,Effusion.\n")
+        for p, boot in ((plain, "|boot:0|"), (mean, "|boot:10|")): # a mean of ten draws needs its ten
+            full, quick = (evaluate(path, p, bootstraps=n) for n in (None, 0))
+            assert quick.value.equals(full.value) and full[["low", "high"]].notna().all(axis=None)
+            assert quick[["low", "high"]].isna().all(axis=None) and boot in quick["signature"][0]
+        said = evaluate_command(str(path), plain, bootstraps=0)
+    assert "2 reports, no intervals" in said and "| low" not in said and "|   nan" not in said
 
 
 def test_public_cases_of_scores():
@@ -457,7 +471,10 @@ def test_a_kept_file_must_be_what_its_record_says():
         for name in (kept, kept.parent.parent / "records.json", repo_root() / "figures" / "SHA256SUMS"):
             shutil.copy(name, root / name.relative_to(repo_root()))
         m.setattr(module, "repo_root", lambda: root)
+        reads, real = [], Path.read_bytes
+        m.setattr(Path, "read_bytes", lambda self: reads.append(self.name) or real(self))
         frame = read_pairs(path)[0]
+        assert reads.count(path.name) == 1 # the bytes that were compared are those that are scored
         frame[["study_id", "hypothesis", "reference"]].iloc[1:].to_parquet(path) # a hand has taken a study out
         with pytest.raises(CourseError, match="damaged: .* was changed"): read_pairs(path)
         shutil.copy(path, root / "own.parquet") # outside of the chapter's folder it is anybody's file
