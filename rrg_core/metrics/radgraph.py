@@ -6,13 +6,14 @@
 __all__ = ['radgraph_f1', 'RadGraphModel']
 
 # %% ../../nbs/05c_radgraph.ipynb #7eeac201
-import json, os, queue, re, subprocess, threading
+import inspect, json, os, queue, re, subprocess, threading
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
 from ..data.study import named, named_file
 from ..engine.settings import CourseError, data_root
+from . import radgraph_worker
 from .text import failure
 
 # %% ../../nbs/05c_radgraph.ipynb #6b97a072
@@ -120,7 +121,7 @@ class _Worker:
     "A running worker: what it is asked, what it answers."
     def __init__(self, python, model):
         clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-        source = Path(__file__).with_name("radgraph_worker.py").read_text(encoding="utf-8") + "\nmain()\n"
+        source = inspect.getsource(radgraph_worker) + "\nmain()\n" # a program, and no report
         self.process = subprocess.Popen([python, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, env=clean)
         self.answers, self.noise, self.errors = queue.Queue(), 0, deque(maxlen=50)

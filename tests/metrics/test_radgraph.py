@@ -1,10 +1,11 @@
 """Exported from nbs/05c_radgraph.ipynb: edit it there, then run `nbdev-export`."""
-import json, os, queue, re, subprocess, threading
+import inspect, json, os, queue, re, subprocess, threading
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from rrg_core.data.study import named, named_file
 from rrg_core.engine.settings import CourseError, data_root
+from rrg_core.metrics import radgraph_worker
 from rrg_core.metrics.text import failure
 import os, sys, tempfile, textwrap
 import pandas as pd, pytest
