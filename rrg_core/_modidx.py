@@ -2360,6 +2360,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'rrg_core.tools.house.strip_all': ('house.html#strip_all', 'rrg_core/tools/house.py'),
                                       'rrg_core.tools.house.take_outputs': ('house.html#take_outputs', 'rrg_core/tools/house.py'),
                                       'rrg_core.tools.house.tidy': ('house.html#tidy', 'rrg_core/tools/house.py'),
+                                      'rrg_core.tools.house.unrefused': ('house.html#unrefused', 'rrg_core/tools/house.py'),
                                       'rrg_core.tools.house.untidy': ('house.html#untidy', 'rrg_core/tools/house.py')},
             'rrg_core.tools.keeping': { 'rrg_core.tools.keeping._differs': ('keeping.html#_differs', 'rrg_core/tools/keeping.py'),
                                         'rrg_core.tools.keeping._folder_differs': ( 'keeping.html#_folder_differs',

@@ -181,6 +181,9 @@ def _comparison_notes(left_out, empty, labels, protocols, label, vocabulary):
     if labels: notes.append("the labels are those of " + " and ".join(named_file(f, True) for f in labels))
     elif label is None and any(p.labeler != "rules" for p in protocols):
         notes.append("labelled by our rules, where the protocol means another labeler")
+    if drawn := [p.name for p in protocols if p.report != "value"]:
+        notes.append(f"the values are the plain ones, where {', '.join(drawn)} prints a mean or median of "
+                     "draws")
     if not vocabulary and any(p.min_count for p in protocols):
         notes.append("rare words stay in the reference; --train FILE replaces them by <unk>, as the protocol "
                      "does")
@@ -238,7 +241,7 @@ def compare(
 def compare_command(paths, protocol="default", out: str = None, plot: str = None, **options) -> str:
     "What `rrg compare` prints. `CourseError` in one line where it cannot."
     _checked_ending(out)
-    _checked_ending(plot, (".svg", ".png", ".pdf"))
+    _checked_ending(plot, (".svg", ".png", ".pdf"), "a figure")
     table = compare(paths, protocol, **options)
     about = {"notes": table.attrs["notes"]}
     if out: _written(table, out, about)

@@ -839,9 +839,9 @@ def list_protocols() -> str:
 # %% ../../nbs/05g_evaluate.ipynb #4f42cf9c
 _TABLES = (".csv", ".json", ".parquet", ".md")
 
-def _checked_ending(path, endings=_TABLES):
+def _checked_ending(path, endings=_TABLES, what="a table"):
     if path and Path(path).suffix not in endings: # before the work, not after
-        raise CourseError(f"{path}: a table is written to {', '.join(endings)}")
+        raise CourseError(f"{path}: {what} is written to {', '.join(endings)}")
 
 def _written(frame, path, about):
     "Write the table atomically, in the format that the file's ending names, with all that it depends on."

@@ -143,7 +143,7 @@ def test_files_are_matched_or_refused():
         for options, words in [(dict(group="site"), "no column 'site'"),
                                (dict(protocol="nope"), "unknown protocol"),
                                (dict(out="t.xlsx"), "a table is written to"),
-                               (dict(plot="f.gif"), "written to .svg")]:
+                               (dict(plot="f.gif"), "a figure is written to .svg")]:
             with pytest.raises(CourseError, match=words):
                 compare_command([a, b], **({"protocol": quick} | options))
         with pytest.raises(CourseError, match="at least 1, got 0"):
