@@ -22,6 +22,7 @@ import pandas as pd
 from ..engine.code import for_readers
 from ..engine.desk import progress
 from ..engine.files import atomic, entrust
+from .backends import Components
 from .clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from .stats import bootstrap_replicates, interval
 from .text import (METRICS, Meteor, TextStatistics, checked_pairs, cut, mark_unknown,
@@ -688,7 +689,7 @@ def score_each(
     _label_pair(shared, hypotheses, references, protocol, label)
     return pd.DataFrame(_of_each(shared, len(hypotheses), protocol, known))
 
-def _each(shared, frame, protocols, known):
+def _each(shared, frame, protocols, known, further=None):
     "One row a record: every score of every protocol, and both sides' labels."
     out = pd.DataFrame({c: frame[c] for c in ("study_id", "patient_id") if c in frame})
     out.insert(0, "record", np.array(frame.attrs["kept"]) + 1)
@@ -696,10 +697,40 @@ def _each(shared, frame, protocols, known):
     for p in protocols:
         front = "" if len(protocols) == 1 else f"{p.name}: "
         columns |= {front + c: v for c, v in _of_each(shared, len(frame), p, known[p.name]).items()}
+    if further is not None: columns |= {c: further[c].to_numpy() for c in further}
     for side, is_hypothesis in (("hypothesis", True), ("reference", False)):
         key = "labels", is_hypothesis, protocols[0].empty_hypothesis if is_hypothesis else None
         columns |= {f"{side} {o}": shared[key][:, j] for j, o in enumerate(OBSERVATIONS)}
     return out.join(pd.DataFrame(columns))
+
+# %% ../../nbs/05g_evaluate.ipynb #6afe16ba
+def _component_rows(parts, each, groups, n, seed):
+    "A row for each further score: the mean over reports, with its interval."
+    values, low, high = each.to_numpy(), *np.full((2, each.shape[1]), np.nan)
+    if n:
+        drawn = bootstrap_replicates(lambda rows: values[rows].mean(0), np.arange(len(values)), n=n,
+                                     seed=seed, groups=groups)
+        low, high = interval(drawn)
+    return pd.DataFrame([{"metric": k, "value": v, "low": lo, "high": hi, "n": len(values), "protocol": "any",
+                          "definition": parts.definitions[k]}
+                         for k, v, lo, hi in zip(each, values.mean(0), low, high)])
+
+def _component_table(parts, each, truths, groups, digest, bootstraps=None, seed=0):
+    "As `score_texts`, for scores that no protocol has a say in."
+    from rrg_core import __version__
+    n = 1000 if bootstraps is None else bootstraps
+    frame = _component_rows(parts, each, groups, n, seed)
+    fields = {"metrics": "+".join(each), "models": parts.models, "text": "raw", "n": len(each), "boot": n,
+              "seed": seed, "groups": "no" if groups is None else len(set(groups)), "input": digest,
+              "rrg": __version__}
+    frame.attrs["signature"] = "|".join(f"{k}:{v}" for k, v in fields.items())
+    several = any(len(r) > 1 for r in truths)
+    frame.attrs["notes"] = parts.notes + ["several references: --metrics uses the first"] * several
+    return frame
+
+def _ready(metrics): # what `--metrics` names, ready to score; None for nothing
+    if not metrics or isinstance(metrics, Components): return metrics or None
+    return Components(metrics)
 
 # %% ../../nbs/05g_evaluate.ipynb #5b0c0b17
 def _of_empty(protocols, drop_empty): # what `read_pairs` does with an empty reference
@@ -707,8 +738,10 @@ def _of_empty(protocols, drop_empty): # what `read_pairs` does with an empty ref
     return "drop wordless" if drop_empty else "drop" if every else "error"
 
 def _scored(path, protocols, hypothesis, reference, keep_duplicates, group, drop_empty, train, labels,
-            max_words, delimiter, encoding, label=None, known=None, meteor=None, each=False, **options):
+            max_words, delimiter, encoding, label=None, known=None, meteor=None, each=False, metrics=(),
+            **options):
     "The table of `evaluate`; that of `--per-report`, where `each` asks for it, else None."
+    metrics = _ready(metrics) # what is missing is said before anything is read
     drop = _of_empty(protocols, drop_empty)
     frame, dropped = read_pairs(path, hypothesis, reference, drop, keep_duplicates, delimiter, encoding)
     pair = _read_labels(labels, frame, len(frame) + dropped) if labels else None
@@ -716,12 +749,12 @@ def _scored(path, protocols, hypothesis, reference, keep_duplicates, group, drop
     read = None if train is None else _training_texts(train, encoding)
     path = "standard input" if str(path) == "-" else path
     out, each = _scored_pairs(frame, path, protocols, group, read, pair, max_words, label, known, meteor,
-                              each, **options)
+                              each, metrics, **options)
     out.attrs["notes"] = _file_notes(frame, out.attrs["notes"], dropped, drop, keep_duplicates, named_labels)
     return out, each
 
 def _scored_pairs(frame, path, protocols, group=None, train=None, labels=None, max_words=None, label=None,
-                  known=None, meteor=None, each=False, **options):
+                  known=None, meteor=None, each=False, metrics=(), **options):
     "As `_scored`, for pairs that are read: `train` is texts, `labels` a pair of (n, 14)."
     frame, slow = _shortened(frame, path, max_words)
     groups, drawn = _groups(frame, path, group)
@@ -740,10 +773,14 @@ def _scored_pairs(frame, path, protocols, group=None, train=None, labels=None, m
                 wrong = re.sub(r"\b(reference|hypothesis|report) (\d+)\b", lambda m: (
                     f"{m[1]} of record {frame.attrs['kept'][int(m[2])] + 1}"), str(e))
                 raise CourseError(f"{path}: {wrong}") from None
+    notes, further = _table_notes(tables) + slow, None
+    if parts := _ready(metrics):
+        further = parts(texts, [r[0] for r in truths])
+        tables.append(_component_table(parts, further, truths, groups, input_hash(texts, truths), **options))
+        notes += tables[-1].attrs["notes"]
     out = pd.concat([t.assign(signature=t.attrs["signature"]) for t in tables], ignore_index=True)
-    out.attrs = {"notes": _table_notes(tables) + slow,
-                 "health": _health_of(shared, texts, truths, protocols, drawn, out)}
-    return out, _each(shared, frame, protocols, words) if each else None
+    out.attrs = {"notes": notes, "health": _health_of(shared, texts, truths, protocols, drawn, out)}
+    return out, _each(shared, frame, protocols, words, further) if each else None
 
 # %% ../../nbs/05g_evaluate.ipynb #5f9be4f1
 def _health_of(shared, texts, truths, protocols, drawn, out):
@@ -785,11 +822,12 @@ def evaluate(
     delimiter: str = None, # Of a CSV; found by default
     encoding: str = None, # Of a text file; UTF-8 or UTF-16 with its mark by default
     without: tuple[str, ...] = (), # Text metrics to leave out, such as METEOR
+    metrics=(), # Further ones by name, keys of `metrics.backends.BACKENDS`, also with "-standin"
     **options # `label`, `known`, `bootstraps`, `seed`, `meteor` of `score_texts`
 ) -> pd.DataFrame: # As `score_texts`, with signature; `.attrs` has notes and health
     "Score a file of predictions. `CourseError` in one line for whatever is wrong with file or name."
     return _scored(path, find_protocols(protocol, without), hypothesis, reference, keep_duplicates, group,
-                   drop_empty, train, labels, max_words, delimiter, encoding, **options)[0]
+                   drop_empty, train, labels, max_words, delimiter, encoding, metrics=metrics, **options)[0]
 
 # %% ../../nbs/05g_evaluate.ipynb #eeedee3a
 def score_pairs(
@@ -800,10 +838,11 @@ def score_pairs(
     labels: tuple = None, # Finished labels of both sides, (n, 14) each
     drop_empty: bool = False, # As in `evaluate`
     without: tuple[str, ...] = (),
+    metrics=(), # As in `evaluate`
     **options # `max_words`; `label`, `known`, `bootstraps`, `seed`, `meteor` of `score_texts`
 ) -> pd.DataFrame: # As `evaluate`
     "Score pairs in memory as `evaluate` scores a file. `CourseError` in one line, with the record's number."
-    protocols, where = find_protocols(protocol, without), "the pairs"
+    protocols, where, metrics = find_protocols(protocol, without), "the pairs", _ready(metrics)
     bare = lambda r: list(r) if isinstance(r, (tuple, np.ndarray)) else r
     frame = pd.DataFrame({"hypothesis": [h for h, _ in pairs], "reference": [bare(r) for _, r in pairs]},
                          dtype=object)
@@ -814,7 +853,7 @@ def score_pairs(
     if labels is not None:
         labels = [side[frame.attrs["kept"]] for side in _label_arrays(labels, len(pairs))]
     read = _training_texts(train) if isinstance(train, (str, os.PathLike)) else train
-    out, _ = _scored_pairs(frame, where, protocols, None, read, labels, **options)
+    out, _ = _scored_pairs(frame, where, protocols, None, read, labels, metrics=metrics, **options)
     out.attrs["notes"] = _file_notes(frame, out.attrs["notes"], dropped, drop, False, "")
     return out
 
@@ -890,7 +929,9 @@ def evaluate_command(predictions: str | None,
                           keep_duplicates, each=bool(per_report), **(defaults | options))
     about = {k: frame.attrs[k] for k in ("health", "notes")}
     if out: _written(frame, out, about)
-    if per_report: _written(each.assign(signature=frame["signature"].iloc[0]), per_report, about)
+    if per_report:
+        own = frame["signature"][frame["protocol"].isin(["any", protocols[0].name])]
+        _written(each.assign(signature=" ".join(dict.fromkeys(own))), per_report, about)
     drawn = frame["low"].notna().any() # else no interval was asked for
     hidden = ["signature", *["protocol"] * (len(protocols) == 1), *["low", "high"] * (not drawn)]
     shown = frame.drop(columns=hidden).to_markdown(index=False, floatfmt=".3f")

@@ -230,6 +230,10 @@ _MAX_WORDS = typer.Option(min=1, help="Cut longer reports: METEOR takes minutes 
                                       "words.")
 _WITHOUT = typer.Option(metavar="METRIC", help="Leave a text metric out: BLEU, METEOR (which needs Java), "
                                                "ROUGE-L, CIDEr, … Repeatable.")
+_METRICS = typer.Option(metavar="NAME,…", help="Add metrics that need a model: radgraph, chexbert, "
+                        "bertscore, radcliq. The published model where its root is named (RRG_ROOT_RADGRAPH, "
+                        "RRG_ROOT_CHEXBERT, RRG_ROOT_WEIGHTS), else a stand-in whose score is called "
+                        "…-standin; NAME-standin asks for it. Repeatable.")
 
 @app.command()
 def evaluate(
@@ -262,6 +266,7 @@ def evaluate(
                              "….")] = None,
     max_words: Annotated[Optional[int], _MAX_WORDS] = None,
     without: Annotated[Optional[list[str]], _WITHOUT] = None,
+    metrics: Annotated[Optional[list[str]], _METRICS] = None,
     bootstraps: Annotated[Optional[int], typer.Option(
         min=0, help="Replicates; 0 leaves the intervals out. Default: 1000.")] = None,
     seed: Annotated[int, _SEED] = 0,
@@ -278,13 +283,15 @@ def evaluate(
     rrg evaluate mine.csv
     rrg evaluate mine.csv -p fita -p chex --per-report each.csv --out table.csv
     rrg evaluate mine.csv --hypothesis report_1 --reference findings --without METEOR
+    rrg evaluate mine.csv --metrics radgraph,chexbert,bertscore,radcliq
     zcat mine.jsonl.gz | rrg evaluate -
     """
     from rrg_core.metrics.evaluate import evaluate_command
     print(evaluate_command(predictions, protocol or ["default"], list_, hypothesis, reference, out,
                            keep_duplicates, per_report, tuple(without or ()), group=group,
                            drop_empty=drop_empty, train=train, labels=labels, max_words=max_words,
-                           bootstraps=bootstraps, seed=seed, delimiter=delimiter, encoding=encoding))
+                           bootstraps=bootstraps, seed=seed, delimiter=delimiter, encoding=encoding,
+                           metrics=metrics))
 
 # %% ../../nbs/98c_cli.ipynb #98c0d002
 @app.command()

@@ -64,7 +64,7 @@ def test_names_and_files_are_checked_first():
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
         for root in ("WEIGHTS", "CHEXBERT", "RADGRAPH"): m.delenv(f"RRG_ROOT_{root}", raising=False)
         m.setenv("RRG_ROOT_CHEXBERT", d)
-        with pytest.raises(CourseError, match="chexbert.pth does not exist.*StanfordAIMI/RRG_scorers.*'rules' st"):
+        with pytest.raises(CourseError, match="chexbert.pth does not exist.*StanfordAIMI/RRG_scorers.*stands in"):
             Components("radcliq")
         m.delenv("RRG_ROOT_CHEXBERT")
         m.setenv("RRG_ROOT_RADGRAPH", f"{d}/env")

@@ -11,6 +11,7 @@ import pandas as pd
 from rrg_core.engine.code import for_readers
 from rrg_core.engine.desk import progress
 from rrg_core.engine.files import atomic, entrust
+from rrg_core.metrics.backends import Components
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, TextStatistics, checked_pairs, cut, mark_unknown, text_statistics, tokens, vocabulary
@@ -132,6 +133,52 @@ def test_empty_predictions_and_notes():
     assert len(_notes(replace(PROTOCOLS["r2gen"]), None, None, [["a"], ["a", "b"]])) == 3
     with pytest.raises(CourseError, match="did you mean 'lm-rrg'"):
         find_protocol("lm_rrg")
+
+
+def test_metrics_by_name_are_further_rows():
+    import json
+    from rrg_core.metrics.backends import Components
+    said = ["Small left pleural effusion.", "Lungs are clear.", "", "Heart is enlarged.", "No edema."]
+    truth = ["Large left pleural effusion.", "Lungs are clear.", "Right lower lobe pneumonia.",
+             "Heart is normal.", "No edema. No effusion."]
+    names = "radgraph-standin,chexbert-standin,bertscore-standin,radcliq-standin"
+    with tempfile.TemporaryDirectory() as d:
+        file, each, out = (Path(d) / name for name in ("p.csv", "each.csv", "out.json"))
+        table = pd.DataFrame({"subject_id": list("xxyzz"), "hypothesis": said, "reference": truth})
+        table.to_csv(file, index=False)
+        printed = evaluate_command(str(file), ["default", "fita"], out=str(out), per_report=str(each),
+                                   bootstraps=50, without=("METEOR", ), metrics=[names, "radcliq-standin"])
+        direct, rows = Components(names)(said, truth), pd.DataFrame(json.loads(out.read_text())["scores"])
+        further = rows[rows.protocol == "any"].set_index("metric")
+        assert list(further.index) == list(direct) and set(rows.protocol) == {"default", "fita", "any"}
+        assert np.allclose(further.value, direct.mean()) and (further.low <= further.value).all()
+        assert (further.high > further.low).all() and (further.n == 5).all()
+        signature, = further.signature.unique()
+        for part in ("metrics:RadGraph-standin+", "|models:radgraph=rules,chexbert=rules,bertscore=standin-phan",
+                     "|boot:50|seed:0|groups:3|input:"): assert part in signature and part in printed
+        kept = pd.read_csv(each)
+        assert np.allclose(kept[list(direct)], direct) and kept.signature[0].endswith(signature)
+        assert "note: RadCliQ-standin: " in printed and "RadCliQ-standin" in printed
+        table = evaluate(file, without=("METEOR", ), metrics="radcliq-standin", bootstraps=0)
+        assert table.metric.iloc[-1] == "RadCliQ-standin" and np.isnan(table.low.iloc[-1])
+        assert abs(table.value.iloc[-1] - direct["RadCliQ-standin"].mean()) < 1e-6
+        pairs = score_pairs([(h, [r, "Another."]) for h, r in zip(said, truth)], without=("METEOR", ),
+                            bootstraps=0, metrics=Components("radgraph-standin"))
+        assert list(pairs.metric[-2:]) == ["RadGraph-standin", "RadGraph-combined-standin"]
+        assert abs(pairs.value.iloc[-2] - direct["RadGraph-standin"].mean()) < 1e-12 # the first reference
+        assert "several references: --metrics uses the first" in pairs.attrs["notes"]
+
+
+def test_metrics_are_asked_before_the_file():
+    with pytest.MonkeyPatch.context() as m:
+        for root in ("WEIGHTS", "CHEXBERT", "RADGRAPH"): m.setenv(f"RRG_ROOT_{root}", "/nowhere")
+        for metrics, words in [("bleurt", "unknown metric 'bleurt'; --metrics adds radgraph, chexbert, bertscore"),
+                               ("chexbert", "chexbert.pth does not exist"), ("radgraph", "holds no Python"),
+                               ("radcliq", "holds no Python"),
+                               (["chexbert-standin", "radgraph"], "holds no Python")]:
+            with pytest.raises(CourseError, match=words) as error:
+                evaluate_command("missing.csv", metrics=metrics) # there is no such file either
+            assert "\n" not in str(error.value)
 
 
 def test_the_command():
