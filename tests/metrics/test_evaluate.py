@@ -172,7 +172,7 @@ def test_metrics_by_name_are_further_rows():
 def test_metrics_are_asked_before_the_file():
     with pytest.MonkeyPatch.context() as m:
         for root in ("WEIGHTS", "CHEXBERT", "RADGRAPH"): m.setenv(f"RRG_ROOT_{root}", "/nowhere")
-        for metrics, words in [("bleurt", "unknown metric 'bleurt'; --metrics adds radgraph, chexbert, bertscore"),
+        for metrics, words in [("bleurt", "unknown metric 'bleurt'; --metrics adds radgraph, chexbert, bert"),
                                ("chexbert", "chexbert.pth does not exist"), ("radgraph", "holds no Python"),
                                ("radcliq", "holds no Python"),
                                (["chexbert-standin", "radgraph"], "holds no Python")]:
