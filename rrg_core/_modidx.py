@@ -1286,6 +1286,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'rrg_core.metrics.perturb.as_reference': ( 'perturb.html#as_reference',
                                                                                      'rrg_core/metrics/perturb.py'),
                                           'rrg_core.metrics.perturb.asserts': ('perturb.html#asserts', 'rrg_core/metrics/perturb.py'),
+                                          'rrg_core.metrics.perturb.noticed': ('perturb.html#noticed', 'rrg_core/metrics/perturb.py'),
                                           'rrg_core.metrics.perturb.perturb': ('perturb.html#perturb', 'rrg_core/metrics/perturb.py'),
                                           'rrg_core.metrics.perturb.perturb_many': ( 'perturb.html#perturb_many',
                                                                                      'rrg_core/metrics/perturb.py'),
