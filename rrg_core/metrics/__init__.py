@@ -34,7 +34,7 @@ def _flat(table):
         out[row["metric"]] = float(row["value"])
         if row["low"] == row["low"]: # an interval was asked for, and is defined
             out |= {f"{row['metric']} {end}": float(row[end]) for end in ("low", "high")}
-    return out | {"signature": table["signature"].iloc[0]}
+    return out | {"signature": " ".join(dict.fromkeys(table["signature"]))}
 
 # %% ../../nbs/05l_in_your_code.ipynb #a906f909
 class Metric:
@@ -67,6 +67,7 @@ class Metric:
         bootstraps: int = None, # Replicates; 0 for no interval
         seed: int = 0,
         without: tuple[str, ...] = (), # Text metrics to leave out, such as METEOR
+        metrics=(), # Further ones by name, such as "radgraph,radcliq"; see `rrg_core.metrics.backends`
         meteor=None # A running METEOR, to share it among calls
     ) -> dict: # A score's name -> its value, with " low" and " high" its interval; "signature"
         "What `rrg evaluate` gives. `ValueError` or `CourseError` in one line for what is wrong."
@@ -76,7 +77,8 @@ class Metric:
         from rrg_core.metrics.evaluate import score_pairs
         try:
             table = score_pairs(pairs, self.protocol, groups, train, labels, drop_empty, without, label=label,
-                                max_words=max_words, bootstraps=bootstraps, seed=seed, meteor=meteor)
+                                max_words=max_words, bootstraps=bootstraps, seed=seed, meteor=meteor,
+                                metrics=metrics)
         except CourseError as e:
             raise CourseError(_in_python(str(e))) from None
         table.attrs["notes"] = [_in_python(n) for n in table.attrs["notes"]]

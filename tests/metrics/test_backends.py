@@ -78,6 +78,19 @@ def test_names_and_files_are_checked_first():
         assert list(Components("bertscore-standin").definitions) == ["BERTScore-standin"]
 
 
+def test_nothing_heavy_is_imported_before_it_is_asked():
+    import subprocess, sys, textwrap
+    program = """
+    import sys
+    import rrg_core.metrics.evaluate, rrg_core.metrics.composite
+    from rrg_core.metrics.backends import Components
+    Components('radgraph-standin, chexbert-standin')(['No effusion.'], ['No effusion.'])
+    print([m for m in ('torch', 'transformers', 'sklearn', 'rrg_core.learning') if m in sys.modules])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
 def test_published_models_by_name():
     from rrg_core.labels.chexbert import write_tiny_chexbert
     package = """

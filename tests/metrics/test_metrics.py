@@ -14,6 +14,17 @@ from rrg_core.metrics.text import METRICS
 from rrg_core.metrics import *
 
 
+def test_further_metrics_by_name():
+    from rrg_core.metrics import load
+    from rrg_core.metrics.backends import Components
+    said, truth = ["The heart is enlarged.", "The lungs are clear."], ["Cardiomegaly.", "The lungs are clear."]
+    scores = load("fita").compute(predictions=said, references=truth, bootstraps=0, without=["METEOR"],
+                                  metrics="radgraph-standin,chexbert-standin")
+    for name, value in Components("radgraph-standin,chexbert-standin")(said, truth).mean().items():
+        assert abs(scores[name] - value) < 1e-12
+    for part in ("protocol:fita|", "|models:radgraph=rules,chexbert=rules|"): assert part in scores["signature"]
+
+
 def test_load_gives_what_the_command_gives():
     from rrg_core.metrics.clinical import PROTOCOLS
 
