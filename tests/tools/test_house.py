@@ -78,6 +78,17 @@ def test_a_leak_is_found_wherever_it_is():
     assert quoting({"f": silent}) == [] and quoting({"f": str}) == ["f: refuses nothing"]
 
 
+def test_what_is_not_refused_is_named():
+    def refuse():
+        raise CourseError("p.csv, record 3: the reference is empty")
+
+    calls = {"right": (refuse, "record 3"), "other words": (refuse, "record 4"), "none": (dict, "record"),
+             "a value": (lambda: float("x"), "could not")}
+    said = ["other words: p.csv, record 3: the reference is empty", "none: nothing"]
+    assert unrefused(calls) == said
+    with pytest.raises(KeyError): unrefused({"a bug": (lambda: {}["x"], "x")})
+
+
 def test_no_call_runs_the_code_of_a_file():
     assert code_runners() == []
     safe = "trust_remote_code=False, local_files_only=True"
