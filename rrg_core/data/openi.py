@@ -20,8 +20,8 @@ from .bundled import csv_table, iu_dicom, iu_records, iu_views
 from ..engine.files import file_hash
 from ..engine.settings import CourseError
 from .storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
-from .study import (SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, named,
-                                 named_file, read_image, without_text)
+from .study import (SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, image_size,
+                                 named, named_file, read_image, without_text)
 
 # %% ../../nbs/01c_openi.ipynb #ba2db394
 def text_group(record: dict # As `iu_records` makes it
@@ -226,8 +226,7 @@ def _images(names, files, seen, damaged, counts):
     out = []
     for name in names:
         try:
-            with PILImage.open(files[name]) as im:
-                width, height = im.size
+            width, height = image_size(files[name])
         except OSError:
             if damaged == "error":
                 raise DataError(

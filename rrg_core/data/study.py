@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['OBSERVATIONS', 'FIVE', 'REGIONS', 'SPLITS', 'VIEWS', 'SECTIONS', 'DataError', 'first_record',
-           'without_text', 'named', 'named_file', 'as_numbers', 'Box', 'to_uint8', 'read_image',
-           'Image', 'Report', 'Sentence', 'Study', 'told', 'check_splits']
+           'without_text', 'named', 'named_file', 'as_numbers', 'Box', 'image_size', 'to_uint8',
+           'read_image', 'Image', 'Report', 'Sentence', 'Study', 'told', 'check_splits']
 
 # %% ../../nbs/01a_study.ipynb #1f5d784c
-import json, math, os, re
+import json, math, os, re, warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -180,8 +180,34 @@ def mirrored(self: Box, width: int) -> "Box":
     "Flipped left to right in an image `width` pixels wide; the label stays."
     return Box(self.label, width - self.x1, self.y0, width - self.x0, self.y1)
 
+# %% ../../nbs/01a_study.ipynb #8f228685
+_T = PILImage.Transpose
+_TURNS = {
+    2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE, 6: _T.ROTATE_270,
+    7: _T.TRANSVERSE, 8: _T.ROTATE_90
+}
+
+def _turn(im):
+    "The EXIF orientation of an open picture, 1 to 8; 1 where there is none or it is damaged, as viewers do."
+    try:
+        return im.getexif().get(274, 1)
+    except Exception: # the block is for cameras: whatever is wrong in it, the picture can be read
+        return 1
+
+def _upright(im, turn):
+    return im.transpose(_TURNS[turn]) if turn in _TURNS else im
+
+def image_size(path: Path | str # A file that Pillow opens
+               ) -> tuple[int, int]: # Width and height of what `read_image` gives
+    "Pixels of a picture after its EXIF turn, from the header alone. Raises what Pillow does."
+    with PILImage.open(path) as im:
+        turned = im.format != "TIFF" and _turn(im) in (5, 6, 7, 8) # Pillow turns a TIFF itself
+        return im.size[::-1] if turned else im.size
+
 # %% ../../nbs/01a_study.ipynb #408489da
-_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F"}
+_MODES = {
+    "1", "L", "LA", "P", "PA", "RGB", "RGBX", "RGBA", "YCbCr", "I;16", "I;16B", "I;16L", "I;16N", "I", "F"
+}
 
 def to_uint8(pixels: np.ndarray # (h, w) of any number type
              ) -> np.ndarray: # uint8 (h, w)
@@ -196,27 +222,30 @@ def to_uint8(pixels: np.ndarray # (h, w) of any number type
         (pixels-low) * (255 / (high-low))).astype(np.uint8)
 
 def read_image(
-    path: Path | str, # PNG, JPEG, TIFF, … ; DICOM where pydicom is installed
+    path: Path | str, # PNG, JPEG, TIFF, … ; DICOM with the extra "dicom"; known by content, not by ending
     photometric: str = "MONOCHROME2" # "MONOCHROME1", in any case: 0 means white in this file, invert it
-) -> np.ndarray: # uint8 (h, w), air dark
-    "The grey picture in a file. `DataError` names one that is missing, cut off, no image, NaN or infinite."
+) -> np.ndarray: # uint8 (h, w), air dark, turned as EXIF says
+    """The grey picture in a file. `DataError` names one that is missing, cut off, no image, NaN or infinite,
+    or several pictures. Of a DICOM file, its own photometric interpretation comes before `photometric`."""
     path, kind = Path(path), _photometric(f"file {named_file(path)}", photometric)
-    if path.suffix.lower() in (".dcm", ".dicom"): return _read_dicom(path)
-    grey, mode, wrong = None, "", ""
+    if _is_dicom(path): return _read_dicom(path)
+    grey, mode, frames, wrong = None, "", 1, ""
     try:
-        with PILImage.open(path) as im:
-            mode = im.mode
+        # Opened here: given a name, Pillow maps the file into memory and mixes up a TIFF that was turned
+        with open(path, "rb") as f, PILImage.open(f) as im:
+            mode, frames = im.mode, 1 if im.format == "MPO" else getattr(im, "n_frames", 1) # MPO: a preview
             im.load()
             if mode in _MODES:
                 plain = mode.startswith(("I", "F")) or mode == "L"
-                grey = np.asarray(im if plain else im.convert("RGB").convert("L"))
+                grey = np.asarray(_upright(im if plain else im.convert("RGB").convert("L"), _turn(im)))
     except FileNotFoundError:
         wrong = "does not exist"
     except UnidentifiedImageError:
-        wrong = "is no image"
-    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as e:
+        wrong = "is no DICOM file" if path.suffix.lower() in _DICOM else "is no image"
+    except Exception as e: # a damaged file can make a decoder fail in any way
         wrong = f"is damaged or cannot be read ({type(e).__name__})"
     if wrong: raise DataError(named_file(path), "file", wrong) # outside: what was caught names whole paths
+    if frames > 1: raise DataError(named_file(path), "file", f"holds {frames} pictures, one is expected")
     if grey is None: raise DataError(named_file(path), "mode", f"{mode} is no grey or colour image")
     return _grey(path, grey, kind)
 
@@ -234,25 +263,118 @@ def _grey(path, pixels, photometric):
     return 255 - pixels if photometric == "MONOCHROME1" else pixels
 
 # %% ../../nbs/01a_study.ipynb #7dda1760
+_DICOM = (".dcm", ".dicom")
+
+def _is_dicom(path):
+    "By the four letters after the preamble; by the ending where the file cannot be opened."
+    try:
+        with open(path, "rb") as f:
+            return f.read(132)[128:] == b"DICM"
+    except OSError:
+        return path.suffix.lower() in _DICOM
+
 def _read_dicom(path):
+    name, wrong = named_file(path), ""
     try:
         import pydicom
     except ImportError:
-        raise CourseError(
-            f"{named_file(path)}: reading DICOM needs pydicom: pip install pydicom, or fetch the PNG or JPG "
-            "release") from None
-    wrong = ""
+        raise CourseError(f'{name}: reading DICOM needs pydicom (the extra "dicom"): pip install pydicom, or '
+                          "fetch the PNG or JPG release") from None
     try:
-        ds = pydicom.dcmread(path)
-        pixels = ds.pixel_array
+        with warnings.catch_warnings(action="ignore"): # pydicom's may quote the header
+            ds = pydicom.dcmread(path)
+            return _developed(name, ds, _stored(name, ds))
+    except DataError:
+        raise
     except FileNotFoundError:
         wrong = "does not exist"
-    except Exception as e:
+    except Exception as e: # a header can be wrong in any way
         wrong = f"is no readable DICOM image ({type(e).__name__})"
-    if wrong: raise DataError(named_file(path), "file", wrong)
-    if pixels.ndim != 2: raise DataError(named_file(path), "shape", f"{pixels.shape} is not one grey image")
-    kind = ds.get("PhotometricInterpretation") or "MONOCHROME2"
-    return _grey(path, pixels, _photometric(f"file {named_file(path)}", kind))
+    raise DataError(name, "file", wrong)
+
+def _stored(name, ds):
+    "The pixels as the file has them (h, w). `DataError` for what is not one grey picture."
+    from pydicom.pixels import get_decoder
+    if not any(k in ds for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise DataError(name, "PixelData", "is missing: a DICOM file without a picture")
+    kind = ds.PhotometricInterpretation
+    if ds.SamplesPerPixel != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise DataError(name, "PhotometricInterpretation", f"is {named(kind)}, one grey image is expected")
+    if (frames := int(ds.get("NumberOfFrames") or 1)) > 1:
+        raise DataError(name, "NumberOfFrames", f"is {frames}, one picture is expected")
+    syntax = ds.file_meta.TransferSyntaxUID
+    if syntax.is_compressed and not get_decoder(syntax).is_available:
+        raise DataError(name, "TransferSyntaxUID",
+                        f"is {syntax.name}, for which pydicom finds no decoder: pip install python-gdcm")
+    pixels = ds.pixel_array
+    if pixels.ndim != 2: raise DataError(name, "shape", f"{pixels.shape} is not one grey image")
+    if not np.isfinite(pixels).all():
+        raise DataError(name, "pixels", "must be finite, some are NaN or infinite")
+    return pixels
+
+# %% ../../nbs/01a_study.ipynb #c60ccd20
+def _numbers(ds, *names):
+    "The first value of each element, None where one is absent or empty."
+    found = [np.atleast_1d(np.array([] if ds.get(n) in (None, "") else ds.get(n), float)) for n in names]
+    return [float(v[0]) if v.size else None for v in found]
+
+def _table(ds, item):
+    "The entries of a DICOM table as floats, and the value that the first one is for."
+    n, first, _ = item.LUTDescriptor
+    data, n = item.LUTData, n or 2**16
+    if isinstance(data, bytes): # one or two bytes an entry
+        order = ">" if ds.original_encoding[1] is False else "<"
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * n else f"{order}u2")
+    return np.asarray(data, float)[:n], first
+
+def _looked_up(values, data, first):
+    "Values through a table; beyond its ends they take its first or last entry."
+    return data[np.clip(np.rint(values) - first, 0, len(data) - 1).astype(int)]
+
+def _modality(ds, values):
+    "Stored values as those of the detector: by table, else by slope and intercept."
+    if tables := ds.get("ModalityLUTSequence"): return _looked_up(values, *_table(ds, tables[0]))
+    slope, intercept = _numbers(ds, "RescaleSlope", "RescaleIntercept")
+    return values * (slope or 1.) + (intercept or 0.)
+
+def _windowed(name, values, center, width, function):
+    "Values as shares of white, 0 to 1 (PS3.3 C.11.2.1.2 and C.11.2.1.3)."
+    least = 1 if function == "LINEAR" else 0
+    if width < least or width == 0:
+        raise DataError(name, "WindowWidth", f"is {width:g}, which is no width")
+    if function == "SIGMOID": return (1 + np.tanh(2 * (values-center) / width)) / 2
+    if function == "LINEAR": center, width = center - .5, width - 1
+    if function not in ("LINEAR", "LINEAR_EXACT"):
+        raise DataError(name, "VOILUTFunction", f"{named(function)} is none of LINEAR, LINEAR_EXACT, SIGMOID")
+    return np.clip((values-center) / width + .5, 0, 1) if width else (values > center) * 1.
+
+def _spread(values, low, high):
+    return np.clip((values-low) / (high-low), 0, 1) if high > low else np.zeros(values.shape)
+
+def _padding(ds, stored):
+    "Which pixels are padding (h, w), by one value or by a range."
+    value = ds.get("PixelPaddingValue")
+    if value is None: return np.zeros(stored.shape, bool)
+    ends = [value, ds.get("PixelPaddingRangeLimit", value)]
+    ends = np.array(ends).astype(stored.dtype) # -2000 is often written as 63536
+    return (stored >= ends.min()) & (stored <= ends.max())
+
+def _developed(name, ds, stored):
+    "Stored values as uint8 (h, w), air dark."
+    values, padding = _modality(ds, stored.astype(float)), _padding(ds, stored)
+    center, width = _numbers(ds, "WindowCenter", "WindowWidth")
+    few = stored.dtype.kind != "f" and ds.BitsStored <= 8 and not ds.PixelRepresentation
+    if tables := ds.get("VOILUTSequence"):
+        whole, first = _table(ds, tables[0])
+        values = _looked_up(values, whole, first)
+    elif None not in (center, width):
+        function = str(ds.get("VOILUTFunction") or "LINEAR").strip().upper()
+        values, whole = _windowed(name, values, center, width, function), np.array([0, 1])
+    elif few: whole = _modality(ds, np.arange(2.**ds.BitsStored))
+    else: whole = values[~padding] if not padding.all() else np.zeros(1)
+    grey = np.rint(255 * _spread(values, whole.min(), whole.max())).astype(np.uint8)
+    if ds.PhotometricInterpretation == "MONOCHROME1": grey = 255 - grey
+    return np.where(padding, np.uint8(0), grey)
 
 # %% ../../nbs/01a_study.ipynb #d3c4b884
 @dataclass

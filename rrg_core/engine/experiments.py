@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['standin_folder', 'parts_of', 'shared', 'kept', 'System', 'merged', 'has_experiments',
            'chapter_module', 'Experiment', 'experiments', 'artifacts', 'checked',
-           'write_predictions', 'read_predictions', 'run_experiments', 'run_experiment',
-           'run_parts', 'spread_of', 'compared']
+           'write_predictions', 'checked_predictions', 'read_predictions', 'run_experiments',
+           'run_experiment', 'run_parts', 'spread_of', 'compared']
 
 # %% ../../nbs/90e_experiments.ipynb #ef6c0bff
 import re
@@ -211,14 +211,19 @@ def write_predictions(frame, path:Path)->None:
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata({})
     pq.write_table(table, path, compression="zstd")
 
+def checked_predictions(data:bytes, path:Path)->None: # `path` is where they were read
+    "`CourseError` where the bytes of predictions are others than their record says."
+    name = f"{path.parent.name}/{path.name}"
+    content = read_records(path.parent.parent)["artifacts"].get(name, {}).get("content", {})
+    if content.get(name, now := sha256(data).hexdigest()) != now:
+        raise CourseError(f"damaged: {path} was changed: {way_back(path)}")
+
 def read_predictions(path:Path): # A table; `.attrs["file"]` names it
     "The predictions in a file. `CourseError` where there is none, or another one than its record says."
     import pyarrow as pa, pyarrow.parquet as pq
     if not (path := Path(path)).is_file(): raise CourseError(f"{path} does not exist")
     name, data = f"{path.parent.name}/{path.name}", path.read_bytes() # what is hashed is what is read
-    content = read_records(path.parent.parent)["artifacts"].get(name, {}).get("content", {})
-    if content.get(name, now := sha256(data).hexdigest()) != now:
-        raise CourseError(f"damaged: {path} was changed: {way_back(path)}")
+    checked_predictions(data, path)
     try: frame = pq.read_table(pa.BufferReader(data)).to_pandas()
     except pa.ArrowInvalid as e: raise CourseError(f"{path} is no Parquet file ({e}): "
                                                    f"{way_back(path)}") from None

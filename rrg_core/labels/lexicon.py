@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LONG_WORDS', 'SHORT_WORDS', 'ORGANS', 'LUNGS', 'DEVICES', 'OTHERS', 'ENTRIES', 'KEEP',
-           'DOUBT_AROUND', 'DOUBT_LIST', 'DOUBT_AFTER', 'DENIAL_AFTER', 'DOUBT_BEFORE',
-           'DENIAL_BEFORE', 'CUES', 'STATES', 'edit_distance', 'canonical', 'Line', 'read_line',
-           'split_report', 'Entry', 'find_mentions', 'find_cues', 'find_state', 'normalize']
+           'DOUBT_WHOLE', 'DOUBT_AROUND', 'DOUBT_LIST', 'DOUBT_AFTER', 'DENIAL_AFTER',
+           'DOUBT_BEFORE', 'DENIAL_BEFORE', 'CUES', 'STATES', 'edit_distance', 'canonical',
+           'Line', 'read_line', 'split_report', 'Entry', 'find_mentions', 'find_cues',
+           'find_state', 'normalize']
 
 # %% ../../nbs/04a_lexicon.ipynb #3f16adad
 import re, unicodedata
@@ -19,14 +20,22 @@ from ..reports.sections import blocks
 _TOKEN = re.compile(
     r"w/o\b|s/p\b|r/o\b|and/or\b|neg\.(?= ?for\b)|(?P<differential>d/?dx\b|diff(?:erential)?\.? ?dx\b)"
     r"|(?P<minus>[(\[] ?(?:[-–—]+|no|none|neg(?:ative)?|absent|nil)\.? ?[)\]]|(?<!\S)-ve\b"
-    r"|(?<=: )[-–—]+(?=\s*(?:$|,)))|(?P<possibly>\+ ?/ ?-|±)"
+    r"|(?<=: )[-–—]+(?=\s*(?:$|,))|(?<=\w )[-–—](?=\s*[,/;])"
+    r"|(?:(?<=[:=] )|(?<=[:=]))0(?!\w|[.,/]\d))|(?P<possibly>\+ ?/ ?-|±)"
     r"|(?P<query>(?<!\S)\?+(?=\w)|(?<=[,;(:/])\?+(?= ?\w)|(?<!\S)\?(?= (?!no|yes)(?-i:[a-z])))"
-    r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+)|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()=]", re.I)
+    r"|(?P<letter>(?<=[a-z] )(?-i:N)(?=\s*(?:[,;]|$)))"
+    r"|(?P<unchecked>\[ ?\]|[☐□])|(?P<checked>\[ ?[x✓✔] ?\]|[☑☒✓✔])"
+    r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+>?|[-=]+>|[→⇒⟶➔➜]|//+)"
+    r"|(?:pneumo|hydro|hemo|cardio|broncho|atelec|consoli|infil)-(?=thora|pneumo|megal|ta|da|tra)[a-z]+"
+    r"|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()=]", re.I)
 _SIGNS = dict(differential="differential diagnosis",
               minus="minus",
               possibly="possibly",
               query="query",
-              dash=", -")
+              dash=", -",
+              letter="minus",
+              checked=", -",
+              unchecked=", - no")
 _WRITTEN_OUT = {
     "w/o": "without", "s/p": "status post", "r/o": "rule out", "and/or": "or", "/": "or", "(": ",", ")": ",",
     "=": ":", "vs": "versus", "can't": "cannot", "won't": "will not", "neg": "negative", "neg.": "negative",
@@ -118,7 +127,7 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
     "Cut a sentence into canonical words."
     words, starts, spans, position = [], [], [], 0
     for token in _TOKEN.finditer(sentence):
-        word = _SIGNS[token.lastgroup] if token.lastgroup else canonical(token[0].lower())
+        word = _SIGNS[token.lastgroup] if token.lastgroup else canonical(token[0].lower().replace("-", ""))
         words.append(word)
         starts.append(position)
         spans.append((token.start() + offset, token.end() + offset))
@@ -128,7 +137,10 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 # %% ../../nbs/04a_lexicon.ipynb #cfa8668d
 _END = re.compile(
     r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|(?!\.\s*\d))"
-    r"\.(?!\d)|[;!]|(?<=\w)\?(?!\s*(?:no|none|nil|yes|absent|negative|positive|not \w+)(?:[.,]|\s*$))"
+    r"\.(?!\d)|[;!]|(?<=\w)\?"
+    r"(?!\s*(?:(?:no|nil|yes|absent|negative|positive|not \w+)|"
+    r"(?:(?:i|we) see |there (?:is|are|was|were) )?none"
+    r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
     r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
 
 def split_report(text: str) -> list[tuple[int, str]]: # (offset in the text, sentence)
@@ -309,16 +321,31 @@ _HOW = (
     r"subsequently|essentially|adequately|absolutely|yet|"
     r"been|be|interval) )*")
 _HAVE = r"(?:has|have|had|is|are|was|were)"
+_GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
+         r"re ?absorbed|resorbed|melted away|gone away|faded away)")
+_COMPARED = (r"(?:larger|smaller|bigger|wider|denser|worse|better|greater|(?:more|less) "
+             r"(?:extensive|pronounced|marked|severe|prominent|dense|conspicuous|apparent))")
 _SPLIT_OUT = r"(?= (?:\w+ ){1,6}?out\b)" # *rule* pneumonia *out*
 _SOMETHING_ELSE = (
     r"(?:(?:further|new|additional|specific|prior|previous|other|immediate|urgent|routine|repeat|"
     r"dedicated) )*"
     r"(?:follow ?ups?|imaging|treatments?|therapy|biops(?:y|ies)|interventions?|drainage|needs?|"
-    r"recommendations?|comparisons?|work ?up|antibiotics?|surgery|action|management|surveillance|"
+    r"recommendations?|comparisons?|ct|cta|mri?|pet|ultrasound|sonogra\w+|scans?|scanning|"
+    r"bronchoscop\w+|thoracentesis|echocardiogra\w+|tests?|testing|procedures?|sampling|consult\w*|referral|"
+    r"measurements?|plans?|attempts?|views?|projections?|work ?up|antibiotics?|surgery|action|management|"
+    r"surveillance|"
     r"(?:prior|previous|earlier|old|outside) (?:films?|stud(?:y|ies)|exam(?:ination)?s?|images|radiographs?))"
-    r"(?! (?:evidence|findings?|signs?|features?|sequelae?|stigmata|catheters?|tubes?))\b")
+    r"(?! (?:(?:scan|or|and|\w+graphic|ct|mri?|imaging) )*(?:evidence|findings?|signs?|features?|"
+    r"sequelae?|stigmata|correlate|catheters?|tubes?))\b")
 KEEP = (
     rf"no {_SOMETHING_ELSE}", r"no reason to (?:doubt|question)",
+    r"(?:no|without) (?:\w+ )?(?:difficult(?:y|ies)|trouble|problems?|hesitation|uncertainty|ambiguity|"
+    r"disagreement|dispute|mistaking|denying|overlooking|missing)\b",
+    r"(?:no one|nobody|none)(?: \w+){0,2}? "
+    r"(?:doubt|question|disput|den(?:y|ies)|overlook|miss|disagree)\w*(?! of)",
+    rf"no {_COMPARED} (?:\w+ ){{0,3}}than", r"no (?:sooner|wonder|matter)",
+    rf"(?:is|are|was|were|has become|have become|appears?|seems?|looks?|remains?) no {_COMPARED}",
+    r"no (?:obvious |clear |apparent |definite )?(?:cause|explanation|reason|indication) for",
     r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
     *(f"{no} {_MUCH}(?:changes?(?! "
       "of)|changed|improvement|improved|progression|progressed|difference|different|altered|worsened)\\b"
@@ -326,94 +353,155 @@ KEEP = (
     *(f"{no} {_MUCH}(?:increase|decrease|worsening|resolution|clearing|removal) (?:in|of)"
       for no in ("no", "without")), *(f"{no} {_MUCH}(?:resolution|clearing)" for no in ("no", "without")),
     *(f"{have} not (?:been "
-      f")?{_HOW}(?:resolved|cleared|removed|disappeared|increased|decreased|larger|smaller|improved|absent|"
+      f")?{_HOW}(?:{_GONE}|removed|taken out|pulled out|increased|decreased|larger|smaller|improved|absent|"
       "gone)" for have in ("has", "have", "had", "is", "are", "was", "were")),
-    rf"not (?:yet )?{_HOW}(?:resolved|cleared|removed)", r"not (?:free|clear|devoid) of", r"not without",
+    rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|on (?:the|any) "
+    r"(?:prior|previous|earlier|last|older|old|comparison)\b)",
+    rf"not (?:yet )?{_HOW}(?:{_GONE}|removed)", r"not (?:free|clear|devoid) of", r"not without",
     r"not (?:only|just|merely)\b", r"no absence of", r"(?:has|have) failed to (?:clear|resolve)",
-    *(f"{part} (?:completely |entirely |totally )?(?:resolved|cleared|resolution)"
+    *(f"{part} (?:completely |entirely |totally )?(?:{_GONE}|gone|resolution)"
       for part in ("nearly", "partially", "partly", "almost", "incompletely", "mostly", "largely")),
     *(f"{part} (?:complete |total )?(?:interval )?(?:resolution|clearing|removal)(?: of)?"
       for part in ("near", "partial", "incomplete", "almost", "nearly")))
-DOUBT_AROUND = (
+
+# %% ../../nbs/04a_lexicon.ipynb #f7bb1862
+_UNABLE = ("cannot", "can not", "could not", "unable to", "not able to", "(?:difficult|hard|impossible) to",
+           "hesitate to", "not possible to")
+DOUBT_WHOLE = (
+    r"(?:does|do|did|will|would) not (?:\w+ )?(?:allow|permit|let|suffice|help)",
     r"^(?:is|are|was|were|do|does|did|has|have|can|could|might|would|any)(?= .*\? ?$)",
+    *(rf"{no} {_HOW}(?:be )?(?:certain|sure|positive|confident|say|tell|state|claim|conclude|guarantee|prove|"
+      r"establish|know|decide|swear|vouch)" for no in _UNABLE))
+DOUBT_AROUND = (
     *(rf"{no} (?:\w+ ){{0,2}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|"
       rf"rul(?:e|ing){_SPLIT_OUT})"
       for no in ("cannot", "can not", "could not", "unable to", "difficult to", "hard to", "not", "without")),
     rf"rule(?: out|{_SPLIT_OUT})", r"(?<!able )to exclude", r"exclude", r"excluding", r"exclusion of",
-    r"not (?:inconsistent|incompatible|unlikely|impossible|implausible|improbable)", r"not (?:sure|certain)",
+    r"(?:no|little) (?:certainty|assurance|guarantee|proof)",
+    r"not (?:inconsistent|incompatible|unlikely|impossible|implausible|improbable)",
+    r"not (?:sure|certain|confident)",
     *(f"{no} (?:acute |focal |definite |evidence of (?:a |an |any )?|or |area of |areas of |significant "
       "|obvious )*(?:new|newly developed|enlarging|increasing|worsening)" for no in ("no", "without")))
 _LISTS = r"(?:includes?|comprises?|contains?|consists? of|are|is)"
 DOUBT_LIST = (
     rf"(?:differential(?: diagnos[ei]s)?(?: considerations?)?|diagnostic considerations?|considerations|"
     rf"possibilities)(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|also))* "
-    rf"(?:{_LISTS}(?: :)?|:)", )
+    rf"(?:{_LISTS}(?: :)?|:)",
+    rf"differential(?: diagnos[ei]s)? (?:of|between|with|to)(?! (?:the|this|these|that)\b)"
+    rf"(?! (?:\w+ )+{_LISTS}\b)")
 
 # %% ../../nbs/04a_lexicon.ipynb #31adb65b
 _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
+_FOUND = (r"(?:seen|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
+          r"observed|located|discovered)")
 _OPEN = (r"(?:possible|suspected|questioned|questionable|considered|favored(?! "
-         r"to)|equivocal|uncertain|probable|indeterminate|unlikely|less likely|raised|"
-         r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|not likely|doubtful|"
+         r"to)|equivocal|uncertain|probable|indeterminate|"
+         r"unlikely(?! to (?:be|represent|reflect) (?!present|real))|less likely|raised|"
+         r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|doubtful|"
+         r"not likely(?! to (?:be|represent|reflect) (?!present|real))|"
          r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)")
 _SIGHTED = r"(?:(?:is|are|was|were) (?:thought|felt|believed|deemed|judged|considered)(?: to be| as)?)"
+_SO = (r"(?:explain|account for|cause|produce|have caused|underlie|be responsible|"
+       r"(?:look|appear|present|be) (?:the same|identical|alike|similar\w*|like this|so)|"
+       r"(?:have|give|show) (?:this|the same|a similar|an identical) (?:appearance|picture|look|pattern))")
+_NOT_LIKELY = (r"(?:un|less |not |not very )likely to (?:be|represent|reflect)"
+               r"(?! (?:present|real|significant|there)\b)")
 DOUBT_AFTER = (
+    r"(?:cannot|can not|could not) be ruled in",
+    r"neither (?:confirmed|proven|established|proved|excluded|ruled out)"
+    r"(?: n?or \w+(?: out)?)?",
+    rf"(?:may|might|could|would) (?:also |well |easily )?{_SO}",
+    r"(?:is|are|was|were|remains?|stays?) (?:also |still |high |low )?(?:on|in) (?:the|our|my) (?:\w+ )?"
+    r"(?:list|differential|cards|table)",
     rf"cannot {_HOW}{_WEIGHED}", rf"can not {_HOW}{_WEIGHED}", rf"could not {_HOW}{_WEIGHED}",
     rf"not {_HOW}(?:excluded|ruled out)",
     *(f"{hard} to {_HOW}(?:exclude|rule out|evaluate|assess|confirm)(?= ?(?:,|$|on |given |due |because ))"
       for hard in ("difficult", "hard", "impossible")),
     *(f"{may} (?:also |well |still )?(?:be "
-      "(?:present|considered|seen|there|possible|developing|hidden|obscured)|exist|coexist|have this "
+      "(?:present|considered|seen|there|possible|developing|hidden|obscured|missed|overlooked)|exist|coexist|"
+      "hide|lurk|have this "
       "appearance|be evident)" for may in ("may", "might", "could", "can")),
     *(f"{may} be (?:an? )?(?:artifact\\w*|summation|overlap|nipple)"
       for may in ("may", "might", "could")), *(f"{verb} (?:also |still |strongly )?{_OPEN}"
                                                for verb in (_SIGHTED, "is", "are", "was", "were", "remains",
                                                                 "remain", "seems?", "appears?", "looks")),
-    r"should (?:also )?be (?:considered|excluded|ruled out)", *(f"{may} not be (?:\\w+ )?{_SEEN}"
-                                                                for may in ("may", "might", "could")),
+    r"(?:should|must|ha(?:s|ve) to|needs? to|ought to) (?:also |still )?be "
+    r"(?:considered|excluded|ruled out|suspected|questioned|sought)", r"not out of (?:the )?question",
+    r"(?:difficult|hard|impossible) to (?:see|detect|appreciate|tell|distinguish|separate|differentiate)",
+    *(f"{may} not be (?:\\w+ )?{_SEEN}" for may in ("may", "might")),
+    *(rf"{no} be (?:well|clearly|adequately|optimally|fully|completely|reliably|confidently) {_SEEN}"
+      for no in ("cannot", "can not", "could not")),
     *(f"{badly} (?:well |clearly |adequately |fully |optimally |completely |definitely "
       ")*(?:evaluated|assessed|defined|determined|characterized)"
       for badly in ("not", "poorly", "incompletely", "suboptimally", "inadequately")),
     r"not (?:well|clearly|adequately|optimally) "
     r"(?:seen|visualized|demonstrated|identified|defined|appreciated)", r"obscured",
-    *(f"{word}(?= ?(?:,|$))" for word in ("possible", "suspected", "questioned", "favored", "questionable")),
+    *(rf"{word}(?= ?(?:,|$|(?:at|in|on|of|over|along|near|within|by|from|involving|clinically|here)\b))"
+      for word in ("possible", "suspected", "questioned", "favored", "questionable", "queried", "raised")),
     *(rf"{word}(?= ?(?:$|,$|, (?:on|in|at|of|over|along|near|within|is|are)\b))"
       for word in ("possibly", "probabl[ey]", "perhaps", "maybe", "presum(?:ed|ably)", "equivocal",
                    "doubtful", "uncertain", "(?:less likely|unlikely)", "conceivabl[ey]",
                    "if (?:any|present|real)")))
+
+# %% ../../nbs/04a_lexicon.ipynb #4f82eade
 _AGAIN = r"(?:re ?cur|re ?turn|re ?appear|re ?accumulat|re ?develop|develop|occur)"
 DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place)",
                 rf"(?:do|does|did) not (?:{_AGAIN}e?|come back)", r"nowhere", r"removal(?! of)",
+                rf"(?:cannot|can not|could not) {_HOW}(?:any )?{_FOUND}",
                 rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
-                r"resolved(?! (?:opacit|pneumo))", r"cleared", r"disappeared", r"absent", r"gone", r"removed",
+                rf"no (?:more|longer) to be {_SEEN}", rf"never {_HOW}{_SEEN}",
+                rf"{_GONE}(?<!resolved)", r"resolved(?! (?:opacit|pneumo))", r"absent",
+                r"gone(?! from)", r"not (?:an?|the) (?:feature|finding|component|element)",
+                r"(?:is|are|was|were) (?:now )?(?:history|no more(?= ?(?:$|,))|a thing of the past)",
+                *(rf"(?<={thing} )free(?! (?:air|fluid|flow\w*|float\w*|layer\w*|of|from)\b)" for thing in (
+                    "effusion", "pneumothorax", "edema", "consolidation", "fracture", "opacity", "mass",
+                    "nodule", "infiltrate", "infection", "pneumonia", "atelectasis", "device", "tube",
+                    "catheter")),
+                r"(?:taken|pulled|come|came|slipped|fallen|fell) out",
+                r"no longer in (?:place|situ|position)",
+                r"no longer (?:exists?|persists?)", r"(?:has|have) ceased(?: to (?:be|exist))?", r"removed",
                 r"discontinued", r"ruled out", r"excluded", r"extracted", r"explanted",
                 r"with (?:complete |interval )*(?:resolution|clearing)(?! of)")
-DOUBT_BEFORE = (r"may", r"might", r"could", r"would be", r"can (?:represent|reflect|be seen|indicate)",
+
+# %% ../../nbs/04a_lexicon.ipynb #440520b9
+_SEE = r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize|demonstrate)"
+_MONTH = "".join(f"(?<!{w} )" for w in "since in of from until till by last on late early mid".split())
+DOUBT_BEFORE = (_MONTH + r"may(?! \d)", r"might", rf"could(?! not {_SEE})", r"would be",
+                r"can (?:represent|reflect|be seen|indicate)",
                 r"possibl[ey]", r"possibility of", r"probabl[ey]",
                 r"suspect(?:ed)?", r"suspicious (?:for|of)", r"suspicion (?:is \w+ |was \w+ )?(?:of|for)",
                 r"questionabl[ey]",
                 r"question(?:s|ed)?(?: of)?", r"query", r"equivocal", r"worrisome for", r"worry for",
                 r"concern(?:ing)? (?:for|of|about)", r"concerning", r"concern", r"favor(?:s|ed|ing)?",
-                r"suggestion of", r"potential(?:ly)?", r"perhaps", r"maybe", r"presum(?:ed|ably)",
+                r"suggestion of", r"hint(?:s|ed|ing)? (?:at|of|toward)", r"reminiscent of",
+                r"resembl(?:es?|ing)", r"mimic(?:s|king)?", r"simulat(?:es?|ing)", r"mistaken for",
+                r"look(?:s|ed|ing)? like", r"(?:looks?|appears?|as) (?:if|though)",
+                r"fear(?:s|ed|ful)?(?: (?:of|for))?",
+                r"potential(?:ly)?", r"perhaps", r"maybe", r"presum(?:ed|ably)",
                 r"conceivabl[ey]", r"consider(?:ation of)?",
+                rf"(?:is|are|was|were|seems?|appears?) {_NOT_LIKELY}",
                 r"less likely", r"unlikely", r"wonder(?:s|ed|ing)?", r"think(?:s|ing)? of", r"chance of",
                 r"doubts?", r"doubtful", r"unsure", r"unclear (?:if|whether)", r"whether",
                 r"not likely", r"correlat\w+ (?:\w+ )?(?:for|with)", r"evaluate for", r"assess for",
                 r"evaluation for", r"indeterminate", r"borderline", r"uncertain")
 DENIAL_BEFORE = (
     rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN})", r"no(?! longer| \. \d)", r"nor",
-    r"without", r"neither",
+    r"without", r"neither(?! (?:confirmed|proven|established|proved|excluded|ruled))",
     r"negative for", r"free (?:of|from)", r"clear of", r"clearing of", r"absence of", r"lack of",
     r"devoid of", r"rather than", r"instead of", r"(?:complete |interval )*resolution of", r"resolved",
     r"(?:interval )?removal of", r"disappearance of", r"drainage of", r"nothing", r"none",
+    rf"(?:cannot|can not|could not|unable to|not able to) {_SEE}",
     r"(?:does|do|did) not (?!(?:\w+ ){0,2}?(?:exclu|rul(?:e|ing) |dismiss))", r"lacks", r"excludes",
     r"rules out",
     rf"rule[sd]{_SPLIT_OUT}", rf"(?:can|able to) (?:\w+ )?(?:exclude|rule(?: out|{_SPLIT_OUT}))",
     r"(?:inconsistent|incompatible) with", r"(?:fails?|failed) to (?:show|reveal|demonstrate|identify)",
     r"not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|adequately|optimally|new|"
-    r"evaluated|able)", r"never", r"denies")
+    r"evaluated|able)", r"never", r"denies",
+                 r"non(?= (?:enlarge|dilat|widen|edemat|consolidat|infect|pneumon|collaps)\w*)")
 
 # %% ../../nbs/04a_lexicon.ipynb #efa156aa
 CUES = dict(keep=KEEP,
+            doubt_whole=DOUBT_WHOLE,
             doubt_around=DOUBT_AROUND,
             doubt_list=DOUBT_LIST,
             doubt_after=DOUBT_AFTER,
@@ -422,8 +510,10 @@ CUES = dict(keep=KEEP,
             denial_before=DENIAL_BEFORE)
 _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
-    r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)|(?P<none_after>(?::|\?|, -) (?:none|nil|no?|absent|"
-    r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+)(?= ?(?:$|,|\.))"
+    r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)"
+    r"|(?P<none_after>(?::|\?|, -) (?:all |both )?(?:none|nil|no?|absent|"
+    r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+|"
+    r"(?:(?:i|we) see |there (?:is|are|was|were) )?none(?: \w+){0,3})(?= ?(?:$|,|\.))"
     r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")
 
 def find_cues(text: str # Canonical words
@@ -436,7 +526,8 @@ STATES = dict(
     borderline=(-1, r"borderline"),
     small=(
         0,
-        r"(?:not|no|without)(?: \w+){0,3}? (?:enlarge\w*|widen\w*|dilat\w+|prominent|increased|abnormal\w*)"),
+        r"(?:not|no|non|without)(?: \w+){0,3}? (?:enlarge\w*|widen\w*|dilat\w+|prominent|increased|"
+        r"abnormal\w*)"),
     large=(1, r"(?<!no )(?<!without )(?<!significant )increase in (?:the "
            r")?(?:heart|cardiac)|enlarged|enlargement|widened|widening|dilated|increased|larger|large|big|"
            r"prominent|prominence|abnormal|wide|magnified|not normal|"

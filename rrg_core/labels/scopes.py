@@ -22,7 +22,8 @@ _HARD = (
     r"post(?! ?(?:op|surg|obstruct|inflam|tussive|traum))|despite|yet|because|since|given|secondary to|" +
     _WITH)
 _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
-                     r"(?:nevertheless|nonetheless)\b)|(?P<colon>:)|(?P<versus>\bversus\b)|(?P<or>(?:, "
+                     r"(?:nevertheless|nonetheless|so|hence|therefore|thus)\b)|(?P<colon>:)|"
+                     r"(?P<versus>\bversus\b)|(?P<or>(?:, "
                      r"(?:- )?)?\b(?:or|nor)\b)|(?P<and>(?:, )?\band\b)|(?P<dash>, -)|(?P<comma>,)")
 _ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)")
 
@@ -132,6 +133,7 @@ def reach_back(
 
 # %% ../../nbs/04b_scopes.ipynb #af682d0c
 _VALUE = dict(keep=1,
+              doubt_whole=-1,
               doubt_around=-1,
               yes_after=1,
             doubt_after=-1,
@@ -151,6 +153,7 @@ class Scope:
     start: int # Covered text
     end: int
     cue: tuple[int, int] # Where the cue stands
+    whole: bool = False # A question, or *cannot be sure that*: doubts denials too
 
 def _atom_of(atoms, position):
     return next((i for i, a in enumerate(atoms) if position <= a.end), len(atoms) - 1)
@@ -166,6 +169,24 @@ def _sign(text, atoms, mentions, start, end): # The one mention that a minus bel
     if before: return Scope(0, False, before[-1][0], start, (start, end))
     return Scope(0, True, end, after[0][1], (start, end)) if after else None
 
+_FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|will|would|can|could|may|might|does|do|did)\b")
+_CAUSED = re.compile(r"\b(?:from|due to|because of|caused by|related to|owing to|beyond|around|behind) "
+                     r"(?:the|this|that|these|those|his|her)\b")
+_COPULA = ("is", "are", "was", "were")
+_LINK = re.compile(r"\b(?:for|of|in|on|to|with|into|from|beyond|about|at|by|because|over|under|near)\b")
+_NONE = re.compile(rf"none(?= ?(?:$|,|now\b|today\b|{_SEEN}))")
+_SIGN = re.compile(r"\b(?:evidence|signs?|findings?|features?|suggestion|suspicion|indication|concern|"
+                   r"sequelae?|stigmata|trace|hint|one|longer)\b")
+
+def _own_verb(text, end, stop, mentions): # Where *no CT was done for …* has its verb, before any finding
+    verb = _FINITE.search(text, end, stop)
+    between = text[end:verb.start()] if verb else ""
+    if not between.strip() or "," in between or _SIGN.search(text, end, verb.start()): return None
+    early = any(end <= m[0] < verb.start() and m[2].kind != "device" for m in mentions)
+    late = next((m[0] for m in mentions if m[0] >= verb.end()), stop)
+    joined = verb[0] in _COPULA and not _LINK.search(text, verb.end(), late) # *no air is consolidation*
+    return None if early or joined else verb.start()
+
 def _scope(text, atoms, mentions, start, end, group):
     if group == "minus": return _sign(text, atoms, mentions, start, end)
     i = _atom_of(atoms, start)
@@ -179,19 +200,26 @@ def _scope(text, atoms, mentions, start, end, group):
     behind = any(back <= s and e <= start for s, e, _ in mentions)
     ahead = any(end < s < stop for s, _, _ in mentions)
     forward = not group.endswith("after")
-    if behind and not ahead and text[start:end] == "query": forward = False
+    if behind and not ahead and (text[start:end] in ("query", "never") or _NONE.match(text, start)):
+        forward = False
+    if group == "denial_before" and ahead and text[start:end] == "no":
+        stop = _own_verb(text, end, stop, mentions) or stop
+        if cause := _CAUSED.search(text, end, stop): stop = cause.start()
     if not forward and not behind:
         if "obscured" in text[start:end]: return None # obscured *by* what follows
         forward = True
-    if group == "doubt_around" and not ahead: forward = False
+    if group in ("doubt_around", "doubt_whole") and not ahead: forward = False
     covered = (end, stop) if forward else (back, start)
-    return Scope(_VALUE[group], forward, *covered, (start, end))
+    whole = group == "doubt_whole" or group == "mark_after" and not text[end:].strip()
+    return Scope(_VALUE[group], forward, *covered, (start, end), whole)
 
 _AS_WELL = re.compile(r"(?<=, )as (?:is|are|was|were|does|do)\b")
 
 def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
     "The scopes of all cues of a sentence."
-    scopes = (_scope(text, atoms, mentions, *cue) for cue in find_cues(text))
+    cues = find_cues(text)
+    own = {_own_verb(text, end, len(text), mentions) for _, end, _ in cues if text[:end].endswith("no")}
+    scopes = (_scope(text, atoms, mentions, *cue) for cue in cues if cue[0] not in own)
     scopes = [s for s in scopes if s]
     for m in _AS_WELL.finditer(text): # The value of the denial or doubt that it stands behind
         same = [s for s in scopes if not s.forward and s.cue[1] <= m.start()]
@@ -257,6 +285,8 @@ def decide(mention: tuple, text: str, scopes: list[Scope],
         ("absence of", "lack of", "resolution of", "clearing of", "removal of"))
     if absence and denied and text.startswith("not ", denied.cue[0]) and "," not in text[end:denied.cue[0]]:
         return 1, "no change", denied.cue # The resolution has not occurred
+    whole = _first([s for s in scopes if s.whole and s.start <= start and end <= s.end])
+    if whole and (denied or entry.kind != "device"): return -1, "asked or unknown", whole.cue
     chosen = denied or (doubted if absence else None) or (outer
                                                           if outer and outer.value != 1 else None) or doubted
     if chosen: return chosen.value, _RULES[chosen.forward, chosen.value], chosen.cue

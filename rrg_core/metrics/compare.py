@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..data.study import named
+from ..data.study import named, named_file
 from ..engine.desk import progress
 from ..engine.files import atomic
 from ..engine.settings import CourseError
 from .clinical import ClinicalStatistics, Protocol
-from .evaluate import (_checked_ending, _groups, _known, _label_pair, _scores_of,
-                                       _text_counts, _training_texts, _written, find_protocols, input_hash,
-                                       read_pairs, signature)
+from .evaluate import (_checked_ending, _given_labels, _groups, _known, _label_pair,
+                                       _of_empty, _read_labels, _scores_of, _shortened, _text_counts,
+                                       _training_texts, _written, find_protocols, input_hash, read_pairs,
+                                       signature)
 from .stats import bootstrap_replicates, interval
 from .text import Meteor
 
@@ -29,24 +30,34 @@ def _as_list(reference):
     return [" ".join(r.split()) for r in (reference if isinstance(reference, list) else [reference])]
 
 def _matched(frames, names):
-    "The frames on their common studies, in the first one's order; how many records were left out."
+    "The rows of each frame that hold the common studies, in the first one's order."
     if any("study_id" not in f for f in frames):
         if len({len(f) for f in frames}) > 1:
             raise CourseError("without a study_id in each file, all need the same number of records: "
                               + ", ".join(f"{n} has {len(f)}" for n, f in zip(names, frames)))
-        out = frames
+        rows = [np.arange(len(f)) for f in frames]
     else:
-        keyed = [f.set_index(f["study_id"].astype(str)) for f in frames]
-        common = [s for s in keyed[0].index if all(s in f.index for f in keyed[1:])]
+        keyed = [pd.Index(f["study_id"].astype(str)) for f in frames]
+        common = [s for s in keyed[0] if all(s in k for k in keyed[1:])]
         if not common: raise CourseError(f"{' and '.join(names)} have no study_id in common")
-        out = [f.loc[common].reset_index(drop=True) for f in keyed]
+        rows = [k.get_indexer(common) for k in keyed]
+    out = [f.iloc[r] for f, r in zip(frames, rows)]
     truths = [f["reference"].map(_as_list).tolist() for f in out]
     for name, other in zip(names[1:], truths[1:]):
         if apart := [i for i, (a, b) in enumerate(zip(truths[0], other), 1) if a != b]:
             raise CourseError(f"{names[0]} and {name}: the references differ in {len(apart)} of {len(other)} "
                               f"studies, first in number {apart[0]} of the first file's; both systems need "
                               "the same truth")
-    return out, sum(len(f) for f in frames) - sum(len(f) for f in out)
+    return rows
+
+def _same_truth(labels, names):
+    "Labels of all hypotheses, one system's below the other's, and of the references, which must be one."
+    for name, (_, other) in zip(names[1:], labels[1:]):
+        differ = (np.nan_to_num(labels[0][1], nan=9) != np.nan_to_num(other, nan=9)).any(1)
+        if differ.any():
+            raise CourseError(f"{names[0]} and {name}: the labels of the references differ in "
+                              f"{int(differ.sum())} of {len(differ)} studies; both need the same truth")
+    return np.concatenate([h for h, _ in labels]), np.concatenate([r for _, r in labels])
 
 def _names_of(paths):
     "A short name for each file: its stem, with its folder or its number where two are alike."
@@ -101,6 +112,7 @@ def compare_texts(
     references: list, # A text, or a list of texts, for each study
     protocol: str | Protocol = "default",
     label=None, # As in `score_texts`
+    labels: tuple = None, # Finished: (systems · studies, 14) of hypotheses and references, system by system
     known: frozenset[str] = None,
     groups=None, # (studies,) such as patients
     bootstraps: int = 1000, # Draws, and as many exchanges
@@ -115,7 +127,8 @@ def compare_texts(
     if bootstraps < 1: raise ValueError(f"bootstraps must be at least 1, got {named(bootstraps)}")
     truths = [r if isinstance(r, list) else [r] for r in references]
     below = [t for h in hypotheses.values() for t in h], truths * len(names) # one system below the other
-    text = _text_counts(shared := {}, *below, protocol, known, meteor)
+    shared, label = _given_labels(labels, label)
+    text = _text_counts(shared, *below, protocol, known, meteor)
     clinical = ClinicalStatistics(*_label_pair(shared, *below, protocol, label), protocol)
     rows = []
     tasks = [(k, s) for k in range(1, len(names)) for s in _scores_of(text, clinical).values()]
@@ -153,6 +166,29 @@ def forest(table: pd.DataFrame): # As `compare_texts` makes it, of one protocol 
            title=f"against {table['baseline'].iloc[0]}")
     return fig
 
+# %% ../../nbs/05j_compare.ipynb #22134eef
+def _comparable(paths, labels):
+    if len(paths) < 2: raise CourseError("which files? `rrg compare A B`: the first is the baseline")
+    if len({str(p) for p in paths}) < len(paths): raise CourseError("a file is named twice")
+    if labels and len(labels) != len(paths):
+        raise CourseError(f"--labels is given once for each file, in their order: {len(labels)} for "
+                          f"{len(paths)}; `rrg evaluate --per-report` writes such a file")
+
+def _comparison_notes(left_out, empty, labels, protocols, label, vocabulary):
+    notes = []
+    if left_out: notes.append(f"{left_out} records are of studies that not every file has, and were left out")
+    if empty: notes.append(f"{empty} records with an empty reference were left out")
+    if labels: notes.append("the labels are those of " + " and ".join(named_file(f, True) for f in labels))
+    elif label is None and any(p.labeler != "rules" for p in protocols):
+        notes.append("labelled by our rules, where the protocol means another labeler")
+    if drawn := [p.name for p in protocols if p.report != "value"]:
+        notes.append(f"the values are the plain ones, where {', '.join(drawn)} prints a mean or median of "
+                     "draws")
+    if not vocabulary and any(p.min_count for p in protocols):
+        notes.append("rare words stay in the reference; --train FILE replaces them by <unk>, as the protocol "
+                     "does")
+    return notes
+
 # %% ../../nbs/05j_compare.ipynb #5a0c0a21
 def compare(
     paths, # Two files or more; the first is the baseline
@@ -162,47 +198,50 @@ def compare(
     group: str = None, # As in `evaluate`
     drop_empty: bool = False,
     train=None,
+    labels: list = None, # A file of finished labels of both sides for each path, as `--per-report` writes
+    max_words: int = None,
     delimiter: str = None,
     encoding: str = None,
     without: tuple[str, ...] = (),
-    **options # `label`, `known`, `bootstraps`, `seed`, `meteor` of `compare_texts`
+    known: frozenset[str] = None,
+    meteor: Meteor = None,
+    **options # `label`, `bootstraps`, `seed` of `compare_texts`
 ) -> pd.DataFrame: # As `compare_texts`; `.attrs["notes"]`
     "Files of predictions against the first. `CourseError` where studies or references are not the same."
-    if len(paths) < 2: raise CourseError("which files? `rrg compare A B`: the first is the baseline")
-    if len({str(p) for p in paths}) < len(paths): raise CourseError("a file is named twice")
+    _comparable(paths, labels)
     protocols, names = find_protocols(protocol, without), _names_of(paths)
-    drop = "drop wordless" if drop_empty else "drop" if all(
-        p.empty_reference == "drop" for p in protocols) else "error"
+    drop = _of_empty(protocols, drop_empty)
     read = [read_pairs(p, hypothesis, reference, drop, delimiter=delimiter, encoding=encoding) for p in paths]
-    frames, left_out = _matched([f for f, _ in read], names)
+    rows = _matched([f for f, _ in read], names)
+    given = [_read_labels([file], *sized) for file, sized in zip(labels or (), (
+        (f, len(f) + dropped) for f, dropped in read))]
+    given = given and _same_truth([[s[r] for s in pair] for pair, r in zip(given, rows)], names)
+    matched = [f.iloc[r].reset_index(drop=True) for (f, _), r in zip(read, rows)]
+    cut = [_shortened(f, p, max_words) for f, p in zip(matched, paths)]
+    frames = [f for f, _ in cut]
     groups, drawn = _groups(frames[0], paths[0], group)
     systems = {n: f["hypothesis"].tolist() for n, f in zip(names, frames)}
-    training, known = None if train is None else _training_texts(train, encoding), options.pop("known", None)
-    words, meteor = {}, options.pop("meteor", None)
+    training, words = None if train is None else _training_texts(train, encoding), {}
     needed = meteor is None and any("METEOR" in p.metrics for p in protocols)
     with Meteor() if needed else nullcontext(meteor) as m:
         try:
             tables = [compare_texts(systems, frames[0]["reference"].tolist(), p, groups=groups, meteor=m,
-                                    known=known or _known(words, training, p), **options) for p in protocols]
+                                    known=known or _known(words, training, p), labels=given or None,
+                                    **options) for p in protocols]
         except ValueError as e:
             raise CourseError(f"{' and '.join(names)}: {e}") from None
     out = pd.concat(tables, ignore_index=True)
-    notes = [drawn]
-    if left_out: notes.append(f"{left_out} records are of studies that not every file has, and were left out")
-    if empty := sum(dropped for _, dropped in read):
-        notes.append(f"{empty} records with an empty reference were left out")
-    if options.get("label") is None and any(p.labeler != "rules" for p in protocols):
-        notes.append("labelled by our rules, where the protocol means another labeler")
-    if known is None and train is None and any(p.min_count for p in protocols):
-        notes.append("rare words stay in the reference; --train FILE replaces them by <unk>, as the protocol "
-                     "does")
-    out.attrs = {"notes": notes}
+    unlike, empty = sum(len(f) - len(r) for (f, _), r in zip(read, rows)), sum(n for _, n in read)
+    short = [f"{n}: {note}" for n, (_, notes) in zip(names, cut) for note in notes]
+    out.attrs = {"notes": [drawn, *short, *_comparison_notes(unlike, empty, labels, protocols,
+                                                             options.get("label"), known or train)]}
     return out
 
+# %% ../../nbs/05j_compare.ipynb #9e487525
 def compare_command(paths, protocol="default", out: str = None, plot: str = None, **options) -> str:
     "What `rrg compare` prints. `CourseError` in one line where it cannot."
     _checked_ending(out)
-    _checked_ending(plot, (".svg", ".png", ".pdf"))
+    _checked_ending(plot, (".svg", ".png", ".pdf"), "a figure")
     table = compare(paths, protocol, **options)
     about = {"notes": table.attrs["notes"]}
     if out: _written(table, out, about)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALIASES', 'read_table', 'read_pairs', 'find_protocol', 'find_protocols', 'input_hash',
-           'signature', 'score_texts', 'health', 'evaluate', 'list_protocols', 'evaluate_command']
+           'signature', 'score_texts', 'health', 'score_each', 'evaluate', 'score_pairs',
+           'list_protocols', 'evaluate_command']
 
 # %% ../../nbs/05g_evaluate.ipynb #ba6467a9
 import ast, codecs, csv, difflib, gzip, io, json, os, re, sys, tokenize, zlib
@@ -21,6 +22,7 @@ import pandas as pd
 from ..engine.code import for_readers
 from ..engine.desk import progress
 from ..engine.files import atomic, entrust
+from .backends import Components
 from .clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from .stats import bootstrap_replicates, interval
 from .text import (METRICS, Meteor, TextStatistics, checked_pairs, cut, mark_unknown,
@@ -41,7 +43,9 @@ def _bytes(path): # the content, unpacked; the ending without .gz, "" where the 
     if kind not in (*_ENDINGS, ".txt", ""):
         raise CourseError(f"{path}: predictions are read from {', '.join(_ENDINGS)}, all also .gz, from "
                           "standard input (-), or from .txt with the references in another .txt")
-    return _unpacked(_kept(path) if kind == ".parquet" else path.read_bytes(), path), kind
+    data = path.read_bytes() # once: what is compared with a record is what is scored
+    if kind == ".parquet": _vouched_for(data, path)
+    return _unpacked(data, path), kind
 
 def _unpacked(data, path):
     if data[:2] != b"\x1f\x8b": return data
@@ -49,17 +53,16 @@ def _unpacked(data, path):
         return gzip.decompress(data)
     raise CourseError(f"{path}: the gzip file is cut off or damaged")
 
-def _kept(path):
+def _vouched_for(data, path):
     "Predictions that the course keeps must be what their record says; those below build/ may be entrusted."
-    if (path := path.resolve()).is_relative_to(repo_root()):
-        inside = path.relative_to(repo_root()).parts
-        if inside[0] == "build":
-            with suppress(CourseError):
-                entrust(profile(inside[1]).data)
-        if (path.parent.parent / "records.json").is_file():
-            from rrg_core.engine.experiments import read_predictions
-            read_predictions(path)
-    return path.read_bytes()
+    if not (path := path.resolve()).is_relative_to(repo_root()): return
+    inside = path.relative_to(repo_root()).parts
+    if inside[0] == "build":
+        with suppress(CourseError):
+            entrust(profile(inside[1]).data)
+    if (path.parent.parent / "records.json").is_file():
+        from rrg_core.engine.experiments import checked_predictions
+        checked_predictions(data, path)
 
 def _text(data, path, encoding=None): # errors are raised behind `except`: what was caught holds the file
     marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -318,6 +321,10 @@ def read_pairs(
         frame = _named_columns(table, path, hypothesis, reference)
     if not len(frame): raise CourseError(f"{path}: no record to score")
     if "study_id" in frame and not keep_duplicates: _one_record_each(frame, path)
+    return _scorable(frame, path, empty_reference)
+
+def _scorable(frame, path, empty_reference):
+    "The records that can be scored, with `.attrs['kept']`, their places in the table; how many were dropped."
     for field in ("hypothesis", "reference"):
         frame[field] = [_listed(v, f"{path}, record {i}: the {field}") for i, v in enumerate(frame[field], 1)]
     empty = frame["reference"].map(partial(_is_empty, wordless=empty_reference == "drop wordless"))
@@ -369,7 +376,8 @@ def _prepare(protocol, known, texts):
 
 def _labels(texts, label, protocol, is_hypothesis):
     if label is None: from rrg_core.labels import label_many as label
-    labels = np.array(as_numbers(label(texts), "labels"))
+    once = {t: i for i, t in enumerate(dict.fromkeys(texts))} # a text that repeats is labelled once
+    labels = np.array(as_numbers(label(list(once)), "labels"))[[once[t] for t in texts]]
     if is_hypothesis and protocol.empty_hypothesis == "no finding":
         empty = [not t.strip() for t in texts]
         labels[empty] = np.where(np.array(OBSERVATIONS) == "No Finding", 1, np.nan)
@@ -451,7 +459,7 @@ def signature(protocol: Protocol, n: int, bootstraps: int, seed: int, label, kno
     used = dict.fromkeys(_PACKAGES[m] for m in protocol.metrics)
     return "|".join(f"{k}:{v}" for k, v in (fields | {p: version(p) for p in used}).items())
 
-# %% ../../nbs/05g_evaluate.ipynb #fea7535a
+# %% ../../nbs/05g_evaluate.ipynb #22ac852e
 def _headlines(values, replicates, protocol):
     if protocol.report == "value": return values
     own = replicates[:protocol.bootstraps]
@@ -467,6 +475,7 @@ def _scores_of(text, clinical):
     return {**{m: t.scores for m, t in text.items()},
             "CE": lambda rows: {f"CE-{k}": v for k, v in clinical.scores(rows).items()}}
 
+# %% ../../nbs/05g_evaluate.ipynb #fea7535a
 def score_texts(
     hypotheses: list[str],
     references: list, # A text, or a list of texts, for each
@@ -476,27 +485,30 @@ def score_texts(
         # Vocabulary of the training reports, for protocols with <unk>: see `metrics.text.vocabulary`
         str] = None,
     groups=None, # (n,) such as patients: the bootstrap draws whole groups
-    bootstraps: int = None, # Replicates; by default 1000, or the protocol's own number if that is larger
+    # Replicates; by default 1000, or the protocol's own number if that is larger; 0 for no interval
+    bootstraps: int = None,
     seed: int = 0,
     meteor: Meteor = None, # A running METEOR, to share it among calls
     shared: dict = None # Empty at first: keeps what further protocols on the same texts can take from it
 ) -> pd.DataFrame: # metric, value, low, high, n, protocol, definition; `.attrs`: notes, signature
-    """Every score of a protocol with its 95 % interval. `ValueError` for bad pairs or no replicate,
+    """Every score of a protocol with its 95 % interval. `ValueError` for bad pairs or a wrong number,
     `CourseError` where Java is missing."""
     protocol, shared = find_protocol(protocol), {} if shared is None else shared
-    if bootstraps is not None and bootstraps < 1:
-        raise ValueError(f"bootstraps must be at least 1, got {named(bootstraps)}")
+    if bootstraps is not None and bootstraps < 0:
+        raise ValueError(f"bootstraps must be 0 (no interval) or more, got {named(bootstraps)}")
     hypotheses, references = checked_pairs(hypotheses, references)
-    size, n = len(hypotheses), bootstraps or max(1000, protocol.bootstraps)
+    size = len(hypotheses)
+    n = max(1000, protocol.bootstraps) if bootstraps is None else bootstraps
+    drawn = n or (0 if protocol.report == "value" else protocol.bootstraps)
     text = _text_counts(shared, hypotheses, references, protocol, known, meteor)
     clinical = ClinicalStatistics(*_label_pair(shared, hypotheses, references, protocol, label), protocol)
     values, replicates = {}, []
     for name, scores in _scores_of(text, clinical).items():
         key = ("CE", protocol) if name == "CE" else (name, *_text_key(protocol, known))
         values |= scores(np.arange(size))
-        replicates.append(_replicates(shared, key, scores, size, n, seed, groups))
-    replicates = np.concatenate(replicates, 1)
-    low, high = interval(replicates)
+        if drawn: replicates.append(_replicates(shared, key, scores, size, drawn, seed, groups))
+    replicates = np.concatenate(replicates, 1) if drawn else np.full((1, len(values)), np.nan)
+    low, high = interval(replicates) if n else np.full((2, len(values)), np.nan)
     definition = {
         k: _label_of(protocol, label) if k.startswith("CE-") else _text_definition(k, protocol)
         for k in values
@@ -506,7 +518,7 @@ def score_texts(
         "definition": definition[k]
     } for (k, v), lo, hi in zip(_headlines(values, replicates, protocol).items(), low, high)])
     frame.attrs["notes"] = _notes(protocol, label, known, references)
-    frame.attrs["signature"] = signature(protocol, size, n, seed, label, known, groups,
+    frame.attrs["signature"] = signature(protocol, size, drawn, seed, label, known, groups,
                                          input_hash(hypotheses, references))
     return frame
 
@@ -519,11 +531,11 @@ _COMMON = frozenset("""abnormality acute and are cardiac chest clear disease eff
     lungs no normal of or pleural right seen size stable the there unchanged unremarkable with
     within""".split())
 
-def _unread(texts, labels):
+def _unread(texts, labels): # (n,) of bool
     "Texts with words in which the labeler found no observation, and without any common word of reports."
     mute = np.isnan(np.delete(labels, OBSERVATIONS.index("No Finding"), 1)).all(1)
-    return int(sum(bool(t.strip()) and quiet and not _COMMON & set(re.findall(r"[a-z]+", t.lower()))
-                   for t, quiet in zip(texts, mute)))
+    return np.array([bool(t.strip()) and quiet and not _COMMON & set(re.findall(r"[a-z]+", t.lower()))
+                     for t, quiet in zip(texts, mute)])
 
 def _parts(counted):
     return ", ".join(f"{n} {what}" for what, n in counted.items() if n) or "nothing odd"
@@ -543,10 +555,10 @@ def health(
         "hypotheses": _parts({
             "empty": sum(not t for t in same), "repeat another (the commonest stands " + f"{often} times)":
                 int(same.duplicated().sum()), "equal to their reference": sum(h == r.strip() for h, r in zip(
-                    same, first)), "unread or foreign": _unread(hypotheses, predicted)}),
+                    same, first)), "unread or foreign": int(_unread(hypotheses, predicted).sum())}),
         "references": _parts({
             "repeat another": int(pd.Series(first).map(str.strip).duplicated().sum()),
-            "unread or foreign": _unread(first, truth)})
+            "unread or foreign": int(_unread(first, truth).sum())})
     }
     if hollow:
         lines["no positive"] = (f"{len(hollow)} of 14 observations have none in the references "
@@ -573,6 +585,7 @@ def _groups(frame, path="the file", group=None): # (n,) or None; in words
                                   f"of them{alone}")
     return None, "none repeat: the bootstrap draws single records"
 
+# %% ../../nbs/05g_evaluate.ipynb #fe6734c8
 def _training_texts(path, encoding=None):
     if _is_text(path): return _lines(path, encoding)
     frame = read_table(path, encoding=encoding)
@@ -589,6 +602,7 @@ def _known(shared, train, protocol):
     return _once(shared, ("known", protocol.text, protocol.min_count), lambda: vocabulary(
         tokens(train, protocol.text), protocol.min_count))
 
+# %% ../../nbs/05g_evaluate.ipynb #f5bee8c2
 def _read_labels(files, frame, size):
     "Finished labels of both sides, (size, 14) each, from one file or two, by study_id or by order."
     tables = [read_table(f) for f in files]
@@ -596,6 +610,12 @@ def _read_labels(files, frame, size):
     if len(files) > 2: raise CourseError(f"--labels takes one file or two, got {len(files)}")
     pairs = zip((tables * 2)[:2], (list(files) * 2)[:2], sides)
     return [_label_table(table, file, side, frame, size) for table, file, side in pairs]
+
+def _given_labels(pair, label=None): # `shared` with finished labels in it, and a labeler that says so
+    if pair is None: return {}, label
+    hypotheses, references = pair
+    shared = {("labels", True, e): hypotheses for e in ("label", "no finding")}
+    return shared | {("labels", False, None): references}, label or (lambda texts: hypotheses)
 
 def _label_in(cell): # 1, 0, -1, NaN; infinite where it is no label
     text = "" if cell is None else str(cell).strip().lower().removesuffix(".0")
@@ -621,7 +641,7 @@ def _label_table(table, path, side, frame, size):
         raise CourseError(f"{path} has labels of {len(values)} records, the predictions are {size}")
     return values if len(values) == len(frame) else values[frame.attrs["kept"]]
 
-# %% ../../nbs/05g_evaluate.ipynb #5b0c0b17
+# %% ../../nbs/05g_evaluate.ipynb #7a853f0c
 _LONG = 2000 # Words above which METEOR takes minutes
 
 def _shortened(frame, path, max_words):
@@ -642,45 +662,107 @@ def _shortened(frame, path, max_words):
     shorter = frame.assign(hypothesis=frame["hypothesis"].map(short), reference=frame["reference"].map(short))
     return shorter, [f"{sum(n > max_words for n in longest)} records were cut at {max_words} words"]
 
-def _each(shared, frame, protocols, known, single):
+# %% ../../nbs/05g_evaluate.ipynb #f39b757c
+def _of_each(shared, size, protocol, known):
+    "Every score of each report under a protocol whose counts are made, (size,) each; NaN where it is 0/0."
+    tables = shared[_text_key(protocol, known)]
+    text = TextStatistics({m: tables[m] for m in protocol.metrics}, size).per_report()
+    labels = shared["labels", True, protocol.empty_hypothesis], shared["labels", False, None]
+    hits, said, there = ClinicalStatistics(*labels, protocol).counts.sum(2)
+    with np.errstate(invalid="ignore"):
+        return {c: text[c].to_numpy() for c in text} | {
+            "CE-precision": hits / said, "CE-recall": hits / there, "CE-F1": 2 * hits / (said + there)}
+
+def score_each(
+    hypotheses: list[str],
+    references: list, # A text, or a list of texts, for each
+    protocol: str | Protocol = "default",
+    label=None, # As in `score_texts`
+    known: frozenset[str] = None,
+    meteor: Meteor = None,
+    shared: dict = None # Keeps the counts, and both sides' labels
+) -> pd.DataFrame: # A row a report, a column a score; NaN where a clinical score is 0/0
+    "Every score of each report alone. `ValueError` for bad pairs, `CourseError` where Java is missing."
+    protocol, shared = find_protocol(protocol), {} if shared is None else shared
+    hypotheses, references = checked_pairs(hypotheses, references)
+    _text_counts(shared, hypotheses, references, protocol, known, meteor)
+    _label_pair(shared, hypotheses, references, protocol, label)
+    return pd.DataFrame(_of_each(shared, len(hypotheses), protocol, known))
+
+def _each(shared, frame, protocols, known, further=None):
     "One row a record: every score of every protocol, and both sides' labels."
     out = pd.DataFrame({c: frame[c] for c in ("study_id", "patient_id") if c in frame})
     out.insert(0, "record", np.array(frame.attrs["kept"]) + 1)
     columns = {}
     for p in protocols:
-        front = "" if single else f"{p.name}: "
-        tables = shared[_text_key(p, known[p.name])]
-        each = TextStatistics({m: tables[m] for m in p.metrics}, len(frame)).per_report()
-        columns |= {front + c: each[c].to_numpy() for c in each}
-        labels = shared["labels", True, p.empty_hypothesis], shared["labels", False, None]
-        hits, said, there = ClinicalStatistics(*labels, p).counts.sum(2)
-        with np.errstate(invalid="ignore"):
-            columns |= {front + "CE-precision": hits / said, front + "CE-recall": hits / there,
-                        front + "CE-F1": 2 * hits / (said + there)}
+        front = "" if len(protocols) == 1 else f"{p.name}: "
+        columns |= {front + c: v for c, v in _of_each(shared, len(frame), p, known[p.name]).items()}
+    if further is not None: columns |= {c: further[c].to_numpy() for c in further}
     for side, is_hypothesis in (("hypothesis", True), ("reference", False)):
         key = "labels", is_hypothesis, protocols[0].empty_hypothesis if is_hypothesis else None
         columns |= {f"{side} {o}": shared[key][:, j] for j, o in enumerate(OBSERVATIONS)}
     return out.join(pd.DataFrame(columns))
 
+# %% ../../nbs/05g_evaluate.ipynb #6afe16ba
+def _component_rows(parts, each, groups, n, seed):
+    "A row for each further score: the mean over reports, with its interval."
+    values, low, high = each.to_numpy(), *np.full((2, each.shape[1]), np.nan)
+    if n:
+        drawn = bootstrap_replicates(lambda rows: values[rows].mean(0), np.arange(len(values)), n=n,
+                                     seed=seed, groups=groups)
+        low, high = interval(drawn)
+    return pd.DataFrame([{"metric": k, "value": v, "low": lo, "high": hi, "n": len(values), "protocol": "any",
+                          "definition": parts.definitions[k]}
+                         for k, v, lo, hi in zip(each, values.mean(0), low, high)])
+
+def _component_table(parts, each, truths, groups, digest, bootstraps=None, seed=0):
+    "As `score_texts`, for scores that no protocol has a say in."
+    from rrg_core import __version__
+    n = 1000 if bootstraps is None else bootstraps
+    frame = _component_rows(parts, each, groups, n, seed)
+    fields = {"metrics": "+".join(each), "models": parts.models, "text": "raw", "n": len(each), "boot": n,
+              "seed": seed, "groups": "no" if groups is None else len(set(groups)), "input": digest,
+              "rrg": __version__}
+    frame.attrs["signature"] = "|".join(f"{k}:{v}" for k, v in fields.items())
+    several = any(len(r) > 1 for r in truths)
+    frame.attrs["notes"] = parts.notes + ["several references: --metrics uses the first"] * several
+    return frame
+
+def _ready(metrics): # what `--metrics` names, ready to score; None for nothing
+    if not metrics or isinstance(metrics, Components): return metrics or None
+    return Components(metrics)
+
+# %% ../../nbs/05g_evaluate.ipynb #5b0c0b17
+def _of_empty(protocols, drop_empty): # what `read_pairs` does with an empty reference
+    every = all(p.empty_reference == "drop" for p in protocols)
+    return "drop wordless" if drop_empty else "drop" if every else "error"
+
 def _scored(path, protocols, hypothesis, reference, keep_duplicates, group, drop_empty, train, labels,
-            max_words, delimiter, encoding, label=None, known=None, meteor=None, each=False, **options):
+            max_words, delimiter, encoding, label=None, known=None, meteor=None, each=False, metrics=(),
+            **options):
     "The table of `evaluate`; that of `--per-report`, where `each` asks for it, else None."
-    drop = "drop wordless" if drop_empty else "drop" if all(
-        p.empty_reference == "drop" for p in protocols) else "error"
+    metrics = _ready(metrics) # what is missing is said before anything is read
+    drop = _of_empty(protocols, drop_empty)
     frame, dropped = read_pairs(path, hypothesis, reference, drop, keep_duplicates, delimiter, encoding)
+    pair = _read_labels(labels, frame, len(frame) + dropped) if labels else None
+    named_labels = " and ".join(named_file(f, True) for f in labels or ())
+    read = None if train is None else _training_texts(train, encoding)
     path = "standard input" if str(path) == "-" else path
-    shared, size = {}, len(frame) + dropped
+    out, each = _scored_pairs(frame, path, protocols, group, read, pair, max_words, label, known, meteor,
+                              each, metrics, **options)
+    out.attrs["notes"] = _file_notes(frame, out.attrs["notes"], dropped, drop, keep_duplicates, named_labels)
+    return out, each
+
+def _scored_pairs(frame, path, protocols, group=None, train=None, labels=None, max_words=None, label=None,
+                  known=None, meteor=None, each=False, metrics=(), **options):
+    "As `_scored`, for pairs that are read: `train` is texts, `labels` a pair of (n, 14)."
     frame, slow = _shortened(frame, path, max_words)
     groups, drawn = _groups(frame, path, group)
+    if options.get("bootstraps") == 0: drawn = "no intervals, as asked"
     texts = frame["hypothesis"].tolist()
     truths = [r if isinstance(r, list) else [r] for r in frame["reference"]]
-    if labels:
-        pair = _read_labels(labels, frame, size)
-        shared |= {("labels", True, e): pair[0] for e in ("label", "no finding")}
-        shared["labels", False, None] = pair[1]
-        label = label or (lambda texts: pair[0])
-    read = None if train is None else _training_texts(train, encoding)
-    words = {p.name: known or _known(shared, read, p) for p in protocols}
+    shared, label = _given_labels(labels, label)
+    words = {p.name: known or _known(shared, train, p) for p in protocols}
     tables, needed = [], meteor is None and any("METEOR" in p.metrics for p in protocols)
     with Meteor() if needed else nullcontext(meteor) as running:
         for p in progress(protocols, "protocols") if len(protocols) > 1 else protocols:
@@ -691,11 +773,16 @@ def _scored(path, protocols, hypothesis, reference, keep_duplicates, group, drop
                 wrong = re.sub(r"\b(reference|hypothesis|report) (\d+)\b", lambda m: (
                     f"{m[1]} of record {frame.attrs['kept'][int(m[2])] + 1}"), str(e))
                 raise CourseError(f"{path}: {wrong}") from None
+    notes, further = _table_notes(tables) + slow, None
+    if parts := _ready(metrics):
+        further = parts(texts, [r[0] for r in truths])
+        tables.append(_component_table(parts, further, truths, groups, input_hash(texts, truths), **options))
+        notes += tables[-1].attrs["notes"]
     out = pd.concat([t.assign(signature=t.attrs["signature"]) for t in tables], ignore_index=True)
-    out.attrs = {"notes": _file_notes(frame, tables, dropped, drop, keep_duplicates, slow, labels),
-                 "health": _health_of(shared, texts, truths, protocols, drawn, out)}
-    return out, _each(shared, frame, protocols, words, len(protocols) == 1) if each else None
+    out.attrs = {"notes": notes, "health": _health_of(shared, texts, truths, protocols, drawn, out)}
+    return out, _each(shared, frame, protocols, words, further) if each else None
 
+# %% ../../nbs/05g_evaluate.ipynb #5f9be4f1
 def _health_of(shared, texts, truths, protocols, drawn, out):
     predicted, truth = _label_pair(shared, texts, truths, protocols[0], None)
     lines = health(texts, truths, predicted, truth) | {"groups": drawn}
@@ -703,14 +790,15 @@ def _health_of(shared, texts, truths, protocols, drawn, out):
         lines["CIDEr"] = "0 for a single report, whatever it says: it weighs words by how rare they are"
     return lines
 
-def _file_notes(frame, tables, dropped, drop, keep_duplicates, slow, labels):
+def _table_notes(tables):
     whose = {} # a note → the protocols that it is about
     for t in tables:
         for n in t.attrs["notes"]: whose.setdefault(n, []).append(t["protocol"].iloc[0])
-    notes = [n if len(names) == len(tables) else f"{', '.join(names)}: {n}" for n, names in whose.items()]
-    read = frame.attrs.get("read", {})
-    notes += [f"{column} was read as {field}" for field, column in read.items()] + slow
-    if labels: notes.append("the labels are those of " + " and ".join(named_file(f, True) for f in labels))
+    return [n if len(names) == len(tables) else f"{', '.join(names)}: {n}" for n, names in whose.items()]
+
+def _file_notes(frame, notes, dropped, drop, keep_duplicates, labels):
+    notes = notes + [f"{column} was read as {field}" for field, column in frame.attrs.get("read", {}).items()]
+    if labels: notes.append(f"the labels are those of {labels}")
     if dropped:
         notes.append(f"{dropped} records with an empty reference were left out, as "
                      f"{'asked' if drop == 'drop wordless' else 'the protocol does'}")
@@ -719,6 +807,7 @@ def _file_notes(frame, tables, dropped, drop, keep_duplicates, slow, labels):
             f"{int(again.sum())} records repeat a study_id; they are kept and told apart by their number")
     return list(dict.fromkeys(notes))
 
+# %% ../../nbs/05g_evaluate.ipynb #b744f0c8
 def evaluate(
     path, # .csv, .tsv, .jsonl, .json, .parquet, each also .gz; - for standard input; .txt, one report a line
     protocol: str | Protocol = "default", # Or a list; "all", or a family such as "chex"
@@ -733,12 +822,48 @@ def evaluate(
     delimiter: str = None, # Of a CSV; found by default
     encoding: str = None, # Of a text file; UTF-8 or UTF-16 with its mark by default
     without: tuple[str, ...] = (), # Text metrics to leave out, such as METEOR
+    metrics=(), # Further ones by name, keys of `metrics.backends.BACKENDS`, also with "-standin"
     **options # `label`, `known`, `bootstraps`, `seed`, `meteor` of `score_texts`
 ) -> pd.DataFrame: # As `score_texts`, with signature; `.attrs` has notes and health
     "Score a file of predictions. `CourseError` in one line for whatever is wrong with file or name."
     return _scored(path, find_protocols(protocol, without), hypothesis, reference, keep_duplicates, group,
-                   drop_empty, train, labels, max_words, delimiter, encoding, **options)[0]
+                   drop_empty, train, labels, max_words, delimiter, encoding, metrics=metrics, **options)[0]
 
+# %% ../../nbs/05g_evaluate.ipynb #eeedee3a
+def score_pairs(
+    pairs: list[tuple], # A hypothesis and its reference, a text or a list of texts, each
+    protocol: str | Protocol = "default",
+    groups: list = None, # (n,) whose report each is
+    train=None, # Training reports, or their file
+    labels: tuple = None, # Finished labels of both sides, (n, 14) each
+    drop_empty: bool = False, # As in `evaluate`
+    without: tuple[str, ...] = (),
+    metrics=(), # As in `evaluate`
+    **options # `max_words`; `label`, `known`, `bootstraps`, `seed`, `meteor` of `score_texts`
+) -> pd.DataFrame: # As `evaluate`
+    "Score pairs in memory as `evaluate` scores a file. `CourseError` in one line, with the record's number."
+    protocols, where, metrics = find_protocols(protocol, without), "the pairs", _ready(metrics)
+    bare = lambda r: list(r) if isinstance(r, (tuple, np.ndarray)) else r
+    frame = pd.DataFrame({"hypothesis": [h for h, _ in pairs], "reference": [bare(r) for _, r in pairs]},
+                         dtype=object)
+    if groups is not None:
+        if len(groups) != len(frame): raise CourseError(f"{len(groups)} groups for {len(frame)} pairs")
+        frame["patient_id"] = list(groups)
+    frame, dropped = _scorable(frame, where, drop := _of_empty(protocols, drop_empty))
+    if labels is not None:
+        labels = [side[frame.attrs["kept"]] for side in _label_arrays(labels, len(pairs))]
+    read = _training_texts(train) if isinstance(train, (str, os.PathLike)) else train
+    out, _ = _scored_pairs(frame, where, protocols, None, read, labels, metrics=metrics, **options)
+    out.attrs["notes"] = _file_notes(frame, out.attrs["notes"], dropped, drop, False, "")
+    return out
+
+def _label_arrays(labels, n): # both sides', (n, 14) each
+    sides = [np.array(as_numbers(side, "labels")) for side in labels]
+    if (shapes := [s.shape for s in sides]) != [(n, len(OBSERVATIONS))] * 2:
+        raise CourseError(f"labels are two tables of ({n}, 14), got {' and '.join(map(str, shapes))}")
+    return sides
+
+# %% ../../nbs/05g_evaluate.ipynb #2d4404db
 def list_protocols() -> str:
     "The named protocols, one a paragraph: what they do and where that comes from."
     def line(p):
@@ -750,12 +875,12 @@ def list_protocols() -> str:
 
     return "\n".join(line(p) for p in PROTOCOLS.values())
 
-# %% ../../nbs/05g_evaluate.ipynb #f9ed3145
+# %% ../../nbs/05g_evaluate.ipynb #4f42cf9c
 _TABLES = (".csv", ".json", ".parquet", ".md")
 
-def _checked_ending(path, endings=_TABLES):
+def _checked_ending(path, endings=_TABLES, what="a table"):
     if path and Path(path).suffix not in endings: # before the work, not after
-        raise CourseError(f"{path}: a table is written to {', '.join(endings)}")
+        raise CourseError(f"{path}: {what} is written to {', '.join(endings)}")
 
 def _written(frame, path, about):
     "Write the table atomically, in the format that the file's ending names, with all that it depends on."
@@ -779,6 +904,7 @@ def _written(frame, path, about):
     except OSError as e:
         raise CourseError(f"{path} cannot be written: {e.strerror or e}") from None
 
+# %% ../../nbs/05g_evaluate.ipynb #f9ed3145
 def evaluate_command(predictions: str | None,
                      protocol: str = "default",
                      list_: bool = False,
@@ -803,12 +929,16 @@ def evaluate_command(predictions: str | None,
                           keep_duplicates, each=bool(per_report), **(defaults | options))
     about = {k: frame.attrs[k] for k in ("health", "notes")}
     if out: _written(frame, out, about)
-    if per_report: _written(each.assign(signature=frame["signature"].iloc[0]), per_report, about)
-    hidden = ["signature", *(["protocol"] if len(protocols) == 1 else [])]
+    if per_report:
+        own = frame["signature"][frame["protocol"].isin(["any", protocols[0].name])]
+        _written(each.assign(signature=" ".join(dict.fromkeys(own))), per_report, about)
+    drawn = frame["low"].notna().any() # else no interval was asked for
+    hidden = ["signature", *["protocol"] * (len(protocols) == 1), *["low", "high"] * (not drawn)]
     shown = frame.drop(columns=hidden).to_markdown(index=False, floatfmt=".3f")
     who = "standard input" if predictions == "-" else predictions
-    under = ", ".join(p.name for p in protocols)
-    head = f"{who} under {under}: {frame.n[0]} reports, 95 % bootstrap intervals"
+    under = ", ".join(p.name for p in protocols) if len(protocols) < 4 else f"{len(protocols)} protocols"
+    head = (f"{who} under {under}: {frame.n[0]} reports, "
+            f"{'95 % bootstrap' if drawn else 'no'} intervals")
     width = max(map(len, about["health"]))
     return "\n".join([
         head, "", *(f"{k:<{width}}  {v}" for k, v in about["health"].items()), "", shown, "",

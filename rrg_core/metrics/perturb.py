@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EDITS', 'HARM', 'asserts', 'plain', 'Edit', 'Edited', 'as_reference', 'perturb', 'perturb_many',
-           'weighted_auc', 'separation']
+           'weighted_auc', 'separation', 'noticed']
 
 # %% ../../nbs/05i_perturb.ipynb #2eacbab4
 import re
@@ -413,3 +413,22 @@ def separation(
         w = np.divide(w, share[:, edits[there]], out=np.zeros_like(w), where=share[:, edits[there]] > 0)
         out[metric] = weighted_auc(value[there], harmful[there], w)
     return pd.DataFrame(out)
+
+# %% ../../nbs/05i_perturb.ipynb #d76a3310
+def noticed(
+    changes: pd.DataFrame, # Columns report, edit, and for each metric its change, below 0 for worse
+    metrics: list[str]
+) -> pd.DataFrame: # edit, harm, category, metric, noticed, low, high, reports
+    """Share of edited reports that score worse, edit by edit, with the Wilson interval (95 %). A change below
+    1e-4, which rounding can make, is none; NaN is left out."""
+    from scipy.stats import binomtest
+    rows = []
+    for edit in (e for e in EDITS if (changes.edit == e).any()):
+        for metric in metrics:
+            change = changes.loc[changes.edit == edit, metric].dropna()
+            if not len(change): continue
+            worse = int((change < -1e-4).sum())
+            low, high = binomtest(worse, len(change)).proportion_ci(method="wilson")
+            rows.append(dict(edit=edit, harm=EDITS[edit].harm, category=EDITS[edit].category, metric=metric,
+                             noticed=worse / len(change), low=low, high=high, reports=len(change)))
+    return pd.DataFrame(rows)

@@ -6,11 +6,14 @@
 __all__ = ['radgraph_f1', 'RadGraphModel']
 
 # %% ../../nbs/05c_radgraph.ipynb #7eeac201
-import json, os, subprocess, sys
+import inspect, json, os, queue, re, subprocess, threading
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
-from ..data.study import named
-from ..engine.settings import CourseError
+from ..data.study import named, named_file
+from ..engine.settings import CourseError, data_root
+from . import radgraph_worker
 from .text import failure
 
 # %% ../../nbs/05c_radgraph.ipynb #6b97a072
@@ -99,50 +102,158 @@ def radgraph_f1(
     h, r = _entities(hypothesis, "hypothesis"), _entities(reference, "reference")
     return sum(_f1(pick(h, case), pick(r, case)) for pick in _LEVELS[level]) / len(_LEVELS[level])
 
-# %% ../../nbs/05c_radgraph.ipynb #10d2e724
-_CHILD = """
-import json, sys
-texts, model = json.load(sys.stdin)
-real, sys.stdout = sys.stdout, sys.stderr # what the package prints is no answer
-from radgraph import RadGraph
-found = RadGraph(model_type=model)(texts) if texts else {}
-json.dump([found[str(i)] for i in range(len(texts))], real)
-"""
+# %% ../../nbs/05c_radgraph.ipynb #d38a016a
+_CURE = ("`python -m venv radgraph && radgraph/bin/pip install radgraph==0.1.18 'transformers==4.57.6'`, "
+         "then set RRG_ROOT_RADGRAPH to that folder")
+_APART = "RadGraph runs in an environment of its own and"
+
+def _python_of(root):
+    "The Python of an environment, given as its folder or as the Python itself. `CourseError` for none."
+    root = root or data_root("radgraph")
+    if not root:
+        raise CourseError(f"{_APART} RRG_ROOT_RADGRAPH is not set: {_CURE}")
+    places = [Path(root), Path(root) / "bin/python", Path(root) / "Scripts/python.exe"]
+    if found := next((p for p in places if p.is_file()), None): return str(found)
+    raise CourseError(f"{_APART} {named_file(root, True)} holds no Python (bin/python is missing): {_CURE}")
+
+# %% ../../nbs/05c_radgraph.ipynb #4f96550c
+class _Worker:
+    "A running worker: what it is asked, what it answers."
+    def __init__(self, python, model):
+        clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+        source = inspect.getsource(radgraph_worker) + "\nmain()\n" # a program, and no report
+        self.process = subprocess.Popen([python, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, env=clean)
+        self.answers, self.noise, self.errors = queue.Queue(), 0, deque(maxlen=50)
+        self.readers = [threading.Thread(target=f, daemon=True) for f in (self._read, self._read_errors)]
+        for reader in self.readers: reader.start()
+        self.ask({"model": model})
+
+    def _read(self):
+        for line in self.process.stdout:
+            reply = None
+            with suppress(ValueError, RecursionError): # UnicodeDecodeError is one
+                reply = json.loads(line.decode("utf-8"))
+            if isinstance(reply, dict) and ("id" in reply or "ready" in reply): self.answers.put(reply)
+            else: self.noise += 1
+        self.answers.put(None) # it has ended
+
+    def _read_errors(self):
+        for line in self.process.stderr: self.errors.append(line.decode(errors="replace"))
+
+    def ask(self, request):
+        with suppress(OSError, ValueError): # it has died: the missing answer tells
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def wait(self, seconds):
+        "The next answer; `None` where the process has ended. `queue.Empty` where it does not come."
+        return self.answers.get(timeout=seconds)
+
+    def end(self):
+        "Stop it, whatever it is doing."
+        self.process.kill()
+        self.process.wait()
+        for reader in self.readers: reader.join(5)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with suppress(OSError): pipe.close()
+
+# %% ../../nbs/05c_radgraph.ipynb #ff757395
+class _Failed(Exception):
+    pass # why, without a word of a report
 
 class RadGraphModel:
-    "The radgraph package in its own environment: `RadGraphModel()(texts)` gives an annotation for each text."
+    """The radgraph package in its own environment: `RadGraphModel()(texts)` gives an annotation for each
+    text."""
     def __init__(
             self,
-            python:
-        # Python of an environment with radgraph and transformers 4.57; by default RRG_RADGRAPH_PYTHON
-        str = None,
-            # "radgraph" (v1, the one of the papers), "radgraph-xl" or "modern-radgraph-xl"
-            model: str = "radgraph",
-            timeout: float = 3600 # Seconds
+            root: Path = None, # Of the environment, or its Python; by default RRG_ROOT_RADGRAPH
+            model: str = "radgraph", # v1, the one of the papers; or "radgraph-xl", "modern-radgraph-xl"
+            start: float = 900, # Seconds that loading may take
+            timeout: float = 300, # Seconds without an answer
+            batch: int = 16, # Reports to a line
+            again: int = 1 # How often a worker that ended or stalls is started anew
     ):
-        self.python, self.model, self.timeout = python or os.environ.get(
-            "RRG_RADGRAPH_PYTHON"), model, timeout
-        if not self.python or not Path(self.python).is_file():
-            raise CourseError(
-                f"RadGraph runs in an environment of its own and {self.python or 'RRG_RADGRAPH_PYTHON'} is "
-                f"{'no Python' if self.python else 'not set'}: "
-                "`python -m venv radgraph && radgraph/bin/pip install radgraph==0.1.18 "
-                "'transformers==4.57.6'`, then set RRG_RADGRAPH_PYTHON to its bin/python")
+        self.python, self.model, self.start, self.timeout = _python_of(root), model, start, timeout
+        self.batch, self.again, self.version, self._worker = batch, again, "", None
+
+    def __enter__(self): return self
+
+    def __exit__(self, *_): self.close()
+
+    def close(self):
+        "End the worker, if one runs."
+        if self._worker: self._worker.end()
+        self._worker = None
+
+    def open(self):
+        "Start the worker, unless it runs. `CourseError` where it does not come up."
+        try: self._ready([])
+        except _Failed as error: raise CourseError(f"RadGraph in {self.python} {error}") from None
+        return self
+
+    def _ready(self, texts):
+        if self._worker: return
+        self._worker = _Worker(self.python, self.model)
+        reply = self._reply(self.start, "did not get ready", texts)
+        self.version = str(reply.get("ready"))[:40]
+
+    def _reply(self, seconds, late, texts):
+        "An answer; `_Failed` says why there is none, and the worker is stopped."
+        worker = self._worker
+        try: reply = worker.wait(seconds)
+        except queue.Empty: why = f"{late} in {seconds:g} seconds"
+        else:
+            if reply is not None: return reply
+            worker.process.wait()
+            worker.readers[1].join(5)
+            said = failure("".join(worker.errors), texts)
+            why = f"ended with status {worker.process.returncode}: {said}"
+        if worker.noise: why += f" ({worker.noise} lines of its output were no answer)"
+        self.close()
+        raise _Failed(why)
 
     def __call__(self, texts: list[str]) -> list[dict]:
-        """Annotations of the texts; an empty text has no entities and is not sent. `CourseError` with the
-        model's last line where it fails."""
-        texts, full = list(texts), [t for t in texts if t.strip()]
-        try:
-            done = subprocess.run([self.python, "-c", _CHILD],
-                                  input=json.dumps([full, self.model]),
-                                  capture_output=True,
-                                  text=True,
-                                  timeout=self.timeout)
-        except subprocess.TimeoutExpired:
-            raise CourseError(
-                f"RadGraph took longer than {self.timeout:g} seconds for {len(full)} reports") from None
-        if done.returncode:
-            raise CourseError(f"RadGraph in {self.python} failed: {failure(done.stderr, full)}")
-        found = iter(json.loads(done.stdout))
-        return [next(found) if t.strip() else {"text": "", "entities": {}} for t in texts]
+        """Annotations of the texts; an empty text has no entities and is not sent. `CourseError` in one line
+        where the worker crashes, stalls or answers something else."""
+        texts = list(texts)
+        once = [t for t in dict.fromkeys(texts) if t.strip()]
+        batches = dict(enumerate(once[i:i + self.batch] for i in range(0, len(once), self.batch)))
+        found, failed = {}, 0
+        while batches:
+            try: self._gather(batches, found, once)
+            except _Failed as error:
+                failed += 1
+                if failed > self.again:
+                    where = f"{len(found)} of {len(once)} reports were annotated"
+                    raise CourseError(f"RadGraph in {self.python} {error}; {where}") from None
+        return [found[t] if t.strip() else {"text": "", "entities": {}} for t in texts]
+
+    def _gather(self, batches, found, texts): # takes out of `batches` what is answered
+        self._ready(texts)
+        sender = threading.Thread(target=_ask_all, args=(self._worker, dict(batches)), daemon=True)
+        sender.start() # both pipes are used at once, so neither can fill up
+        while batches:
+            reply = self._reply(self.timeout, "gave no answer", texts)
+            asked = batches.get(reply.get("id")) if isinstance(reply.get("id"), int) else None
+            try: found |= zip(asked, _annotations(reply, asked), strict=True)
+            except ValueError as error:
+                self.close()
+                raise CourseError(f"RadGraph in {self.python} {error}") from None
+            del batches[reply["id"]]
+
+def _ask_all(worker, batches):
+    for number, some in batches.items(): worker.ask({"id": number, "texts": some})
+
+# %% ../../nbs/05c_radgraph.ipynb #750d3fb7
+def _annotations(reply, asked): # as many as the texts that were asked; `ValueError` for anything else
+    if asked is None: raise ValueError("answered what it was not asked")
+    if "error" in reply:
+        name = re.sub(r"\W.*", "", str(reply["error"]), flags=re.S)[:40] # nothing but an exception's name
+        raise ValueError(f"failed on {len(asked)} reports: {name}")
+    found = reply.get("annotations")
+    if not isinstance(found, list) or len(found) != len(asked):
+        got = f"{len(found)} annotations" if isinstance(found, list) else "no annotations"
+        raise ValueError(f"gave {got} for {len(asked)} reports")
+    for annotation in found: _entities(annotation, "an answer")
+    return found

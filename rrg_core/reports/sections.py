@@ -78,17 +78,63 @@ def _split(text):
         else:
             yield section, line
 
+# %% ../../nbs/03b_sections.ipynb #9a1c03e2
+_HEADING = re.compile(r"[A-Z][\w /&,-]{1,30}:(?=\s|$)")
+_HANGING = re.compile(
+    r"(?:(?<![:=?-] )\b(?:no|not|without|the|an?|of|in|at|on|to|for|from|with|by|and|or|nor|versus|vs|is|are|"
+    r"was|were|be|been|has|have|had|may|might|could|can|cannot|which|that|than|this|these|any|some|evidence|"
+    r"(?:the|an?) (?:left|right|small|large|mild)|pleural|pulmonary|cardiac|mediastinal|focal|acute)|[,:(/&])"
+    r"$", re.I) # No statement ends so
+_BROKEN_OFF = re.compile(r"\b(?:(?:evidence|signs?|findings?) of|(?:there is|there are) (?:no|an?|the))\s*$",
+                         re.I) # No paragraph ends so
+_NAMED = {"Dr", "Mr", "Mrs", "Ms", "Kerley", "Swan", "Port", "Hickman", "Dobbhoff", "Dobhoff"}
+_WIDTH = 40 # Characters; shorter lines are not filled
+
+def _wrapped(
+    line: str,
+    after: str, # The next line; neither is blank
+    lower: bool, # The text has no capitals: they say nothing
+    width: int # Characters of the text's longest line
+) -> bool: # Whether the break between them only ends the line
+    line, after = line.strip(), after.strip()
+    if _HEADING.match(after) or lower and _HEADING.match(after.capitalize()): return False
+    if line[-1] in ".!?;" or _HANGING.search(line): return True
+    word = after.split()[0]
+    filled = width >= _WIDTH and len(line) + 1 + len(word) > width
+    if lower or (line + after).isupper() or word[0].isdigit() or word[:2].isupper(): return filled
+    return not word[0].isupper() or re.match(r"\w+", word)[0] in _NAMED
+
+# %% ../../nbs/03b_sections.ipynb #0a363ab4
+_NUMBER = re.compile(
+    r"(?<!\S)(?:(?P<number>\d{1,2})(?:[.](?=\s+[A-Z_0-9(])|[.](?=[A-Z])|[)](?=\s*[A-Za-z_(]|\s+\d))"
+    r"|[(](?P<bracket>\d{1,2})[)](?=\s*[A-Za-z_])|[(]?(?P<letter>[a-h])[)](?=\s+\w)"
+    r"|(?P<roman>i{1,3}|iv|vi{0,3})[.)](?=\s+\w))")
+_ANSWER = r"(?:none|no|absent|negative|nil)\b[ .]*(?:\n|$)"
+_BULLET = re.compile(
+    r"^[ \t]*(?:[-–—*+o](?=[ \t]+\S)|[-*](?=[A-Z])|(?:[>~#»]+|[-=]+>|[→⇒➔➜])"
+    r"(?=[ \t]*[A-Za-z]))(?![ \t]*" + _ANSWER + r")[ \t]*"
+    r"|(?<!\S)[•‣▪◦●■▸►➢·∙⁃¦|](?=\s|$)|^[ \t]*[•‣▪◦●■▸►➢·∙⁃]"
+    r"|(?<=[a-z\d.,)] )(?=(?!X{3})[A-Z]{3,}(?: [A-Z]+)*:\s)", re.M)
+
 # %% ../../nbs/03b_sections.ipynb #33b730bd
+def _is_item(line): # Whether a line begins with a bullet or a number
+    return bool(_BULLET.match(line) or _NUMBER.match(line) or re.match(r"\d{1,2}[.)]\s", line))
+
 def _unwrap(lines):
-    "Text of a section: one line a paragraph or numbered item."
-    out = ""
-    for line in lines:
-        line = " ".join(line.split())
-        if not line: out = out.rstrip() + "\n\n" if out.strip() else ""
-        elif re.match(r"\d{1,2}[.)]\s", line) and out.strip():
-            out = out.rstrip(" ") + ("" if out.endswith("\n") else "\n") + line
-        else:
-            out += line if not out or out.endswith("\n") else " " + line
+    "Text of a section: one line a paragraph, bullet or numbered item."
+    out, item, before = "", None, "" # item: how far the marker of the item we are in is indented
+    width, lower = max(map(len, lines), default=0), "\n".join(lines).islower()
+    for raw in lines:
+        line, indent = " ".join(raw.split()), len(raw) - len(raw.lstrip())
+        if not line:
+            out, item = out.rstrip() + "\n\n" if out.strip() else "", None
+            continue
+        if begins := _is_item(line): item = indent
+        elif item is not None and indent <= item and not _wrapped(before, line, lower, width):
+            begins, item = True, None # A statement behind the list
+        if begins and out.strip(): out = out.rstrip(" ") + ("" if out.endswith("\n") else "\n") + line
+        else: out += line if not out or out.endswith("\n") else " " + line
+        before = line
     return out.strip()
 
 # %% ../../nbs/03b_sections.ipynb #e8c1403a
@@ -167,35 +213,7 @@ _STOP = re.compile(
 def _word(text):
     return re.split(r"[\s(]", text.rstrip(".!?\"')]"))[-1].lower()
 
-# %% ../../nbs/03b_sections.ipynb #9a1c03e2
-_HEADING = re.compile(r"[A-Z][\w /&,-]{1,30}:(?=\s|$)")
-_HANGING = re.compile(
-    r"(?:(?<![:=?-] )\b(?:no|not|without|the|an?|of|in|at|on|to|for|from|with|by|and|or|nor|versus|vs|is|are|"
-    r"was|were|be|been|has|have|had|may|might|could|can|cannot|which|that|than|this|these|any|some|evidence|"
-    r"(?:the|an?) (?:left|right|small|large|mild)|pleural|pulmonary|cardiac|mediastinal|focal|acute)|[,:(/&])"
-    r"$", re.I) # No statement ends so
-_NAMED = {"Dr", "Mr", "Mrs", "Ms", "Kerley", "Swan", "Port", "Hickman", "Dobbhoff", "Dobhoff"}
-_WIDTH = 40 # Characters; shorter lines are not filled
-
-def _wrapped(
-    line: str,
-    after: str, # The next line; neither is blank
-    lower: bool, # The text has no capitals: they say nothing
-    width: int # Characters of the text's longest line
-) -> bool: # Whether the break between them only ends the line
-    line, after = line.strip(), after.strip()
-    if _HEADING.match(after) or lower and _HEADING.match(after.capitalize()): return False
-    if line[-1] in ".!?;" or _HANGING.search(line): return True
-    word = after.split()[0]
-    filled = width >= _WIDTH and len(line) + 1 + len(word) > width
-    if lower or (line + after).isupper() or word[0].isdigit() or word[:2].isupper(): return filled
-    return not word[0].isupper() or re.match(r"\w+", word)[0] in _NAMED
-
 # %% ../../nbs/03b_sections.ipynb #9a1c03e4
-_NUMBER = re.compile(
-    r"(?<!\S)(?:(?P<number>\d{1,2})(?:[.](?=\s+[A-Z_0-9(])|[.](?=[A-Z])|[)](?=\s*[A-Za-z_(]|\s+\d))"
-    r"|[(](?P<bracket>\d{1,2})[)](?=\s*[A-Za-z_])|[(]?(?P<letter>[a-h])[)](?=\s+\w)"
-    r"|(?P<roman>i{1,3}|iv|vi{0,3})[.)](?=\s+\w))")
 _ROMAN = "i ii iii iv v vi vii viii".split()
 
 def _numbers(text):
@@ -216,11 +234,6 @@ def _numbers(text):
             last[style] = n
 
 # %% ../../nbs/03b_sections.ipynb #9a1c03e6
-_ANSWER = r"(?:none|no|absent|negative|nil)\b[ .]*(?:\n|$)"
-_BULLET = re.compile(
-    r"^[ \t]*(?:[-–—*+o](?=[ \t]+\S)|[-*](?=[A-Z]))(?![ \t]*" + _ANSWER + r")[ \t]*"
-    r"|(?<!\S)[•‣▪◦●■▸►➢·∙⁃¦|](?=\s|$)|^[ \t]*[•‣▪◦●■▸►➢·∙⁃]"
-    r"|(?<=[a-z\d.,)] )(?=(?!X{3})[A-Z]{3,}(?: [A-Z]+)*:\s)", re.M)
 _DASHED = re.compile(r"^[ \t]*([-–—*])[ \t].*", re.M)
 
 def _bullets(text):
@@ -236,7 +249,9 @@ def blocks(
 ) -> list[tuple[int, int]]: # (start, end) in the text, without list numbers and bullets; none is blank
     "The stretches of a text that no sentence leaves: items, paragraphs, and lines that are statements."
     text = text.replace("\r\n", " \n").translate(dict.fromkeys(map(ord, "\r\v\f\x1e\x85\u2028\u2029"), "\n"))
-    cuts = [m.span() for m in re.finditer(r"\n[ \t]*\n\s*", text)] + [*_numbers(text), *_bullets(text)]
+    cuts = [m.span() for m in re.finditer(r"\n[ \t]*\n\s*", text)
+            if not _BROKEN_OFF.search(text, max(0, m.start() - 40), m.start())]
+    cuts += [*_numbers(text), *_bullets(text)]
     lines, lower, start = text.split("\n"), text.islower(), -1
     width = max(map(len, lines))
     for line, after in zip(lines, lines[1:]):

@@ -22,7 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=
-    "Radiology report generation: five papers, one course. Start with `rrg doctor`, then `rrg regenerate`.")
+    "Radiology report generation: five papers, one course. The course: `rrg doctor`, then `rrg regenerate`. "
+    "Reports of your own model: `rrg evaluate FILE`, and `rrg compare A B` for two models.")
 
 def _version(value):
     if value:
@@ -132,8 +133,7 @@ def accept(
     profile: Annotated[Optional[str], _PROFILE] = None,
     out: Annotated[Optional[Path], _OUT] = None,
 ):
-    """Prove that a change left a chapter's results alone (losses, reports), and give them today's keys; else
-    refuse."""
+    "Give results today's keys where a change provably left them alone (losses, reports); else refuse."
     from rrg_core.tools.keeping import accept
     accept(chapter, why, profile, out)
 
@@ -207,10 +207,11 @@ def data(source: Annotated[Optional[str],
             if (repo_root() / script).is_file(): print(f"script   python {script} --help")
 
 # %% ../../nbs/98c_cli.ipynb #6f7b02a9
-_PROTOCOL = typer.Option("--protocol", "-p", help="Name of a protocol (see rrg evaluate --list), or how a "
-                                                  "family begins (chex), or all. Repeatable.")
-_HYPOTHESIS = typer.Option(help="Column of the generated reports. By default it is found by its usual names "
-                                "(prediction, generated, …).")
+_PROTOCOL = typer.Option("--protocol", "-p", metavar="NAME", help="A protocol (rrg evaluate --list explains "
+                         "them), or how a family begins (chex), or all. Repeatable. Without it: default "
+                         "(whole references, our rules, 14 observations, micro).")
+_HYPOTHESIS = typer.Option(metavar="COLUMN", help="Column of the generated reports. By default it is found "
+                           "by its usual names (prediction, generated, …).")
 _GROUP = typer.Option(metavar="patient|study|none|COLUMN", help="Whom the bootstrap draws whole. Default: "
                       "patients (patient_id, subject_id) or studies, where they repeat.")
 _DROP = typer.Option("--drop-empty", help="Leave out records whose reference has no letter or digit; they "
@@ -221,8 +222,18 @@ _DELIMITER = typer.Option(help="Delimiter of a CSV (tab for a tabulator). Defaul
 _ENCODING = typer.Option(help="Encoding of a text file, such as cp1252. Default: UTF-8, or UTF-16 with its "
                               "mark.")
 _SEED = typer.Option(min=0, help="Seed of all draws.")
-_WITHOUT = typer.Option(metavar="METRIC", help="Leave a text metric out, such as METEOR, which needs Java. "
-                                               "Repeatable.")
+_REFERENCE = typer.Option(metavar="COLUMN|FILE", help="Column of the radiologists' reports (else "
+                          "ground_truth, gt, …); with a .txt, the file of references.")
+_TABLE = typer.Option("--out", metavar="FILE", help="Also write the table, with notes and signature, to this "
+                                                    ".csv, .json, .parquet or .md file.")
+_MAX_WORDS = typer.Option(min=1, help="Cut longer reports: METEOR takes minutes for one of thousands of "
+                                      "words.")
+_WITHOUT = typer.Option(metavar="METRIC", help="Leave a text metric out: BLEU, METEOR (which needs Java), "
+                                               "ROUGE-L, CIDEr, … Repeatable.")
+_METRICS = typer.Option(metavar="NAME,…", help="Add metrics that need a model: radgraph, chexbert, "
+                        "bertscore, radcliq. The published model where its root is named (RRG_ROOT_RADGRAPH, "
+                        "RRG_ROOT_CHEXBERT, RRG_ROOT_WEIGHTS), else a stand-in whose score is called "
+                        "…-standin; NAME-standin asks for it. Repeatable.")
 
 @app.command()
 def evaluate(
@@ -236,11 +247,8 @@ def evaluate(
         bool,
         typer.Option("--list", "-l", help="List the protocols, with what each means, and stop.")] = False,
     hypothesis: Annotated[str, _HYPOTHESIS] = "hypothesis",
-    reference: Annotated[str, typer.Option(help="Column of the radiologists' reports (else ground_truth, gt, "
-                                                "…); with a .txt, the file of references.")] = "reference",
-    out: Annotated[Optional[str],
-                   typer.Option(
-                       help="Also write the table to this .csv, .json, .parquet or .md file.")] = None,
+    reference: Annotated[str, _REFERENCE] = "reference",
+    out: Annotated[Optional[str], _TABLE] = None,
     per_report: Annotated[Optional[str], typer.Option(
         metavar="FILE", help="Write every score and both sides' fourteen labels, a row a record, to this "
                              ".csv, .json or .parquet file.")] = None,
@@ -256,20 +264,34 @@ def evaluate(
         metavar="FILE", help="Finished labels in place of our rules': one file with columns 'hypothesis "
                              "Edema', 'reference Edema', …, or twice, hypotheses first, with 'Edema', "
                              "….")] = None,
-    max_words: Annotated[Optional[int], typer.Option(min=1, help="Cut longer reports.")] = None,
+    max_words: Annotated[Optional[int], _MAX_WORDS] = None,
     without: Annotated[Optional[list[str]], _WITHOUT] = None,
+    metrics: Annotated[Optional[list[str]], _METRICS] = None,
     bootstraps: Annotated[Optional[int], typer.Option(
-        min=1, help="Replicates. Default: 1000, or the protocol's own number.")] = None,
+        min=0, help="Replicates; 0 leaves the intervals out. Default: 1000.")] = None,
     seed: Annotated[int, _SEED] = 0,
     delimiter: Annotated[Optional[str], _DELIMITER] = None,
     encoding: Annotated[Optional[str], _ENCODING] = None,
 ):
-    "Score predictions under named protocols, with 95 % bootstrap intervals."
+    """Score predictions under named protocols, with 95 % bootstrap intervals.
+
+    A record has a hypothesis, the generated report, and a reference, the radiologist's. A study_id and a
+    patient_id are used where they are there. What is printed: what is odd in the file, the scores, notes on
+    what could not be done as the protocol means it, and a signature to quote beside the numbers.
+
+    \b
+    rrg evaluate mine.csv
+    rrg evaluate mine.csv -p fita -p chex --per-report each.csv --out table.csv
+    rrg evaluate mine.csv --hypothesis report_1 --reference findings --without METEOR
+    rrg evaluate mine.csv --metrics radgraph,chexbert,bertscore,radcliq
+    zcat mine.jsonl.gz | rrg evaluate -
+    """
     from rrg_core.metrics.evaluate import evaluate_command
     print(evaluate_command(predictions, protocol or ["default"], list_, hypothesis, reference, out,
                            keep_duplicates, per_report, tuple(without or ()), group=group,
                            drop_empty=drop_empty, train=train, labels=labels, max_words=max_words,
-                           bootstraps=bootstraps, seed=seed, delimiter=delimiter, encoding=encoding))
+                           bootstraps=bootstraps, seed=seed, delimiter=delimiter, encoding=encoding,
+                           metrics=metrics))
 
 # %% ../../nbs/98c_cli.ipynb #98c0d002
 @app.command()
@@ -278,27 +300,39 @@ def compare(
         help="Two files of predictions or more, of the same studies; the first is the baseline.")],
     protocol: Annotated[Optional[list[str]], _PROTOCOL] = None,
     hypothesis: Annotated[str, _HYPOTHESIS] = "hypothesis",
-    reference: Annotated[str, typer.Option(help="Column of the radiologists' reports.")] = "reference",
-    out: Annotated[Optional[str], typer.Option(
-        help="Also write the table to this .csv, .json, .parquet or .md file.")] = None,
+    reference: Annotated[str, _REFERENCE] = "reference",
+    out: Annotated[Optional[str], _TABLE] = None,
     plot: Annotated[Optional[str], typer.Option(
         metavar="FILE", help="Draw the differences with their intervals into this .svg, .png or .pdf "
                              "file.")] = None,
     group: Annotated[Optional[str], _GROUP] = None,
     drop_empty: Annotated[bool, _DROP] = False,
     train: Annotated[Optional[str], _TRAIN] = None,
+    labels: Annotated[Optional[list[str]], typer.Option(
+        metavar="FILE", help="Finished labels in place of our rules', once for each file of predictions, in "
+                             "their order; `rrg evaluate --per-report` writes such a file.")] = None,
+    max_words: Annotated[Optional[int], _MAX_WORDS] = None,
     without: Annotated[Optional[list[str]], _WITHOUT] = None,
     bootstraps: Annotated[int, typer.Option(min=1, help="Draws, and as many exchanges.")] = 1000,
     seed: Annotated[int, _SEED] = 0,
     delimiter: Annotated[Optional[str], _DELIMITER] = None,
     encoding: Annotated[Optional[str], _ENCODING] = None,
 ):
-    "Compare systems on the same studies: difference, paired interval, p and Holm's correction, by score."
+    """Compare systems on the same studies: difference, paired interval, p and Holm's correction, by score.
+
+    Each file is one that `rrg evaluate` reads, with the same references. Studies are matched by study_id, or
+    by their order where there is none. The interval is that of a paired bootstrap, p of a paired
+    randomisation; p_holm counts all scores of a protocol's table, and is the one to judge by.
+
+    \b
+    rrg compare baseline.csv mine.csv
+    rrg compare baseline.csv mine.csv other.csv -p fita --plot forest.svg --out differences.csv
+    """
     from rrg_core.metrics.compare import compare_command
     print(compare_command(predictions, protocol or ["default"], out, plot, hypothesis=hypothesis,
-                          reference=reference, group=group, drop_empty=drop_empty, train=train,
-                          without=tuple(without or ()), bootstraps=bootstraps, seed=seed, delimiter=delimiter,
-                          encoding=encoding))
+                          reference=reference, group=group, drop_empty=drop_empty, train=train, labels=labels,
+                          max_words=max_words, without=tuple(without or ()), bootstraps=bootstraps, seed=seed,
+                          delimiter=delimiter, encoding=encoding))
 
 # %% ../../nbs/98c_cli.ipynb #741879b9
 phantom_app = typer.Typer(no_args_is_help=True,

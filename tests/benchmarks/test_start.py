@@ -82,7 +82,7 @@ def test_load(benchmark, tmp_path, monkeypatch, chapter, reads, experiment):
     assert how(once) == "loaded"
 
 @pytest.mark.parametrize("module", [
-    "engine.settings", "data", "labels", "metrics.text", "metrics.clinical", "metrics.stats",
+    "engine.settings", "data", "labels", "metrics", "metrics.text", "metrics.clinical", "metrics.stats",
     "metrics.evaluate", "metrics.grounding", "results.claims", "learning", "fita", "tools.doctor", "tools.cli"
 ])
 def test_import(benchmark, module):

@@ -10,7 +10,7 @@ from rrg_core.data.bundled import csv_table, iu_dicom, iu_records, iu_views
 from rrg_core.engine.files import file_hash
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
-from rrg_core.data.study import SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, named, named_file, read_image, without_text
+from rrg_core.data.study import SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, image_size, named, named_file, read_image, without_text
 import io, pytest, tarfile, tempfile
 import numpy as np
 from rrg_core.data.study import check_splits

@@ -1,5 +1,5 @@
 """Exported from nbs/01a_study.ipynb: edit it there, then run `nbdev-export`."""
-import json, math, os, re
+import json, math, os, re, warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from numbers import Integral, Real

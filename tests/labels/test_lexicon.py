@@ -92,7 +92,7 @@ def test_cues_tell_what_a_denial_is_about():
         ("has not recurred", "denial_after"), ("it (-)", "minus"), ("it -ve", "minus"), 
         ("it - none", "none_after"),
         ("ddx: it", "doubt_list"), ("differential aeration", ), ("it, ?mass", "doubt_before"),
-        ("it (probable)", "doubt_after"), ("is there edema?", "doubt_around", "mark_after"),
+        ("it (probable)", "doubt_after"), ("is there edema?", "doubt_whole", "mark_after"),
         ("edema? yes", "yes_after"), ("edema? no", "none_after"), ("edema: not excluded", "doubt_after")
     ]:
         assert cues(text) == names, (text, cues(text))

@@ -57,6 +57,11 @@ def test_dashes_signs_and_lists_bound_a_scope():
         ("ddx: mild edema, a small mass", -1, -1), ("possible edema, effusion", -1, -1),
         ("possible edema, effusion is small", -1, 1), ("edema is absent, as is effusion", 0, 0),
         ("no evidence, as told by phone, of edema", 0), ("resolution of the edema has not occurred", 1),
-        ("after tube removal the edema persists", 0, 1), ("edema, if present, is mild", -1)
+        ("after tube removal the edema persists", 0, 1), ("edema, if present, is mild", -1),
+        ("no CT was done for the mass", 1), ("no scan is at hand of the mass", 1),
+        ("no surgeon has seen the mass", 1),
+        ("no focal air is dense consolidation", 0), ("no evidence was found of a mass", 0),
+        ("no pain from the mass", 1), ("has the effusion resolved?", -1),
+        ("we cannot say that edema is absent", -1)
     ]:
         assert read(text) == values, (text, read(text))

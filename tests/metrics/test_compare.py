@@ -4,12 +4,12 @@ from contextlib import nullcontext
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from rrg_core.data.study import named
+from rrg_core.data.study import named, named_file
 from rrg_core.engine.desk import progress
 from rrg_core.engine.files import atomic
 from rrg_core.engine.settings import CourseError
 from rrg_core.metrics.clinical import ClinicalStatistics, Protocol
-from rrg_core.metrics.evaluate import _checked_ending, _groups, _known, _label_pair, _scores_of, _text_counts, _training_texts, _written, find_protocols, input_hash, read_pairs, signature
+from rrg_core.metrics.evaluate import _checked_ending, _given_labels, _groups, _known, _label_pair, _of_empty, _read_labels, _scores_of, _shortened, _text_counts, _training_texts, _written, find_protocols, input_hash, read_pairs, signature
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import Meteor
 import json, tempfile
@@ -65,6 +65,45 @@ def test_a_comparison_is_what_the_scores_say():
     assert (few.p >= .06).all() # four patients prove little
 
 
+def test_the_same_input_gives_the_numbers_of_evaluate():
+    from rrg_core.data.study import OBSERVATIONS
+    from rrg_core.metrics.evaluate import evaluate, read_table
+
+    says = ["Edema.", "", "Small effusion. Edema.", "The lungs are clear. " * 4, "No effusion.", "Pneumonia."]
+    base = pd.DataFrame({"study_id": list("abcdef"), "patient_id": list("xxyzzw"), "hypothesis": says,
+                         "reference": ["Edema.", ".", "Effusion.", "Clear lungs.", "Effusion.", "Edema."]})
+    family = ["default", "fita", "r2gen", "lm-rrg"] # whose headline is the value
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        base.to_csv(d / "a.csv", index=False)
+        base.assign(hypothesis=says[::-1]).sample(frac=1, random_state=1).to_json(
+            d / "b.jsonl.gz", orient="records", lines=True)
+        (d / "train.txt").write_text("edema .\n" * 10 + "effusion .\n")
+        files, rng = [d / "a.csv", d / "b.jsonl.gz"], np.random.default_rng(0)
+        for name, file in zip("ab", files): # labels of nobody's rules, the same of the references
+            both = read_table(file)[["study_id"]]
+            fixed = np.random.default_rng(7).choice([1., 0., -1., np.nan], (6, 14))
+            both = both.join(pd.DataFrame(rng.choice([1., 0., np.nan], (6, 14)),
+                                          columns=[f"hypothesis {o}" for o in OBSERVATIONS]))
+            truth = pd.DataFrame(fixed, index=list("abcdef"), columns=[f"reference {o}" for o in OBSERVATIONS])
+            both.join(truth, on="study_id").to_csv(d / f"{name}-labels.csv", index=False)
+        labels = [d / "a-labels.csv", d / "b-labels.csv"]
+        for options in (dict(), dict(max_words=2), dict(group="patient", seed=5), dict(train=d / "train.txt"),
+                        dict(labels=labels), dict(labels=labels, max_words=3, train=d / "train.txt")):
+            options = dict(drop_empty=True, without=("METEOR", ), bootstraps=5) | options
+            table = compare(files, family, **options)
+            for i, (file, column) in enumerate(zip(files, ("of baseline", "of system"))):
+                own = options | ({"labels": options["labels"][i:i + 1]} if "labels" in options else {})
+                alone = evaluate(file, family, **own)
+                assert table["metric"].tolist() == alone["metric"].tolist() and (table["n"] == 5).all()
+                np.testing.assert_allclose(table[column], alone["value"], rtol=1e-12, atol=1e-15)
+            parts = [dict(p.split(":", 1) for p in t["signature"].iloc[0].split("|")) for t in (table, alone)]
+            same = [k for k in parts[1] if k != "input"]
+            assert [parts[0][k] for k in same] == [parts[1][k] for k in same], options
+            assert ("the labels are those of" in " ".join(table.attrs["notes"])) == ("labels" in options)
+            assert ("cut at" in " ".join(table.attrs["notes"])) == ("max_words" in options)
+
+
 def test_files_are_matched_or_refused():
     from rrg_core.tools.house import quoting
 
@@ -104,7 +143,7 @@ def test_files_are_matched_or_refused():
         for options, words in [(dict(group="site"), "no column 'site'"),
                                (dict(protocol="nope"), "unknown protocol"),
                                (dict(out="t.xlsx"), "a table is written to"),
-                               (dict(plot="f.gif"), "written to .svg")]:
+                               (dict(plot="f.gif"), "a figure is written to .svg")]:
             with pytest.raises(CourseError, match=words):
                 compare_command([a, b], **({"protocol": quick} | options))
         with pytest.raises(CourseError, match="at least 1, got 0"):
@@ -123,3 +162,27 @@ def test_files_are_matched_or_refused():
         assert quoting({"paths": lambda x: compare([x, "b.csv"]), "other truth": other_truth,
                         "texts": lambda x: compare_texts({"a": [x], "b": [x, x]}, [x]),
                         "group": lambda x: compare([a, b], quick, group=x)}) == []
+
+
+def test_labels_of_the_references_are_one_truth():
+    from rrg_core.data.study import OBSERVATIONS
+
+    quick = replace(PROTOCOLS["default"], text=None, metrics=())
+    base = pd.DataFrame({"study_id": ["1", "2", "3"], "hypothesis": ["a"] * 3, "reference": ["b"] * 3})
+    names = [f"{side} {o}" for side in ("hypothesis", "reference") for o in OBSERVATIONS]
+    labels = base[["study_id"]].join(pd.DataFrame(0, range(3), names))
+    with tempfile.TemporaryDirectory() as d:
+        files = [Path(d) / "a.csv", Path(d) / "b.csv"]
+        for file in files: base.to_csv(file, index=False)
+        kinds = {"same": {}, "said": {"hypothesis Edema": 1}, "other": {"reference Edema": [0, 1, 0]},
+                 "unsaid": {"reference Edema": [0, None, 0]}}
+        for name, changed in kinds.items():
+            labels.assign(**changed).to_csv(Path(d) / f"{name}.csv", index=False)
+        run = lambda *given: compare(files, quick, bootstraps=5, labels=[Path(d) / f"{g}.csv" for g in given])
+        assert (run("same", "same")["difference"] == 0).all() and (run("same", "said")["difference"] == 0).all()
+        for given, words in [(["same"], "once for each file, in their order: 1 for 2"),
+                             (["same"] * 3, "3 for 2"), (["same", "none"], "none.csv.* does not exist"),
+                             (["same", "other"], "labels of the references differ in 1 of 3"),
+                             (["unsaid", "same"], "labels of the references differ in 1 of 3")]:
+            with pytest.raises(CourseError, match=words) as e: run(*given)
+            assert "\n" not in str(e.value)

@@ -11,6 +11,7 @@ import pandas as pd
 from rrg_core.engine.code import for_readers
 from rrg_core.engine.desk import progress
 from rrg_core.engine.files import atomic, entrust
+from rrg_core.metrics.backends import Components
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, TextStatistics, checked_pairs, cut, mark_unknown, text_statistics, tokens, vocabulary
@@ -132,6 +133,52 @@ def test_empty_predictions_and_notes():
     assert len(_notes(replace(PROTOCOLS["r2gen"]), None, None, [["a"], ["a", "b"]])) == 3
     with pytest.raises(CourseError, match="did you mean 'lm-rrg'"):
         find_protocol("lm_rrg")
+
+
+def test_metrics_by_name_are_further_rows():
+    import json
+    from rrg_core.metrics.backends import Components
+    said = ["Small left pleural effusion.", "Lungs are clear.", "", "Heart is enlarged.", "No edema."]
+    truth = ["Large left pleural effusion.", "Lungs are clear.", "Right lower lobe pneumonia.",
+             "Heart is normal.", "No edema. No effusion."]
+    names = "radgraph-standin,chexbert-standin,bertscore-standin,radcliq-standin"
+    with tempfile.TemporaryDirectory() as d:
+        file, each, out = (Path(d) / name for name in ("p.csv", "each.csv", "out.json"))
+        table = pd.DataFrame({"subject_id": list("xxyzz"), "hypothesis": said, "reference": truth})
+        table.to_csv(file, index=False)
+        printed = evaluate_command(str(file), ["default", "fita"], out=str(out), per_report=str(each),
+                                   bootstraps=50, without=("METEOR", ), metrics=[names, "radcliq-standin"])
+        direct, rows = Components(names)(said, truth), pd.DataFrame(json.loads(out.read_text())["scores"])
+        further = rows[rows.protocol == "any"].set_index("metric")
+        assert list(further.index) == list(direct) and set(rows.protocol) == {"default", "fita", "any"}
+        assert np.allclose(further.value, direct.mean()) and (further.low <= further.value).all()
+        assert (further.high > further.low).all() and (further.n == 5).all()
+        signature, = further.signature.unique()
+        for part in ("metrics:RadGraph-standin+", "|models:radgraph=rules,chexbert=rules,bertscore=standin-phan",
+                     "|boot:50|seed:0|groups:3|input:"): assert part in signature and part in printed
+        kept = pd.read_csv(each)
+        assert np.allclose(kept[list(direct)], direct) and kept.signature[0].endswith(signature)
+        assert "note: RadCliQ-standin: " in printed and "RadCliQ-standin" in printed
+        table = evaluate(file, without=("METEOR", ), metrics="radcliq-standin", bootstraps=0)
+        assert table.metric.iloc[-1] == "RadCliQ-standin" and np.isnan(table.low.iloc[-1])
+        assert abs(table.value.iloc[-1] - direct["RadCliQ-standin"].mean()) < 1e-6
+        pairs = score_pairs([(h, [r, "Another."]) for h, r in zip(said, truth)], without=("METEOR", ),
+                            bootstraps=0, metrics=Components("radgraph-standin"))
+        assert list(pairs.metric[-2:]) == ["RadGraph-standin", "RadGraph-combined-standin"]
+        assert abs(pairs.value.iloc[-2] - direct["RadGraph-standin"].mean()) < 1e-12 # the first reference
+        assert "several references: --metrics uses the first" in pairs.attrs["notes"]
+
+
+def test_metrics_are_asked_before_the_file():
+    with pytest.MonkeyPatch.context() as m:
+        for root in ("WEIGHTS", "CHEXBERT", "RADGRAPH"): m.setenv(f"RRG_ROOT_{root}", "/nowhere")
+        for metrics, words in [("bleurt", "unknown metric 'bleurt'; --metrics adds radgraph, chexbert, bert"),
+                               ("chexbert", "chexbert.pth does not exist"), ("radgraph", "holds no Python"),
+                               ("radcliq", "holds no Python"),
+                               (["chexbert-standin", "radgraph"], "holds no Python")]:
+            with pytest.raises(CourseError, match=words) as error:
+                evaluate_command("missing.csv", metrics=metrics) # there is no such file either
+            assert "\n" not in str(error.value)
 
 
 def test_the_command():
@@ -287,6 +334,13 @@ def test_public_cases_of_cells():
     with pytest.raises(CourseError, match="record 1: the hypothesis is missing or no text"):
         read(pd.DataFrame({"hypothesis": ["['a', 'b']"], "reference": ["a"]}).to_csv(index=False))
 
+
+def test_public_cases_of_wrong_cells():
+    def read(content):
+        with tempfile.TemporaryDirectory() as d:
+            (Path(d) / "p.csv").write_text(content)
+            return read_pairs(Path(d) / "p.csv")
+
     head = "study_id,hypothesis,reference\n"
     for content, words in [ # texts with a comma that nobody quoted, in every row or in one
         (head + "1,Heart normal, clear.,Heart normal.\n", "record 1: it has more cells than the header, 4 for 3"),
@@ -405,14 +459,28 @@ def test_what_an_output_holds():
         assert "1 records were cut at 2000 words" in short.attrs["notes"]
         for name, words in [("t.xlsx", "a table is written to"), ("t", "a table is written to")]:
             with pytest.raises(CourseError, match=words): evaluate_command(str(d / "p.csv"), per_report=name)
-        for n in (0, -1):
-            with pytest.raises(CourseError, match=f"bootstraps must be at least 1, got {n}"):
+        for n in (-1, -1000):
+            with pytest.raises(CourseError, match=f"bootstraps must be 0 .no interval. or more, got {n}"):
                 evaluate(d / "p.csv", quick[0], drop_empty=True, bootstraps=n)
     assert [p.name for p in find_protocols(["fita", "chex", "fita"])][:2] == ["fita", "chex-mic-f1-14"]
     assert len(find_protocols("all")) == len(PROTOCOLS) and len(find_protocols(["llava-rad"])) == 8
     assert find_protocols("default", ["METEOR"])[0].metrics == ("BLEU", "ROUGE-L", "CIDEr")
     with pytest.raises(CourseError, match="no metric 'meteor' to leave out"):
         find_protocols("default", ["meteor"])
+
+
+def test_without_draws_the_values_are_the_same():
+    plain = replace(PROTOCOLS["default"], text=None, metrics=("ROUGE-L", ))
+    mean = replace(PROTOCOLS["chex-mic-f1-14"], metrics=())
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d) / "p.csv"
+        path.write_text("hypothesis,reference\nEdema.,Edema.\nSmall effusion. Edema.,Effusion.\n")
+        for p, boot in ((plain, "|boot:0|"), (mean, "|boot:10|")): # a mean of ten draws needs its ten
+            full, quick = (evaluate(path, p, bootstraps=n) for n in (None, 0))
+            assert quick.value.equals(full.value) and full[["low", "high"]].notna().all(axis=None)
+            assert quick[["low", "high"]].isna().all(axis=None) and boot in quick["signature"][0]
+        said = evaluate_command(str(path), plain, bootstraps=0)
+    assert "2 reports, no intervals" in said and "| low" not in said and "|   nan" not in said
 
 
 def test_public_cases_of_scores():
@@ -457,15 +525,17 @@ def test_a_kept_file_must_be_what_its_record_says():
         for name in (kept, kept.parent.parent / "records.json", repo_root() / "figures" / "SHA256SUMS"):
             shutil.copy(name, root / name.relative_to(repo_root()))
         m.setattr(module, "repo_root", lambda: root)
+        reads, real = [], Path.read_bytes
+        m.setattr(Path, "read_bytes", lambda self: reads.append(self.name) or real(self))
         frame = read_pairs(path)[0]
+        assert reads.count(path.name) == 1 # the bytes that were compared are those that are scored
         frame[["study_id", "hypothesis", "reference"]].iloc[1:].to_parquet(path) # a hand has taken a study out
         with pytest.raises(CourseError, match="damaged: .* was changed"): read_pairs(path)
         shutil.copy(path, root / "own.parquet") # outside of the chapter's folder it is anybody's file
         assert len(read_pairs(root / "own.parquet")[0]) == len(frame) - 1
 
 
-def test_errors_of_metrics_quote_no_report():
-    from rrg_core.metrics import clinical, grounding, lab, perturb, radgraph, retrieval, stats, text
+def test_errors_of_files_quote_no_report():
     from rrg_core.tools.house import quoting
 
     def file(ending, write): # a file that holds the value
@@ -499,8 +569,6 @@ def test_errors_of_metrics_quote_no_report():
     def latin(path, value):
         path.write_bytes(f"hypothesis,reference\n{value} é,b\n".encode("latin-1"))
 
-    ones, labels = [{"boxes": [[0, 0, 1, 1]], "scores": [.5], "labels": [1]}], np.zeros((2, 14))
-    entity = {"tokens": "a", "label": "b", "relations": []}
     calls = {
         "read_table": read_table,
         "read_pairs": read_pairs,
@@ -520,6 +588,17 @@ def test_errors_of_metrics_quote_no_report():
         "another encoding": file(".csv", latin),
         "another encoding of lines": file(".jsonl", latin),
         "no parquet": file(".parquet", lambda path, value: path.write_text(value)),
+    }
+    assert quoting(calls) == []
+
+
+def test_errors_of_metrics_quote_no_report():
+    from rrg_core.metrics import clinical, grounding, lab, perturb, radgraph, retrieval, stats, text
+    from rrg_core.tools.house import quoting
+
+    ones, labels = [{"boxes": [[0, 0, 1, 1]], "scores": [.5], "labels": [1]}], np.zeros((2, 14))
+    entity = {"tokens": "a", "label": "b", "relations": []}
+    calls = {
         "score_texts": lambda x: score_texts([x], [x, x]),
         "score_texts of lists": lambda x: score_texts([[x]], ["a"]),
         "a labeler's labels": lambda x: score_texts(["a"], ["a"], Protocol("p", text=None, metrics=("BLEU", )),
@@ -563,19 +642,15 @@ def test_errors_of_metrics_quote_no_report():
     assert quoting(calls) == []
 
 
-def test_bad_input_is_named_row_by_row():
+def test_bad_films_are_named():
     from PIL import Image as Picture
-    from rrg_core.data import bundled, mimic_cxr
-    from rrg_core.data.storage import Studies
-    from rrg_core.data.study import Box, Image, Report, Sentence, Study, check_splits, read_image
-    from rrg_core.labels import label_many
-    from rrg_core.metrics import grounding, retrieval, stats
+    from rrg_core.data.study import Image, Study, read_image
+    from rrg_core.tools.house import unrefused
 
     folder = Path(tempfile.mkdtemp())
     film = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
     Picture.fromarray(film).save(folder / "film.png")
     whole = (folder / "film.png").read_bytes()
-    quick = Protocol("quick", text=None, metrics=("BLEU", ))
 
     def picture(name, content): # a file of bytes, or of pixels
         if isinstance(content, bytes): (folder / name).write_bytes(content)
@@ -587,36 +662,9 @@ def test_bad_input_is_named_row_by_row():
         pixels[where] = value
         return picture(name, pixels)
 
-    def study(**fields):
-        given = dict(study_id="s1", patient_id="p1", source="phantom", split="train")
-        return Study(**given | dict(images=[Image("i1", 30, 20)]) | fields)
+    def twice():
+        return Study("s1", "p1", "phantom", "train", images=[Image("i1", 30, 20)] * 2)
 
-    def pairs(text, name="p.csv", **options):
-        def call():
-            (folder / name).write_text(text)
-            label = lambda texts: np.zeros((len(texts), 14))
-            return evaluate(folder / name, quick, bootstraps=5, label=label, **options)
-        return call
-
-    def mimic(name, change, **options):
-        def call():
-            with tempfile.TemporaryDirectory() as d:
-                root = mimic_cxr.fixture(Path(d))
-                path = root / f"mimic-cxr-2.0.0-{name}.csv.gz"
-                change(bundled.csv_table(path, dtype=str)).to_csv(path, index=False)
-                return mimic_cxr.load("train", root, say=lambda line: None, **options)
-        return call
-
-    def at(column, row, value):
-        return lambda t: t.assign(**{column: [*t[column][:row], value, *t[column][row + 1:]]})
-
-    def found(prediction):
-        return lambda: grounding.average_precision([prediction], [target])
-
-    box = {"boxes": [[0, 0, 2, 2]], "scores": [.5], "labels": [1]}
-    target = {k: box[k] for k in ("boxes", "labels")}
-    head, x = "study_id,hypothesis,reference\n", np.arange(9.)
-    gap = np.where(x == 4, np.nan, x)
     films = {
         "a truncated film": (picture("cut.png", whole[:90]), "cut.png: file is"),
         "a text as a film": (picture("text.png", b"no picture"), "text.png: file is no image"),
@@ -631,8 +679,36 @@ def test_bad_input_is_named_row_by_row():
         "another photometric": (lambda: Image("i1", 30, 20, photometric="RGB"), "photometric 'RGB' is unknown"),
         "an unknown view": (lambda: Image("i1", 30, 20, "frontal"), "view 'frontal' is unknown"),
         "a width of NaN": (lambda: Image("i1", float("nan"), 20), "width must be a positive whole number"),
-        "a film twice": (lambda: study(images=[Image("i1", 30, 20)] * 2), "holds image 'i1' 2 times"),
+        "a film twice": (twice, "holds image 'i1' 2 times"),
     }
+
+    assert unrefused(films) == []
+
+
+def test_bad_texts_and_tables_are_named():
+    from rrg_core.data import bundled, mimic_cxr
+    from rrg_core.data.study import Image, Report, Sentence, Study
+    from rrg_core.labels import label_many
+    from rrg_core.tools.house import unrefused
+
+    folder = Path(tempfile.mkdtemp())
+
+    def study(**fields):
+        given = dict(study_id="s1", patient_id="p1", source="phantom", split="train")
+        return Study(**given | dict(images=[Image("i1", 30, 20)]) | fields)
+
+    def mimic(name, change, **options):
+        def call():
+            with tempfile.TemporaryDirectory() as d:
+                root = mimic_cxr.fixture(Path(d))
+                path = root / f"mimic-cxr-2.0.0-{name}.csv.gz"
+                change(bundled.csv_table(path, dtype=str)).to_csv(path, index=False)
+                return mimic_cxr.load("train", root, say=lambda line: None, **options)
+        return call
+
+    def at(column, row, value):
+        return lambda t: t.assign(**{column: [*t[column][:row], value, *t[column][row + 1:]]})
+
     texts = {
         "no findings": (lambda: study(report=Report(impression="a")).reference("findings"),
                         "study 's1': findings is empty"),
@@ -643,6 +719,38 @@ def test_bad_input_is_named_row_by_row():
         "None among texts": (lambda: label_many(["a", None]), "must be text, got None"),
         "a section that is none": (lambda: mimic_cxr.load("train", folder, need=("finding", )), "'finding'"),
     }
+
+    (folder / "film.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    tables = {
+        "a missing column": (mimic("split", lambda t: t.drop(columns="split")), "split.csv.gz: column 'split'"),
+        "a film twice": (mimic("split", lambda t: pd.concat([t, t[:1]])), "record 10: dicom_id is duplicated"),
+        "a film without id": (mimic("split", at("dicom_id", 2, None)), "record 3: dicom_id is missing"),
+        "a study of two patients": (mimic("split", at("subject_id", 1, "19999902")), "record 2: .* two patients"),
+        "a study in two splits": (mimic("split", at("split", 1, "test")), "record 2: .* two splits"),
+        "the word NaN": (mimic("chexpert", at("Edema", 1, "NaN")), "record 2: Edema must .* got 'NaN'"),
+        "a size of zero": (mimic("metadata", lambda t: t.assign(Rows="0")), "record 1: Rows must be"),
+        "a damaged table": (lambda: bundled.csv_table(folder / "film.png"), "film.png: table cannot be read"),
+    }
+
+    assert unrefused(texts) == [] and unrefused(tables) == []
+
+
+def test_bad_boxes_and_records_are_named():
+    from rrg_core.data.storage import Studies
+    from rrg_core.data.study import Box, Image, Study, check_splits
+    from rrg_core.metrics import grounding
+    from rrg_core.tools.house import unrefused
+
+    box = {"boxes": [[0, 0, 2, 2]], "scores": [.5], "labels": [1]}
+    target = {k: box[k] for k in ("boxes", "labels")}
+
+    def study(**fields):
+        given = dict(study_id="s1", patient_id="p1", source="phantom", split="train")
+        return Study(**given | dict(images=[Image("i1", 30, 20)]) | fields)
+
+    def found(prediction):
+        return lambda: grounding.average_precision([prediction], [target])
+
     boxes = {
         "x1 below x0": (lambda: Box("mass", 5, 0, 4, 9), "box 'mass': x1 = 4 must be above"),
         "x1 equal to x0": (lambda: Box("mass", 5, 0, 5, 9), "box 'mass': x1 = 5 must be above"),
@@ -658,6 +766,7 @@ def test_bad_input_is_named_row_by_row():
         "a NaN box": (found(box | {"boxes": [[0, 0, np.nan, 1]]}), "prediction 0, box 0"),
         "a NaN class": (found(box | {"labels": [np.nan]}), "label is no whole number"),
     }
+
     records = {
         "an unknown label": (lambda: study(labels={"Effusion": 1}), "label 'Effusion' is unknown"),
         "a label of 2": (lambda: study(labels={"Edema": 2}), "'Edema' must be 1, 0, -1 or None, got 2"),
@@ -674,16 +783,27 @@ def test_bad_input_is_named_row_by_row():
                                     "study 's2': split 'test' leaks: study 's1'"),
         "a missing group": (lambda: check_splits([study()], lambda s: None), "study 's1': group is missing"),
     }
-    tables = {
-        "a missing column": (mimic("split", lambda t: t.drop(columns="split")), "split.csv.gz: column 'split'"),
-        "a film twice": (mimic("split", lambda t: pd.concat([t, t[:1]])), "record 10: dicom_id is duplicated"),
-        "a film without id": (mimic("split", at("dicom_id", 2, None)), "record 3: dicom_id is missing"),
-        "a study of two patients": (mimic("split", at("subject_id", 1, "19999902")), "record 2: .* two patients"),
-        "a study in two splits": (mimic("split", at("split", 1, "test")), "record 2: .* two splits"),
-        "the word NaN": (mimic("chexpert", at("Edema", 1, "NaN")), "record 2: Edema must .* got 'NaN'"),
-        "a size of zero": (mimic("metadata", lambda t: t.assign(Rows="0")), "record 1: Rows must be"),
-        "a damaged table": (lambda: bundled.csv_table(folder / "film.png"), "film.png: table cannot be read"),
-    }
+
+    assert unrefused(boxes) == [] and unrefused(records) == []
+
+
+def test_bad_predictions_and_numbers_are_named():
+    from rrg_core.metrics import retrieval, stats
+    from rrg_core.tools.house import unrefused
+
+    folder = Path(tempfile.mkdtemp())
+    quick = Protocol("quick", text=None, metrics=("BLEU", ))
+    head = "study_id,hypothesis,reference\n"
+    x = np.arange(9.)
+    gap = np.where(x == 4, np.nan, x)
+
+    def pairs(text, name="p.csv", **options):
+        def call():
+            (folder / name).write_text(text)
+            label = lambda texts: np.zeros((len(texts), 14))
+            return evaluate(folder / name, quick, bootstraps=5, label=label, **options)
+        return call
+
     files = {
         "one name twice": (pairs("hypothesis,hypothesis,reference\na,b,c\n"), "two columns .* hypothesis"),
         "an unquoted comma": (pairs("hypothesis,reference\na,b,c\nd,e,f\n"), "more cells than the header"),
@@ -699,6 +819,7 @@ def test_bad_input_is_named_row_by_row():
         "a number": (pairs('[{"hypothesis": 7, "reference": "b"}]', "p.json"), "record 1: the hypothesis"),
         "a cut-off file": (pairs('{"hypothesis": "a", "refer', "p.jsonl"), "line 1: not JSON"),
     }
+
     half = lambda texts: [[.5] * 14] * len(texts)
     numbers = {
         "a label of a half": (lambda: score_texts(["a"], ["b"], quick, half), "report 0, .* 0.5"),
@@ -709,15 +830,25 @@ def test_bad_input_is_named_row_by_row():
         "a NaN similarity": (lambda: retrieval.recall_at_k([[np.nan]], 1), "query 0 is NaN"),
         "a NaN class": (lambda: retrieval.precision_at_k([[1.]], [np.nan], [1], 1), "class of query 0"),
     }
-    for kind, rows in dict(film=films, text=texts, box=boxes, record=records, table=tables, file=files,
-                           number=numbers).items():
-        for row, (call, words) in rows.items():
-            said = "nothing"
-            try:
-                call()
-            except (CourseError, ValueError) as e:
-                said = str(e)
-            assert re.search(words, said), f"{kind}, {row}: {said}"
+
+    assert unrefused(files) == [] and unrefused(numbers) == []
+
+
+def test_what_looks_wrong_and_is_read():
+    from PIL import Image as Picture
+    from rrg_core.data.study import read_image
+    from rrg_core.metrics import grounding, stats
+
+    folder = Path(tempfile.mkdtemp())
+    quick = Protocol("quick", text=None, metrics=("BLEU", ))
+    head = "study_id,hypothesis,reference\n"
+
+    def pairs(text, name="p.csv", **options):
+        def call():
+            (folder / name).write_text(text)
+            label = lambda texts: np.zeros((len(texts), 14))
+            return evaluate(folder / name, quick, bootstraps=5, label=label, **options)
+        return call
 
     Picture.fromarray(np.uint16([[100, 1124], [2148, 4195]])).save(folder / "deep.png")
     inverted = [read_image(folder / "deep.png", kind).tolist() for kind in (
@@ -728,6 +859,7 @@ def test_bad_input_is_named_row_by_row():
     drop = replace(quick, empty_reference="drop")
     dropped = evaluate(folder / "e.csv", drop, bootstraps=5, label=lambda texts: np.zeros((len(texts), 14)))
     unsaid = np.where(np.eye(9, 14) == 1, 1, np.nan)
+    target = {"boxes": [[0, 0, 2, 2]], "labels": [1]}
     nothing = {"boxes": [], "scores": [], "labels": []}
     legal = { # what looks wrong and is read
         "16 bits are spread": read_image(folder / "deep.png").tolist() == [[0, 64], [128, 255]],
@@ -737,6 +869,6 @@ def test_bad_input_is_named_row_by_row():
         "duplicates by wish": "1 records repeat a study_id" in " ".join(kept.attrs["notes"]),
         "drops are counted": dropped.n[0] == 2 and "1 records with an empty" in dropped.attrs["notes"][0],
         "a label not mentioned": np.isfinite(stats.bootstrap_ci(lambda a: (a == 1).mean(), unsaid)).all(),
-        "no detection at all": found(nothing)()["mAP"] == 0,
+        "no detection at all": grounding.average_precision([nothing], [target])["mAP"] == 0,
     }
     assert all(legal.values()), [row for row, good in legal.items() if not good]

@@ -98,6 +98,20 @@ def test_weighted_auc_equals_scikit_learn():
     assert np.isnan(weighted_auc(np.array([0., 1]), np.array([True, True]), np.ones((1, 2))))[0]
 
 
+def test_noticed_counts_what_gets_worse():
+    changes = pd.DataFrame({"report": range(6), "edit": ["side exchanged"] * 4 + ["capital letters"] * 2,
+                            "a": [-1, -.5, 0, .3, -1e-5, np.nan], "b": [np.nan] * 4 + [-1, -2]})
+    table = noticed(changes, ["a", "b"]).set_index(["edit", "metric"])
+    assert table.noticed.to_dict() == {("side exchanged", "a"): .5, ("capital letters", "a"): 0,
+                                       ("capital letters", "b"): 1}
+    assert table.reports.tolist() == [4, 1, 2] and table.harm.tolist() == ["harmful", "harmless", "harmless"]
+    z, n, p = 1.959963984540054, 4, .5 # Wilson's interval by its formula
+    centre, half = (p + z*z/(2*n)) / (1 + z*z/n), z * (p*(1 - p)/n + z*z/(4*n*n))**.5 / (1 + z*z/n)
+    assert np.allclose(table.loc[("side exchanged", "a"), ["low", "high"]].astype(float),
+                       [centre - half, centre + half])
+    assert noticed(changes[:0], ["a"]).empty
+
+
 def test_separation_by_hand():
     toy = pd.DataFrame({
         "report": [0, 1, 2, 0, 0, 1], "edit": ["side"] * 3 + ["hedge"] + ["shuffle"] * 2,

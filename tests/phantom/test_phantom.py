@@ -7,6 +7,7 @@ from pathlib import Path
 from zlib import crc32
 import numpy as np
 import pandas as pd
+from threadpoolctl import ThreadpoolController
 from rrg_core.phantom.anatomy import Anatomy
 from rrg_core.phantom.canvas import Canvas, fractal
 from rrg_core.phantom.devices import draw_devices
@@ -44,6 +45,24 @@ def test_render_is_reproducible():
     assert a.image.dtype == np.uint8 and a.image.shape == (96, 96)
     np.testing.assert_array_equal(a.image, b.image)
     assert a.regions == b.regions and a.findings == b.findings and (render(6, 96).image != a.image).any()
+
+
+def test_render_limits_blas_and_sets_it_back():
+    from threadpoolctl import threadpool_limits
+    import rrg_core.phantom as module
+
+    threads = lambda: [lib["num_threads"] for lib in module._BLAS.info()]
+    seen, photograph = [], module.photograph
+    with threadpool_limits(2, "blas"), pytest.MonkeyPatch.context() as m:
+        before = threads()
+        m.setattr(module, "photograph", lambda *args: (seen.append(threads()), photograph(*args))[1])
+        limited = module.render(3, 64).image
+        assert threads() == before == [2] * len(before) and seen == [[1] * len(before)]
+        for wrong in (dict(site="nowhere"), dict(colour=1)):
+            with pytest.raises((ValueError, TypeError)):
+                module.render(3, 64, **wrong)
+            assert threads() == before
+    assert (limited == render(3, 64).image).all() and render.__doc__.startswith("Draw a scene")
 
 
 def test_twins_differ_where_the_finding_is():

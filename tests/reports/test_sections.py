@@ -64,6 +64,32 @@ def test_choose_order():
         choose({"impression": "b"}, ("findings", ), "s9")
 
 
+def test_items_keep_their_lines_and_wraps_do_not():
+    P = "- No focal\n  consolidation"
+    for body, *items in [
+        ("- No edema\n- Effusion", "No edema", "Effusion"),
+        (P + "\n- Effusion", "No focal consolidation", "Effusion"),
+        ("* No mass\n  or nodule\n* Scar", "No mass or nodule", "Scar"),
+        ("\u2022 No mass\n\u2022 Scar", "No mass", "Scar"),
+        ("+ No mass\n+ Scar", "No mass", "Scar"), ("> No mass\n> Scar", "No mass", "Scar"),
+        ("-> No mass\n-> Scar", "No mass", "Scar"), ("1. No mass\n2. Scar", "No mass", "Scar"),
+        ("1) No mass\n   or nodule\n2) Scar", "No mass or nodule", "Scar"),
+        ("(1) No mass\n(2) Scar", "No mass", "Scar"),
+        ("a) no mass\nb) scar", "no mass", "scar"), ("i. No mass\nii. Scar", "No mass", "Scar"),
+        ("- Lines:\n    - PICC\n    - tube", "Lines:", "PICC", "tube"),
+        ("- Lungs: no\n  mass\n    * old scar in the\n      left apex", "Lungs: no mass",
+         "old scar in the left apex"),
+        ("1. Lungs\n   a) no mass\n   b) scar\n2. Effusion", "Lungs", "no mass", "scar", "Effusion"),
+        ("- No mass\n\n- Scar", "No mass", "Scar"), ("- No mass\nHeart is large", "No mass", "Heart is large"),
+        ("- No mass in the\nleft lung", "No mass in the left lung"), ("Pneumonia\n- none", "Pneumonia - none"),
+        ("No mass\nor nodule of\n2.5 cm", "No mass or nodule of 2.5 cm")
+    ]:
+        for indent in ("", " ", "     "):
+            report = "FINDINGS:\n" + "\n".join(indent + line for line in body.split("\n"))
+            assert sentences(sections(report)["findings"]) == items, (body, sections(report)["findings"])
+        assert sentences(body) == items, (body, sentences(body))
+
+
 def test_sentences_invented():
     same = lambda text, *parts: sentences(text) == list(parts)
     assert same("Heart size normal. No effusion.", "Heart size normal.", "No effusion.")

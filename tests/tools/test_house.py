@@ -78,6 +78,17 @@ def test_a_leak_is_found_wherever_it_is():
     assert quoting({"f": silent}) == [] and quoting({"f": str}) == ["f: refuses nothing"]
 
 
+def test_what_is_not_refused_is_named():
+    def refuse():
+        raise CourseError("p.csv, record 3: the reference is empty")
+
+    calls = {"right": (refuse, "record 3"), "other words": (refuse, "record 4"), "none": (dict, "record"),
+             "a value": (lambda: float("x"), "could not")}
+    said = ["other words: p.csv, record 3: the reference is empty", "none: nothing"]
+    assert unrefused(calls) == said
+    with pytest.raises(KeyError): unrefused({"a bug": (lambda: {}["x"], "x")})
+
+
 def test_no_call_runs_the_code_of_a_file():
     assert code_runners() == []
     safe = "trust_remote_code=False, local_files_only=True"
@@ -141,6 +152,40 @@ def test_readme_turns_links_and_hides_cells():
         assert "[a](nbs/01_a.ipynb) ![](figures/a/b.svg) [w](https://x.y/z.ipynb)" in text and text.endswith(
             "| map |\n")
         assert "hidden" not in text and "chapter_map" not in text
+
+
+def test_ci_runs_the_commands_of_the_readme():
+    import re, tomllib, yaml
+
+    root = repo_root()
+    files = {p.name: yaml.safe_load(p.read_text()) for p in (root / ".github/workflows").iterdir()}
+    assert set(files) == {"ci.yml", "newest.yml"}
+    text = (root / "README.md").read_text().partition("## Two commands")[2]
+    commands = [line.partition("#")[0].strip() for line in text.split("```")[1].splitlines()[1:]]
+    assert commands == ["make regenerate", "make test"]
+    source = (root / ".github/workflows/ci.yml").read_text()
+    job, = files["ci.yml"]["jobs"].values()
+    runs = [(step["run"], step.get("if")) for step in job["steps"] if "run" in step]
+    assert runs == [("make lock UPGRADE=--upgrade", "inputs.newest"), *((c, None) for c in commands)]
+    targets = re.findall(r"^(\w+):", (root / "Makefile").read_text(), re.M)
+    assert {c.split()[1] for c, _ in runs} <= set(targets)
+    for step in job["steps"]: # another's code: by commit, with its version beside it
+        if "uses" in step:
+            assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"])
+            assert re.search(re.escape(step["uses"]) + r" # v\d+\.\d+\.\d+\n", source)
+    matrix = job["strategy"]["matrix"]
+    assert {o.split("-")[0] for o in matrix["os"]} == {"ubuntu", "macos"} and job["runs-on"] == "${{ matrix.os }}"
+    needed = tomllib.loads((root / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert needed == ">=3.11,<3.13" and matrix["python"] == ["3.11", "3.12"] # quoted: 3.10 would be read as 3.1
+    assert all(f"{p}" in text for p in matrix["python"]) and job["timeout-minutes"] <= 120
+    started, weekly = files["ci.yml"][True], files["newest.yml"][True] # YAML reads `on` as true
+    assert {"push", "pull_request", "workflow_call"} <= set(started) and len(weekly["schedule"]) == 1
+    assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", weekly["schedule"][0]["cron"])
+    again, = files["newest.yml"]["jobs"].values()
+    assert again == {"uses": "./.github/workflows/ci.yml", "with": {"newest": True}}
+    assert started["workflow_call"]["inputs"]["newest"]["type"] == "boolean"
+    assert all(f["permissions"] == {"contents": "read"} for f in files.values())
+    assert files["ci.yml"]["concurrency"]["cancel-in-progress"]
 
 
 def test_lighter_pictures_keep_their_shape():
