@@ -1695,6 +1695,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'rrg_core.nets.training._hardware': ('training.html#_hardware', 'rrg_core/nets/training.py'),
                                         'rrg_core.nets.training._loss_of': ('training.html#_loss_of', 'rrg_core/nets/training.py'),
                                         'rrg_core.nets.training._peak_memory': ('training.html#_peak_memory', 'rrg_core/nets/training.py'),
+                                        'rrg_core.nets.training._terms': ('training.html#_terms', 'rrg_core/nets/training.py'),
                                         'rrg_core.nets.training._unchanged': ('training.html#_unchanged', 'rrg_core/nets/training.py'),
                                         'rrg_core.nets.training.fit': ('training.html#fit', 'rrg_core/nets/training.py'),
                                         'rrg_core.nets.training.learning_curve': ( 'training.html#learning_curve',
