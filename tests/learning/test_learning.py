@@ -7,7 +7,8 @@ from rrg_core.engine.code import Registry, for_readers
 from rrg_core.engine.experiments import System
 from rrg_core.engine.settings import Profile
 from rrg_core.learning.baselines import ORACLE, micro_f1, trivial_reports
-from rrg_core.learning.standins import RANDOM, STANDINS, standin_artifact, standin_recipe
+from rrg_core.learning.published import chosen
+from rrg_core.learning.standins import RANDOM, STANDINS, WEIGHTS, standin_artifact, standin_recipe
 import time, pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 from dataclasses import replace
 from rrg_core.engine.desk import Chapter, explore
