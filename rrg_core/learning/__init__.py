@@ -156,13 +156,14 @@ def _standin_history(kind, p, train): # `train`: `fit` with what all have in com
 
 def _r2gen_parts(p): # model, data: noise in place of features
     from rrg_core.learning.pretraining import world
-    from rrg_core.learning.writers import paired, words_of
+    from rrg_core.learning.writers import R2GenSystem, Studies, encoded, words_of
     from rrg_core.nets.encoders import SmallPyramidConfig
-    captions = world("shapes", "train", 64, p.image_size).texts
+    captions, settings = world("shapes", "train", 64, p.image_size).texts, DEFAULTS(p)
     words = words_of(captions, 1)
     width = SmallPyramidConfig(neck=STANDINS["standin-phantom-resnet"]["neck"]).width
     features = np.random.default_rng(0).standard_normal((64, (p.image_size//32)**2, width)).astype("f2")
-    return make_model(DEFAULTS(p), words, width, 0), paired(features, captions, words, p.max_tokens)
+    data = Studies(None, words, encoded(captions, words, settings["max_tokens"]), features=features)
+    return R2GenSystem(settings | dict(encoder_rate=None), p).fresh(0, data), data
 
 @for_readers
 def throughput(p:Profile, steps:int=3 # That are timed, after one that warms up
@@ -176,6 +177,6 @@ def throughput(p:Profile, steps:int=3 # That are timed, after one that warms up
     rows = [_step_row(kind, _standin_history(kind, p, train)) for kind in kinds]
     model, data = _r2gen_parts(p)
     rows.append(_step_row("R2Gen", train(model, data, collate)))
-    features = torch.from_numpy(data.features[:32]).float().to(model.device)
+    features = torch.from_numpy(data.inputs["features"][:32]).float().to(model.device)
     rows.append(_decode_row(model, features) | {"hardware": rows[-1]["hardware"]})
     return pd.DataFrame(rows)

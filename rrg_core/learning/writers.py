@@ -10,7 +10,7 @@ __all__ = ['split_of', 'pixels_of', 'spoken', 'words_of', 'images_of', 'describe
 # %% ../../nbs/07h_writers.ipynb #b8e55854
 import re
 from dataclasses import fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from .baselines import micro_f1
 from .published import load_encoder, standins_among
 from .r2gen import R2Gen, R2GenConfig
 from .standins import RANDOM
+from ..metrics.text import text_scores
 from ..nets.decoder import report_batch, report_loss
 from ..nets.recipes import Recipe
 from ..nets.saving import half_saved, load_half
@@ -88,7 +89,8 @@ def described(encoder, images, # Yields (h, w) or (1, h, w) uint8
     out, device = [], next(encoder.parameters()).device
     images = list(images) if not hasattr(images, "shape") else images
     for i in range(0, len(images), batch):
-        pixels = torch.from_numpy(np.stack([np.atleast_3d(x.T).T for x in images[i:i + batch]])) # (b, 1, h, w)
+        pixels = torch.from_numpy(np.stack(images[i:i + batch]))
+        pixels = pixels if pixels.ndim == 4 else pixels[:, None] # (b, 1, h, w)
         out.append(encoder(pixels.to(device)).patches.half().cpu().numpy())
     return np.concatenate(out)
 
@@ -198,11 +200,8 @@ class ReportSystem:
         return dict(vocab_size=len(words), max_tokens=self.settings["max_tokens"], feature_width=width,
                     **ids, **inside)
 
-    @property
-    def _encoder(self): # as it begins, in evaluation mode
-        if (made := vars(self).get("_made")) is None: made = self._made = load_encoder(
-            self.settings["encoder"], self.p)
-        return made
+    @cached_property
+    def _encoder(self): return load_encoder(self.settings["encoder"], self.p) # as it begins
 
     def told(self, model, data:Studies): # (n, 14) scores, higher is surer; None where it has no heads
         "What the model's own heads say of each observation, before a word is written."
@@ -229,7 +228,7 @@ def write(self:ReportSystem, model, data:Studies, beams:int, batch:int=100)->lis
 
 @patch
 def judged(self:ReportSystem, model, valid:Studies)->dict[str, float]:
-    "Micro F1 of the first `judged` validation studies' reports, written greedily, and the loss of a word."
+    "Scores of the first `judged` validation studies' reports, written greedily, and the loss of a word."
     total = count = 0
     for b in valid.batches():
         labels = b.pop("labels")
@@ -238,7 +237,9 @@ def judged(self:ReportSystem, model, valid:Studies)->dict[str, float]:
         total, count = total + report_loss(logits, labels).item()*n, count + n
     few = valid.first(self.settings["judged"])
     frame = pd.DataFrame(dict(hypothesis=self.write(model, few, 1), reference=few.table.findings))
-    return {"validation F1": next(iter(micro_f1(frame).values())), "validation loss": total/count}
+    bleu = text_scores(*(frame[c].tolist() for c in frame), tokenize=None, metrics=("BLEU",))["BLEU-4"]
+    return {"validation F1": next(iter(micro_f1(frame).values())), "validation BLEU-4": bleu,
+            "validation loss": total/count}
 
 @patch
 def train(self:ReportSystem, folder:Path, seed:int)->None:

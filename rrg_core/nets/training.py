@@ -205,7 +205,8 @@ def advance(self: _Run, passes, began):
     factor = rate_factor(r, self.step, self.shares.total, self.shares.per_epoch)
     for group in self.optimiser.param_groups:
         group["lr"] = group["peak"] * factor
-    terms, items = self.forward_and_back([send_to_device(p, self.acc.device) for p in passes if p is not None])
+    passes = [send_to_device(p, self.acc.device) for p in passes if p is not None]
+    terms, items = self.forward_and_back(passes)
     loss = sum(terms.values())
     norm = float(self.acc.clip_grad_norm_(self.wrapped.parameters(), r.clip or float("inf")))
     usable = isfinite(norm) or self.acc.scaler # fp16's scaler meets infinite gradients, and skips their step
