@@ -83,7 +83,7 @@ class FitaConfig(KiutConfig):
 
     @classmethod
     def course(cls, width: int = 96, **settings) -> "FitaConfig":
-        "Sizes for two cores: feed-forward nets as wide as the model (as R2Gen's code has it), little dropout."
+        "Sizes for two cores: feed-forward nets as wide as the model (as in R2Gen's code), little dropout."
         return cls(**dict(width=width, feed_forward=width, dropout=.02, feature_dropout=.02) | settings)
 
 # %% ../../nbs/11_fita.ipynb #2e6c8fa1
@@ -356,20 +356,18 @@ def pointing(
 # %% ../../nbs/11_fita.ipynb #e7254383
 @torch.no_grad()
 def _compared(model, data, n): # image and text vectors of the first n studies, as they are compared
-    b = collate([data[i] for i in range(min(n, len(data)))])
-    known = model.know(**{k: b[k] for k in ("features", "saliency", "probabilities")})
-    return [
-        x.numpy()
-        for x in model.joint(known, model.word_features(b["decoder_input_ids"]), b["labels"] != -100)
-    ]
+    out = []
+    for b in data.first(n).batches(100):
+        known = model.know(**{k: v for k, v in b.items() if k not in ("decoder_input_ids", "labels")})
+        out.append(model.joint(known, model.word_features(b["decoder_input_ids"]), b["labels"] != -100))
+    return [torch.cat(x).numpy() for x in zip(*out)]
 
-def aligned_features(folder: Path,
+def aligned_features(model: Fita,
                      test: Studies,
                      train: Studies,
                      n: int = 300) -> tuple[np.ndarray, np.ndarray]: # (n, d) each, standardised
     """Image and text vectors of a trained model on the first n test studies; without an aligner the image
     goes through a linear map fitted on the first 2,000 training studies."""
-    model, _ = read_writer(Fita, folder)
     pair = _compared(model, test, n)
     if not model.config.ca: pair[0] = mapped(pair[0], *_compared(model, train, 2000))
     return tuple((x - x.mean(0)) / (x.std(0) + 1e-6) for x in pair)

@@ -70,7 +70,8 @@ def ceilings(
         truth, labels["train"])]
     cells = {k: pooled(system, model, d) for k, d in data.items()}
     known = (labels["train"] == 1).astype(float)
-    for name, score in (("the encoder: a probe on its cells", lambda k: probe(cells["train"], known, cells[k])),
+    probed = lambda k: probe(cells["train"], known, cells[k])
+    for name, score in (("the encoder: a probe on its cells", probed),
                         ("the model's own heads", lambda k: system.told(model, data[k]))):
         if (scores := score("test")) is None: continue
         out[name] = (scores >= best_cuts(score("valid"), labels["valid"] == 1)).astype(float)

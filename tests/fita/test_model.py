@@ -29,19 +29,21 @@ import rrg_core.fita as fita_module
 from rrg_core.engine.desk import Chapter
 from rrg_core.results.claims import Claim, claims, decide, ledger
 from rrg_core.nets.encoders import SmallPyramidConfig, XrvConfig, XrvDenseNet
-from rrg_core.fita import DEFAULTS
+from rrg_core.fita import DEFAULTS, _needed
 from rrg_core.fita.kiut import WordFeatures
 from rrg_core.fita.image_refiner import saliency
 from rrg_core.fita.kiut import cooccurrence
-from rrg_core.nets.decoder import count_parameters, leaks
+from rrg_core.nets.decoder import count_parameters, leaks, report_loss
 from rrg_core.engine.experiments import experiments, kept, merged, run_experiments
 from rrg_core.results.figures import colour, compare_reports, overlay_boxes, overlay_map
 from rrg_core.fita.speed import paper_scale
 from rrg_core.labels import label, label_many
-from rrg_core.learning.writers import described, image_encoder, scale_of, split_of, spoken, standardised, words_of, write_reports
+from rrg_core.learning.ceilings import another, ceilings, noise, swapped
+from rrg_core.learning.writers import collate, split_of, spoken
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.phantom import render
+from rrg_core.phantom.probes import box_maps
 from rrg_core.phantom.scene import Finding, sample_scene
 from rrg_core.learning.published import load_classifier
 from rrg_core.learning.quality import auroc_columns
