@@ -78,7 +78,7 @@ _WORDS = r"[A-Z](?:[A-Z0-9 ()/,&'-]|(?<=\d):(?=\d\d)|\.(?! )|(?<=\b[A-Z])\.(?= )
 _CAPITALS = re.compile(rf"[ \t]*({_WORDS})[ \t]*:(?!\S)[ \t]*(.*)$")
 _SMALL = re.compile(r"[ \t]*([A-Z][A-Z ()/&-]*?)[ \t]*:(?!\S)[ \t]*(.*)$", re.I)
 _ALONE = re.compile(r"[ \t]*([A-Z][A-Z ()/&-]*?)()[ \t]*$")
-_NAME = r"\s+(?=([A-Z][A-Z ()/&-]*?)[ \t]*:(?!\S))"
+_NAME = r"\s+(?=([A-Z][A-Z ()/&-]{0,40}?)[ \t]{0,3}:(?!\S))"
 _WITHIN = re.compile(r"(?:(?<=[.!?;:|_])|(?<=[.!?][\"')\]])|(?<=X{4}))" + _NAME, re.I)
 _AFTER = re.compile(r"(?<=[a-z\d)])" + _NAME) # Capitals behind small ones
 _MAIN = (r"(?:FINDINGS? ?(?:AND|/|&) ?)?IMPRESSIONS?|(?:OTHER |ADDITIONAL |INCIDENTAL )?FINDINGS?"
@@ -100,6 +100,7 @@ def _heading(line, inside, goes_on=False):
 
 def _pieces(line):
     "The line, cut where a sentence begins with the name of a section."
+    if ":" not in line: return [line]
     cuts = [m.start(1) for m in _WITHIN.finditer(line)
             if re.fullmatch(_USUAL if m[1].isupper() else _MAIN, _plain(m[1]))]
     cuts += [m.start(1) for m in _AFTER.finditer(line)
