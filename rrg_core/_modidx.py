@@ -62,6 +62,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'rrg_core.data.mimic_cxr.Texts.names': ( 'mimic_cxr.html#texts.names',
                                                                                   'rrg_core/data/mimic_cxr.py'),
                                          'rrg_core.data.mimic_cxr.Texts.read': ('mimic_cxr.html#texts.read', 'rrg_core/data/mimic_cxr.py'),
+                                         'rrg_core.data.mimic_cxr._check_cutting': ( 'mimic_cxr.html#_check_cutting',
+                                                                                     'rrg_core/data/mimic_cxr.py'),
                                          'rrg_core.data.mimic_cxr._find': ('mimic_cxr.html#_find', 'rrg_core/data/mimic_cxr.py'),
                                          'rrg_core.data.mimic_cxr._image': ('mimic_cxr.html#_image', 'rrg_core/data/mimic_cxr.py'),
                                          'rrg_core.data.mimic_cxr._numbers': ('mimic_cxr.html#_numbers', 'rrg_core/data/mimic_cxr.py'),

@@ -227,6 +227,12 @@ def _official(text, override, file):
 def _texts(root, sections, overrides):
     return Texts(root, sections, overrides) # once a process
 
+def _check_cutting(sections, overrides):
+    if sections not in ("course", "official"):
+        raise DataError("load", "sections", f"must be course or official, got {named(sections)}")
+    if overrides is not None and sections != "official":
+        raise DataError("load", "overrides", "belong to the official parser: they need sections='official'")
+
 def _report(where, pair):
     "The report of a (subject, study) or None where there is none."
     return _texts(*where).read(*pair) if _texts(*where).has(*pair) else None
@@ -240,10 +246,7 @@ def read_reports(
 ) -> dict[str, Report]: # By study; a study without a report is left out
     "The reports of some studies. `DataError` names a file that cannot be read."
     entrust("mimic-cxr")
-    if sections not in ("course", "official"):
-        raise ValueError(f"sections must be course or official, got {named(sections)}")
-    if overrides is not None and sections != "official":
-        raise ValueError("overrides are the official parser's: they need sections='official'")
+    _check_cutting(sections, overrides)
     pairs = list(studies[["subject_id", "study_id"]].drop_duplicates().itertuples(index=False, name=None))
     _texts.cache_clear() # the folder may have changed since
     found = spread(partial(_report, (Path(root), sections, overrides)), pairs, jobs, "reading reports")
@@ -313,8 +316,7 @@ def load(
     `DataError` for an option or a table that would find nothing."""
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {named(split)}")
     if unit not in ("study", "image"): raise ValueError(f"unit must be study or image, got {named(unit)}")
-    if sections not in ("course", "official"):
-        raise ValueError(f"sections must be course or official, got {named(sections)}")
+    _check_cutting(sections, overrides)
     need, views = several("need", need, SECTIONS), _upper(views)
     if root is None:
         raise CourseError(
