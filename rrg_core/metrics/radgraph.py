@@ -175,8 +175,8 @@ class _Worker:
             self.process.stdin.flush()
 
     def wait(self, seconds):
-        """The next answer, empty for a line that is too long; `None` where the process has ended. `queue.Empty`
-        where none comes."""
+        """The next answer, empty for a line that is too long; `None` where the process has ended.
+        `queue.Empty` where none comes."""
         until = time.monotonic() + seconds
         while True: # what the worker has started may hold its pipe open when it is gone
             gone = self.process.poll() is not None

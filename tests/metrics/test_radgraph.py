@@ -247,7 +247,7 @@ def test_malformed_answers_name_record_and_field():
         ("langchain-ai/langchain#22061", of({"entities": {"2": {"tokens": "a"}}}), "the field label is missing"),
         ("langchain-ai/langchain#22061", of({"entities": {"2": 5}}), f"{here}is an int, where fields with names"),
         ("langchain-ai/langchain#22061", of({"entities": {"2": [one]}}), f"{here}is a list of 1, where fields"),
-        ("langchain-ai/langchain#22061", of({"entities": {"2": "tokens label relations"}}), "is a text of 22 char"),
+        ("langchain-ai/langchain#22061", of({"entities": {"2": "tokens label relations"}}), "is a text of 22 ch"),
         ("infiniflow/ragflow#4995", of({"entities": {"Secretword": None}}), "entity of another name: is None"),
         ("JSONbored/metagraphed#5988", of({"entities": [one]}), "for report 2 is no RadGraph annotation"),
         ("autozimu/LanguageClient-neovim#55", of({"entities": None}), "for report 2 is no RadGraph annotation"),
@@ -271,7 +271,7 @@ def test_malformed_answers_name_record_and_field():
         ("department-of-veterans-affairs/vets-api#26216", {"error": None}, "names no exception$"),
         ("sublimelsp/LSP#226", {"error": ["Secretword"], "annotations": [good] * 2}, "names no exception$")]
     ready = [("JSONbored/metagraphed#5988", r, "got ready without naming its version")
-             for r in ({"ready": None}, {"ready": ["1"]}, {"ready": "Secretword large"}, {"ready": ""}, {"id": 0})]
+             for r in ({"ready": None}, {"ready": ["1"]}, {"ready": "Secretword ill"}, {"ready": ""}, {"id": 0})]
 
     def raised(answer, ready={"ready": "1"}):
         with tempfile.TemporaryDirectory() as d:
