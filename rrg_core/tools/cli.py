@@ -267,6 +267,8 @@ def evaluate(
     max_words: Annotated[Optional[int], _MAX_WORDS] = None,
     without: Annotated[Optional[list[str]], _WITHOUT] = None,
     metrics: Annotated[Optional[list[str]], _METRICS] = None,
+    full: Annotated[bool, typer.Option("--full", help="Print the whole table, with intervals, also under "
+                                                      "more than three protocols.")] = False,
     bootstraps: Annotated[Optional[int], typer.Option(
         min=0, help="Replicates; 0 leaves the intervals out. Default: 1000.")] = None,
     seed: Annotated[int, _SEED] = 0,
@@ -291,7 +293,7 @@ def evaluate(
                            keep_duplicates, per_report, tuple(without or ()), group=group,
                            drop_empty=drop_empty, train=train, labels=labels, max_words=max_words,
                            bootstraps=bootstraps, seed=seed, delimiter=delimiter, encoding=encoding,
-                           metrics=metrics))
+                           metrics=metrics, full=full))
 
 # %% ../../nbs/98c_cli.ipynb #98c0d002
 @app.command()
@@ -313,6 +315,7 @@ def compare(
                              "their order; `rrg evaluate --per-report` writes such a file.")] = None,
     max_words: Annotated[Optional[int], _MAX_WORDS] = None,
     without: Annotated[Optional[list[str]], _WITHOUT] = None,
+    metrics: Annotated[Optional[list[str]], _METRICS] = None,
     bootstraps: Annotated[int, typer.Option(min=1, help="Draws, and as many exchanges.")] = 1000,
     seed: Annotated[int, _SEED] = 0,
     delimiter: Annotated[Optional[str], _DELIMITER] = None,
@@ -332,7 +335,7 @@ def compare(
     print(compare_command(predictions, protocol or ["default"], out, plot, hypothesis=hypothesis,
                           reference=reference, group=group, drop_empty=drop_empty, train=train, labels=labels,
                           max_words=max_words, without=tuple(without or ()), bootstraps=bootstraps, seed=seed,
-                          delimiter=delimiter, encoding=encoding))
+                          delimiter=delimiter, encoding=encoding, metrics=metrics))
 
 # %% ../../nbs/98c_cli.ipynb #741879b9
 phantom_app = typer.Typer(no_args_is_help=True,
