@@ -801,7 +801,7 @@ def _table_notes(tables):
     for t in tables:
         for n in t.attrs["notes"]: whose.setdefault(n, []).append(t["protocol"].iloc[0])
     def told(names): # more than four are counted, and named by how they begin
-        families = dict.fromkeys(re.match(r"llava-rad|[^-]+", n)[0] for n in names)
+        families = dict.fromkeys(re.match(r"llava-rad|lm-rrg|[^-]+", n)[0] for n in names)
         return ", ".join(names) if len(names) < 5 else f"{len(names)} protocols ({', '.join(families)})"
 
     return [n if len(names) == len(tables) else f"{told(names)}: {n}" for n, names in whose.items()]
