@@ -233,15 +233,17 @@ _WITHOUT = typer.Option(metavar="METRIC", help="Leave a text metric out: BLEU, M
 _METRICS = typer.Option(metavar="NAME,…", help="Add metrics that need a model: radgraph, chexbert, "
                         "bertscore, radcliq. The published model where its root is named (RRG_ROOT_RADGRAPH, "
                         "RRG_ROOT_CHEXBERT, RRG_ROOT_WEIGHTS), else a stand-in whose score is called "
-                        "…-standin; NAME-standin asks for it. Repeatable.")
+                        "…-standin; NAME-standin asks for it. A root without the model's files is an error. "
+                        "Repeatable.")
 
 @app.command()
 def evaluate(
     predictions: Annotated[
         Optional[str],
-        typer.Argument(help="Parquet, CSV, JSON (ReXrank's too) or JSON lines with a hypothesis and a "
-                            "reference a record, also .gz; - is standard input. Or a .txt with a report a "
-                            "line, and --reference another one.")] = None,
+        typer.Argument(help="A CSV with a row a study: a column of generated reports and one of reference "
+                            "reports. Also .tsv, Parquet, JSON (ReXrank's too) and JSON lines, each also "
+                            ".gz; - is standard input. Or a .txt with a report a line, and --reference "
+                            "another one.")] = None,
     protocol: Annotated[Optional[list[str]], _PROTOCOL] = None,
     list_: Annotated[
         bool,
@@ -277,12 +279,19 @@ def evaluate(
 ):
     """Score predictions under named protocols, with 95 % bootstrap intervals.
 
-    A record has a hypothesis, the generated report, and a reference, the radiologist's. A study_id and a
-    patient_id are used where they are there. What is printed: what is odd in the file, the scores, notes on
-    what could not be done as the protocol means it, and a signature to quote beside the numbers.
+    A record has a hypothesis, the generated report, and a reference, the radiologist's; the columns may have
+    other usual names. A study_id and a patient_id are used where they are there. What is printed: what is odd
+    in the file, the scores, notes on what could not be done as the protocol means it, and a signature to
+    quote beside the numbers. BLEU, METEOR, ROUGE-L and CIDEr compare words; CE-precision, CE-recall and CE-F1
+    compare the findings that a labeler reads in both texts.
+
+    \b
+    study_id,hypothesis,reference
+    s1,No effusion.,"Lungs are clear, no pleural effusion."
 
     \b
     rrg evaluate mine.csv
+    rrg evaluate mine.csv -p all --out table.csv
     rrg evaluate mine.csv -p fita -p chex --per-report each.csv --out table.csv
     rrg evaluate mine.csv --hypothesis report_1 --reference findings --without METEOR
     rrg evaluate mine.csv --metrics radgraph,chexbert,bertscore,radcliq
@@ -325,10 +334,12 @@ def compare(
 
     Each file is one that `rrg evaluate` reads, with the same references. Studies are matched by study_id, or
     by their order where there is none. The interval is that of a paired bootstrap, p of a paired
-    randomisation; p_holm counts all scores of a protocol's table, and is the one to judge by.
+    randomisation; p_holm counts all scores of a protocol's table, and is the one to judge by. A positive
+    difference favours the other system against the baseline, but for RadCliQ, where lower is better.
 
     \b
     rrg compare baseline.csv mine.csv
+    rrg compare baseline.csv mine.csv --metrics radgraph,chexbert,bertscore,radcliq
     rrg compare baseline.csv mine.csv other.csv -p fita --plot forest.svg --out differences.csv
     """
     from rrg_core.metrics.compare import compare_command
