@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LONG_WORDS', 'SHORT_WORDS', 'ORGANS', 'LUNGS', 'DEVICES', 'OTHERS', 'ENTRIES', 'KEEP',
-           'DOUBT_WHOLE', 'DOUBT_AROUND', 'DOUBT_LIST', 'DOUBT_AFTER', 'DENIAL_AFTER',
-           'DOUBT_BEFORE', 'DENIAL_BEFORE', 'CUES', 'STATES', 'edit_distance', 'canonical',
-           'Line', 'read_line', 'split_report', 'Entry', 'find_mentions', 'find_cues',
-           'find_state', 'normalize']
+           'DOUBT_WHOLE', 'DOUBT_BOTH', 'DOUBT_AROUND', 'DOUBT_LIST', 'DOUBT_AFTER',
+           'DENIAL_AFTER', 'DOUBT_BEFORE', 'DENIAL_BEFORE', 'CUES', 'STATES', 'edit_distance',
+           'canonical', 'Line', 'read_line', 'split_report', 'Entry', 'find_mentions',
+           'find_cues', 'find_state', 'normalize']
 
 # %% ../../nbs/04a_lexicon.ipynb #3f16adad
 import re, unicodedata
@@ -21,7 +21,8 @@ _TOKEN = re.compile(
     r"w/o\b|s/p\b|r/o\b|and/or\b|neg\.(?= ?for\b)|(?P<differential>d/?dx\b|diff(?:erential)?\.? ?dx\b)"
     r"|(?P<minus>[(\[] ?(?:[-–—]+|no|none|neg(?:ative)?|absent|nil)\.? ?[)\]]|(?<!\S)-ve\b"
     r"|(?<=: )[-–—]+(?=\s*(?:$|,))|(?<=\w )[-–—](?=\s*[,/;])"
-    r"|(?:(?<=[:=] )|(?<=[:=]))0(?!\w|[.,/]\d))|(?P<possibly>\+ ?/ ?-|±)"
+    r"|(?:(?<=[:=] )|(?<=[:=]))0(?!\w|[.,/]\d)"
+    r"|(?<=[a-z] )0(?=\s*(?:[,;]|$)))|(?P<possibly>\+ ?/ ?-|±)"
     r"|(?P<query>(?<!\S)\?+(?=\w)|(?<=[,;(:/])\?+(?= ?\w)|(?<!\S)\?(?= (?!no|yes)(?-i:[a-z])))"
     r"|(?P<letter>(?<=[a-z] )(?-i:N)(?=\s*(?:[,;]|$)))"
     r"|(?P<unchecked>\[ ?\]|[☐□])|(?P<checked>\[ ?[x✓✔] ?\]|[☑☒✓✔])"
@@ -265,7 +266,8 @@ DEVICES = (_entry(
     r"monitoring) lines?",
     r"lines? (?:(?:,|and|or) )+(?:\w+ )?(?:tubes?|catheters?|drains?|devices?|support)",
     r"lines(?:(?<=tubes and lines)|(?<=tubes or lines)|(?<=tubes , lines))",
-    r"lines? (?:tip|placement|position|insertion|removal|terminat\w+|ends?|in place|has|is in)",
+    r"lines? (?:tip|placement|position|insertion|removal|terminat\w+|ends?|in place|has|"
+    r"(?:is|was|are|were) (?:now )?(?:in|out|removed|pulled|gone))",
     r"line remains", r"drains?", r"valves?(?! calcif)", r"hardware", r"a?icds?", r"defibrillators?",
     r"screws?", r"ports?(?: a cath)?", r"porta ?cath", r"(?:medi|infusa|chemo)ports?", r"cannula\w*",
     r"leads(?! to\b)", r"(?:ventricular|atrial|pacing|dual|single|cardiac) lead", r"electrodes?", r"devices?",
@@ -322,9 +324,17 @@ _HOW = (
     r"been|be|interval) )*")
 _HAVE = r"(?:has|have|had|is|are|was|were)"
 _GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
-         r"re ?absorbed|resorbed|melted away|gone away|faded away)")
+         r"re ?absorbed|resorbed|re ?expanded|remitted|(?:melted|gone|faded|drained|passed|washed) (?:away|out))")
 _COMPARED = (r"(?:larger|smaller|bigger|wider|denser|worse|better|greater|(?:more|less) "
              r"(?:extensive|pronounced|marked|severe|prominent|dense|conspicuous|apparent))")
+_UNPROVED = (r"(?:proven|proved|established|conclusive|conclusively \w+|definite|certain|diagnostic|clear ?cut|"
+             r"beyond doubt)")
+_SURELY = (r"(?:definitely|definitively|clearly|necessarily|obviously|certainly|convincingly|unequivocally|"
+           r"entirely|always|quite)")
+_SHOW = (r"(?:show|reveal|demonstrate|display|exhibit|disclose|depict|uncover|have|contain|include|harbou?r|bear|"
+         r"carry|see|find|detect|identify|discern|recognize|appreciate|visualize|observe|note|develop|"
+         r"suggest|indicate|imply|signify|mean|support|favor|confirm|raise|represent|reflect|resemble|constitute|"
+         r"amount|correspond|fit|meet|qualify|point|appear|look|seem|think|believe|feel|suspect|consider)")
 _SPLIT_OUT = r"(?= (?:\w+ ){1,6}?out\b)" # *rule* pneumonia *out*
 _SOMETHING_ELSE = (
     r"(?:(?:further|new|additional|specific|prior|previous|other|immediate|urgent|routine|repeat|"
@@ -358,7 +368,9 @@ KEEP = (
     rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|on (?:the|any) "
     r"(?:prior|previous|earlier|last|older|old|comparison)\b)",
     rf"not (?:yet )?{_HOW}(?:{_GONE}|removed)", r"not (?:free|clear|devoid) of", r"not without",
-    r"not (?:only|just|merely)\b", r"no absence of", r"(?:has|have) failed to (?:clear|resolve)",
+    r"not (?:only|just|merely)\b", r"no absence of",
+    r"(?:requir|need|await|plan|befor|schedul|attempt|declin|consider)\w* (?:for )?(?:\w+ )?(?:drainage|removal) of",
+    r"(?:has|have) failed to (?:clear|resolve)",
     *(f"{part} (?:completely |entirely |totally )?(?:{_GONE}|gone|resolution)"
       for part in ("nearly", "partially", "partly", "almost", "incompletely", "mostly", "largely")),
     *(f"{part} (?:complete |total )?(?:interval )?(?:resolution|clearing|removal)(?: of)?"
@@ -371,7 +383,14 @@ DOUBT_WHOLE = (
     r"(?:does|do|did|will|would) not (?:\w+ )?(?:allow|permit|let|suffice|help)",
     r"^(?:is|are|was|were|do|does|did|has|have|can|could|might|would|any)(?= .*\? ?$)",
     *(rf"{no} {_HOW}(?:be )?(?:certain|sure|positive|confident|say|tell|state|claim|conclude|guarantee|prove|"
-      r"establish|know|decide|swear|vouch)" for no in _UNABLE))
+      r"establish|know|decide|swear|vouch|differentiate|distinguish|discriminate|separate)" for no in _UNABLE),
+    r"not (?:at all |entirely |completely |fully |quite |absolutely )*(?:convinced|persuaded|sure|certain|confident|"
+    r"clear|obvious|evident|known|established|apparent) (?:that|whether|if|about|of)",
+    r"un(?:convinced|decided)")
+DOUBT_BOTH = (r"(?:indistinguishable|inseparable) from",
+              rf"(?:cannot|can not|could not|may not) {_HOW}be (?:\w+ly )?(?:told|distinguished|separated|"
+              r"differentiated|discriminated)(?: apart)?(?: from)?",
+              r"(?:hard|difficult|impossible) to (?:tell|distinguish|separate|differentiate) (?:apart )?from")
 DOUBT_AROUND = (
     *(rf"{no} (?:\w+ ){{0,2}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|"
       rf"rul(?:e|ing){_SPLIT_OUT})"
@@ -380,12 +399,14 @@ DOUBT_AROUND = (
     r"(?:no|little) (?:certainty|assurance|guarantee|proof)",
     r"not (?:inconsistent|incompatible|unlikely|impossible|implausible|improbable)",
     r"not (?:sure|certain|confident)",
+    rf"not (?:(?:yet|at all) )?{_SURELY}(?! (?:\w+ )?(?:{_SEEN}|excluded|ruled|evaluated|assessed))",
+    r"not (?:typical|classic|diagnostic|specific|characteristic|pathognomonic) (?:of|for)",
     *(f"{no} (?:acute |focal |definite |evidence of (?:a |an |any )?|or |area of |areas of |significant "
       "|obvious )*(?:new|newly developed|enlarging|increasing|worsening)" for no in ("no", "without")))
 _LISTS = r"(?:includes?|comprises?|contains?|consists? of|are|is)"
 DOUBT_LIST = (
     rf"(?:differential(?: diagnos[ei]s)?(?: considerations?)?|diagnostic considerations?|considerations|"
-    rf"possibilities)(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|also))* "
+    rf"possibilities|candidates|options|(?:possible|potential) (?:causes|explanations|etiologies|diagnoses))(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|also))* "
     rf"(?:{_LISTS}(?: :)?|:)",
     rf"differential(?: diagnos[ei]s)? (?:of|between|with|to)(?! (?:the|this|these|that)\b)"
     rf"(?! (?:\w+ )+{_LISTS}\b)")
@@ -394,12 +415,14 @@ DOUBT_LIST = (
 _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
 _FOUND = (r"(?:seen|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
           r"observed|located|discovered)")
-_OPEN = (r"(?:possible|suspected|questioned|questionable|considered|favored(?! "
+_OPEN = (r"(?:debatable|arguable|speculative|tentative|provisional|pending|hypothetical|entertained|"
+         r"open to (?:question|debate|doubt)|(?:in|under) (?:doubt|dispute|suspicion|consideration)|"
+         r"to be (?:confirmed|determined|proven|verified|seen|clarified|excluded)|possible|suspected|questioned|questionable|considered|favored(?! "
          r"to)|equivocal|uncertain|probable|indeterminate|"
          r"unlikely(?! to (?:be|represent|reflect) (?!present|real))|less likely|raised|"
          r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|doubtful|"
          r"not likely(?! to (?:be|represent|reflect) (?!present|real))|"
-         r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)")
+         r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)(?! (?:for|of|about)\b)")
 _SIGHTED = r"(?:(?:is|are|was|were) (?:thought|felt|believed|deemed|judged|considered)(?: to be| as)?)"
 _SO = (r"(?:explain|account for|cause|produce|have caused|underlie|be responsible|"
        r"(?:look|appear|present|be) (?:the same|identical|alike|similar\w*|like this|so)|"
@@ -408,6 +431,9 @@ _NOT_LIKELY = (r"(?:un|less |not |not very )likely to (?:be|represent|reflect)"
                r"(?! (?:present|real|significant|there)\b)")
 DOUBT_AFTER = (
     r"(?:cannot|can not|could not) be ruled in",
+    rf"not (?:yet )?(?:been |be )?{_UNPROVED}(?! (?:of|for|that|whether|if)\b)", r"not yet (?:been )?confirmed",
+    r"(?:needs?|awaits?|awaiting|requires?) (?:\w+ )?(?:confirmation|verification|proof)",
+    r"(?:comes?|came|springs?) to mind", r"(?:tops?|heads?|leads?|enters?) (?:the|our|my) (?:list|differential)",
     r"neither (?:confirmed|proven|established|proved|excluded|ruled out)"
     r"(?: n?or \w+(?: out)?)?",
     rf"(?:may|might|could|would) (?:also |well |easily )?{_SO}",
@@ -444,29 +470,43 @@ DOUBT_AFTER = (
                    "if (?:any|present|real)")))
 
 # %% ../../nbs/04a_lexicon.ipynb #4f82eade
-_AGAIN = r"(?:re ?cur|re ?turn|re ?appear|re ?accumulat|re ?develop|develop|occur)"
-DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place)",
-                rf"(?:do|does|did) not (?:{_AGAIN}e?|come back)", r"nowhere", r"removal(?! of)",
+_AGAIN = (r"(?:(?:re ?)?(?:turn|appear|accumulat|collect|develop|form|emerg|materializ)|re ?cur|occur|persist|"
+          r"remain|exist|surfac)")
+DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place|"
+                r"arisen)",
+                rf"(?:do|does|did) not (?:{_AGAIN}e?|come back|show up|turn up|arise)(?= ?(?:$|[,.]|\w+ly\b|any|"
+                r"again|in|on|at|since|after|this|and)\b)",
+                r"nowhere", r"non ?existent", r"(?:is|are|was|were) (?:now )?(?:lacking|missing|nil|zero)",
+                r"(?:disproved|disproven|refuted|dispelled|negated|discounted|dismissed|discarded)",
+                r"(?:out of|off) the (?:question|picture|table)", r"(?:given|gave|gives|made) way to",
+                r"(?:been|was|were|is|are) (?:\w+ )?(?:replaced|superseded|supplanted|succeeded) by",
+                rf"not {_HOW}(?:real|genuine|true|borne out|verified|substantiated|supported|corroborated|upheld|"
+                r"among|part of)", r"not (?:been |be )?confirmed", r"removal(?! of)",
                 rf"(?:cannot|can not|could not) {_HOW}(?:any )?{_FOUND}",
                 rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
                 rf"no (?:more|longer) to be {_SEEN}", rf"never {_HOW}{_SEEN}",
                 rf"{_GONE}(?<!resolved)", r"resolved(?! (?:opacit|pneumo))", r"absent",
-                r"gone(?! from)", r"not (?:an?|the) (?:feature|finding|component|element)",
-                r"(?:is|are|was|were) (?:now )?(?:history|no more(?= ?(?:$|,))|a thing of the past)",
+                r"gone(?! from)",
+                r"not (?:been |be )?(?:an?|the) (?:feature|finding|component|element|problem|issue|factor|concern)",
+                r"(?:is|are|was|were|become|became) (?:now )?(?:history|no more(?= ?(?:$|,))|a thing of)",
                 *(rf"(?<={thing} )free(?! (?:air|fluid|flow\w*|float\w*|layer\w*|of|from)\b)" for thing in (
                     "effusion", "pneumothorax", "edema", "consolidation", "fracture", "opacity", "mass",
                     "nodule", "infiltrate", "infection", "pneumonia", "atelectasis", "device", "tube",
                     "catheter")),
-                r"(?:taken|pulled|come|came|slipped|fallen|fell) out",
+                r"(?:taken|pulled|come|came|slipped|fallen|fell) out", r"(?:is|are|was|were|been) (?:now )?out(?= ?(?:$|,))",
+                r"(?:is|are|was|were|been) (?:\w+ )?(?:pulled|withdrawn)(?! (?:back|by|\w+ cm|\d))",
                 r"no longer in (?:place|situ|position)",
                 r"no longer (?:exists?|persists?)", r"(?:has|have) ceased(?: to (?:be|exist))?", r"removed",
                 r"discontinued", r"ruled out", r"excluded", r"extracted", r"explanted",
                 r"with (?:complete |interval )*(?:resolution|clearing)(?! of)")
 
 # %% ../../nbs/04a_lexicon.ipynb #440520b9
+_NEED = (r"(?:requir|need|receiv|undergo|warrant|demand|justif|call|treat|draining|on\b|in need|under\b|taking|"
+         r"an indication|a reason|indicated)")
 _SEE = r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize|demonstrate)"
 _MONTH = "".join(f"(?<!{w} )" for w in "since in of from until till by last on late early mid".split())
-DOUBT_BEFORE = (_MONTH + r"may(?! \d)", r"might", rf"could(?! not {_SEE})", r"would be",
+DOUBT_BEFORE = (r"(?:may|might|can|could) (?:also )?be (?:seen|found|encountered) (?:with|in)",
+                _MONTH + r"may(?! \d)", r"might", rf"could(?! not {_SEE})", r"would be",
                 r"can (?:represent|reflect|be seen|indicate)",
                 r"possibl[ey]", r"possibility of", r"probabl[ey]",
                 r"suspect(?:ed)?", r"suspicious (?:for|of)", r"suspicion (?:is \w+ |was \w+ )?(?:of|for)",
@@ -482,25 +522,32 @@ DOUBT_BEFORE = (_MONTH + r"may(?! \d)", r"might", rf"could(?! not {_SEE})", r"wo
                 rf"(?:is|are|was|were|seems?|appears?) {_NOT_LIKELY}",
                 r"less likely", r"unlikely", r"wonder(?:s|ed|ing)?", r"think(?:s|ing)? of", r"chance of",
                 r"doubts?", r"doubtful", r"unsure", r"unclear (?:if|whether)", r"whether",
-                r"not likely", r"correlat\w+ (?:\w+ )?(?:for|with)", r"evaluate for", r"assess for",
+                r"more (?:likely|probably|suggestive of|in favor of|typical of|consistent with|in keeping with|"
+                r"compatible with) (?:\w+ ){1,8}?than", r"(?:inconclusive|non ?diagnostic|atypical|unusual) (?:for|of)",
+                r"(?:probability|likelihood|odds|risk) of", r"tentative(?:ly)?", r"provisional(?:ly)?",
+                r"supposed(?:ly)?", r"arguably", r"seemingly", r"if (?:there (?:is|are|was|were)|an?|any)",
+                r"in (?:case|the event) of", r"(?:look|looking|search|searching|check|screen) for",
+                r"not likely", r"correlat\w+ (?:\w+ )?for", r"evaluate for", r"assess for",
                 r"evaluation for", r"indeterminate", r"borderline", r"uncertain")
 DENIAL_BEFORE = (
-    rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN})", r"no(?! longer| \. \d)", r"nor",
+    rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN}|{_NEED})", r"no(?! longer| \. \d)", r"nor",
     r"without", r"neither(?! (?:confirmed|proven|established|proved|excluded|ruled))",
     r"negative for", r"free (?:of|from)", r"clear of", r"clearing of", r"absence of", r"lack of",
     r"devoid of", r"rather than", r"instead of", r"(?:complete |interval )*resolution of", r"resolved",
     r"(?:interval )?removal of", r"disappearance of", r"drainage of", r"nothing", r"none",
     rf"(?:cannot|can not|could not|unable to|not able to) {_SEE}",
-    r"(?:does|do|did) not (?!(?:\w+ ){0,2}?(?:exclu|rul(?:e|ing) |dismiss))", r"lacks", r"excludes",
+    rf"(?:does|do|did) not (?:(?:\w+ly|also|otherwise|appear to|seem to) )*{_SHOW}", r"lacks", r"excludes",
+    r"(?:argues?|speaks?|militates?|weighs?) (?:\w+ )?against", r"(?:bereft|void|empty|bare) of", r"zero",
     r"rules out",
     rf"rule[sd]{_SPLIT_OUT}", rf"(?:can|able to) (?:\w+ )?(?:exclude|rule(?: out|{_SPLIT_OUT}))",
-    r"(?:inconsistent|incompatible) with", r"(?:fails?|failed) to (?:show|reveal|demonstrate|identify)",
-    r"not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|adequately|optimally|new|"
+    r"(?:inconsistent|incompatible) with", rf"(?:fail(?:s|ed|ing|ure)?|unsuccessful) to {_SHOW}",
+    r"(?<!does )(?<!do )(?<!did )not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|adequately|optimally|new|"
     r"evaluated|able)", r"never", r"denies",
                  r"non(?= (?:enlarge|dilat|widen|edemat|consolidat|infect|pneumon|collaps)\w*)")
 
 # %% ../../nbs/04a_lexicon.ipynb #efa156aa
 CUES = dict(keep=KEEP,
+            doubt_both=DOUBT_BOTH,
             doubt_whole=DOUBT_WHOLE,
             doubt_around=DOUBT_AROUND,
             doubt_list=DOUBT_LIST,
@@ -511,7 +558,7 @@ CUES = dict(keep=KEEP,
 _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
     r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)"
-    r"|(?P<none_after>(?::|\?|, -) (?:all |both )?(?:none|nil|no?|absent|"
+    r"|(?P<none_after>(?::|\?|, -) (?:all |both )?(?:none|nil|no?|absent|no longer|not any ?more|"
     r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none(?: \w+){0,3})(?= ?(?:$|,|\.))"
     r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")

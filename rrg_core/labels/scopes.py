@@ -15,17 +15,22 @@ from .lexicon import Entry, Line, find_cues, find_mentions, find_state, read_lin
 # %% ../../nbs/04b_scopes.ipynb #372b3f68
 _WITH = (r"(?<!consistent )(?<!compatible )(?<!associated )(?<!compared )(?<!correlation )with(?! "
          r"(?:complete "
-         r"|interval )*(?:resolution|clearing))(?! or without)")
+         r"|interval )*(?:resolution|clearing))(?! or without)(?! (?:\w+ )?(?:confidence|certainty|assurance)\b)")
 _HARD = (
     r"but|however|although|though|except(?:ing)?|other than|aside from|apart "
-    r"from|besides|while|whereas|following|after|status post|"
+    r"from|besides|save for|barring|(?:the|an) exception (?:of|being)|exceptions?|while|whereas|following|after|status post|"
     r"post(?! ?(?:op|surg|obstruct|inflam|tussive|traum))|despite|yet|because|since|given|secondary to|" +
     _WITH)
 _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
-                     r"(?:nevertheless|nonetheless|so|hence|therefore|thus)\b)|(?P<colon>:)|"
+                     r"(?:nevertheless|nonetheless|so|hence|therefore|thus|only|just|merely|simply|rather(?! than)|instead(?! of))"
+                     r"\b)|(?P<colon>:)|"
                      r"(?P<versus>\bversus\b)|(?P<or>(?:, "
                      r"(?:- )?)?\b(?:or|nor)\b)|(?P<and>(?:, )?\band\b)|(?P<dash>, -)|(?P<comma>,)")
-_ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)")
+_ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)"
+                    r"|, (?:if|as|which|although|though|while|whatever|when)\b[^,]*,(?= (?:is|are|was|were|has|have|"
+                    r"cannot|can|could|may|might)\b)"
+                    r"|, (?:however|though|fortunately|thankfully|of course|in fact) ,(?= (?:is|are|was|were|has|have|"
+                    r"cannot|can|could|may|might)\b)")
 
 @dataclass(frozen=True)
 class Atom:
@@ -113,6 +118,14 @@ def _end_of_names(atoms, i, mentions): # *Possible edema, pneumonia*: nothing bu
     return len(atoms) - 1 if bare and any(atoms[i].holds(s, e) for s, e, _ in mentions) else i
 
 # %% ../../nbs/04b_scopes.ipynb #61d9b907
+_SUBJECT = re.compile(r" *(?:(?:it|this|that|they|these|those|both|all|which) )?"
+                      r"(?:(?:is|are|was|were|has|have|had|now|since|also|can|could|may|been|be) )*$")
+_CONTRAST = re.compile(r"\b(?:but|yet|though|although|however) *$")
+
+def _shares_subject(atoms, i, before): # *There was edema, but it has resolved*; *suggested but not proven*
+    a = atoms[i]
+    return i and _CONTRAST.search(a.text, 0, a.start) and _SUBJECT.match(a.text[a.start:before])
+
 def reach_back(
     atoms: list[Atom],
     i: int, # The cue's atom
@@ -121,9 +134,10 @@ def reach_back(
 ) -> int: # First atom that the cue looks back to
     "Where a backward scope begins."
     first, linked = i, False
-    while first > 0 and atoms[first].border != "hard":
+    while first > 0 and (atoms[first].border != "hard" or _shares_subject(atoms, first, before)):
         border, previous = atoms[first].border, atoms[first - 1]
-        alone = first == i and not any(atoms[first].start <= s and e <= before for s, e, _ in mentions)
+        alone = not any(atoms[first].start <= s and e <= before for s, e, _ in mentions)
+        alone = alone and (first == i or border != "and" and not atoms[first].has(_VERB))
         if not alone:
             if border in ("comma", "dash") and (not linked or previous.has(_VERB)): break
             if border == "and" and previous.has(_VERB): break
@@ -138,6 +152,7 @@ _VALUE = dict(keep=1,
               yes_after=1,
             doubt_after=-1,
             doubt_list=-1,
+            doubt_both=-1,
               mark_after=-1,
               doubt_before=-1,
               denial_after=0,
@@ -170,13 +185,42 @@ def _sign(text, atoms, mentions, start, end): # The one mention that a minus bel
     return Scope(0, True, end, after[0][1], (start, end)) if after else None
 
 _FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|will|would|can|could|may|might|does|do|did)\b")
-_CAUSED = re.compile(r"\b(?:from|due to|because of|caused by|related to|owing to|beyond|around|behind) "
-                     r"(?:the|this|that|these|those|his|her)\b")
+_TO_FIND = (r"(?:evidence|signs?|findings?|features?|suggestion|suspicion|indication|concern|sequelae?|stigmata|trace|"
+            r"hint|proof|manifestations?|semblance|recurrence|re ?accumulation|re ?appearance|return|development|"
+            r"formation|appearance|presence|onset|residuals?|residue|remnants?|rest|remainder|collections?|"
+            r"accumulation|areas?|foc(?:us|i)|regions?|pockets?|amount|degree|components?|elements?|possibility|"
+            r"likelihood|chance|probability|risk|history|diagnosis|more|longer|worsening|progression)")
+_KNOWN = re.compile( # *within the consolidation*: the article says that it is there
+    r"\b(in|within|inside|into|to|from|by|due to|because of|around|beyond|behind|beneath|beside|near|at|through|"
+    r"after|before|of|for|about|on|over|under|that) (?:the|this|that|these|those|his|her|its|either|both) "
+    r"(?:(?!(?:and|or|nor|is|are|was|were|has|have|can|of|in|for|with|which|that|to|at|suggest\w*|represent\w*|"
+    r"indicat\w*|concern\w*|suspicious|worrisome|consistent|compatible|patient)\b)\w+ ){0,4}$")
+_EVENT = re.compile( # *no loculation of*, *no layering of*: something that happens to a finding
+    rf"(?:(?!{_TO_FIND}\b)\w+ ){{0,3}}?(?!{_TO_FIND}\b)\w+(?:tion|sion|ment|ing|age) of (?:\w+ ){{0,3}}$")
+_ASKS = re.compile(rf"\b{_TO_FIND}\b")
+_OPENERS = re.compile(r"(?:no|nothing|not|without|never|nor|neither|does|do|did|cannot|can|could)\b")
+
+_DEED = re.compile( # *no one has drained the effusion*, *nothing explains the mass*
+    r"(?:one|nothing) (?!.*\b(?:see|saw|seen|find|found|show|shown|shows|of|in)\b)"
+    r"(?:\w+ ){1,4}(?:the|this|that|these) (?:\w+ ){0,3}$")
+
+def _presupposed(text, begin, end, mentions): # Where the first mention begins that a denial takes for granted
+    for start, _, entry in mentions:
+        if start <= end or entry.kind == "device": continue
+        if _DEED.match(text[begin:start].removeprefix("no ")): return start
+        between = text[end:start].lstrip()
+        m = _KNOWN.search(between)
+        if m and not (m[1] in ("of", "for", "that", "on") and _ASKS.search(between, 0, m.start())):
+            if between[:m.start()].strip(): return start
+        if _EVENT.match(between) and not any(end < s < start for s, _, _ in mentions): return start
 _COPULA = ("is", "are", "was", "were")
 _LINK = re.compile(r"\b(?:for|of|in|on|to|with|into|from|beyond|about|at|by|because|over|under|near)\b")
 _NONE = re.compile(rf"none(?= ?(?:$|,|now\b|today\b|{_SEEN}))")
-_SIGN = re.compile(r"\b(?:evidence|signs?|findings?|features?|suggestion|suspicion|indication|concern|"
-                   r"sequelae?|stigmata|trace|hint|one|longer)\b")
+_SIGN = re.compile(rf"\b(?:{_TO_FIND}|one)\b")
+_AT_END = re.compile(rf" (?:\w+ )?{_TO_FIND}(?: (?:of (?:it|this|that|these|them)|thereof|now|today|whatsoever|at all|"
+                     rf"left|(?:is |was )?{_SEEN}))?(?= ?(?:$|[,.]))")
+_NOT_SEEING = re.compile(r"(?:cannot|can not|could not|do not|did not) (?:see|find|detect|identify|appreciate|"
+                         r"discern|make out|recognize|visualize)$")
 
 def _own_verb(text, end, stop, mentions): # Where *no CT was done for …* has its verb, before any finding
     verb = _FINITE.search(text, end, stop)
@@ -190,21 +234,23 @@ def _own_verb(text, end, stop, mentions): # Where *no CT was done for …* has i
 def _scope(text, atoms, mentions, start, end, group):
     if group == "minus": return _sign(text, atoms, mentions, start, end)
     i = _atom_of(atoms, start)
+    if group == "doubt_both":
+        first, last = reach_back(atoms, i, start, mentions), reach_forward(atoms, _atom_of(atoms, end), True)
+        return Scope(-1, True, atoms[first].start, atoms[last].end, (start, end), True)
     if group == "doubt_list":
         last = atoms[_end_of_list(atoms, _atom_of(atoms, end))]
         return Scope(-1, True, end, last.end, (start, end))
-    last = reach_forward(atoms, i, group != "doubt_before")
+    last = reach_forward(atoms, _atom_of(atoms, end), group != "doubt_before")
     if group == "doubt_before": last = max(last, _end_of_names(atoms, i, mentions))
     stop = atoms[last].end
     back = atoms[reach_back(atoms, i, start, mentions)].start
     behind = any(back <= s and e <= start for s, e, _ in mentions)
     ahead = any(end < s < stop for s, _, _ in mentions)
     forward = not group.endswith("after")
-    if behind and not ahead and (text[start:end] in ("query", "never") or _NONE.match(text, start)):
+    if behind and not ahead and (text[start:end] in ("query", "never") or _NONE.match(text, start) or
+                                 _NOT_SEEING.match(text[start:end]) or
+                                 text[start:end] == "no" and _AT_END.match(text, end)):
         forward = False
-    if group == "denial_before" and ahead and text[start:end] == "no":
-        stop = _own_verb(text, end, stop, mentions) or stop
-        if cause := _CAUSED.search(text, end, stop): stop = cause.start()
     if not forward and not behind:
         if "obscured" in text[start:end]: return None # obscured *by* what follows
         forward = True
@@ -213,6 +259,20 @@ def _scope(text, atoms, mentions, start, end, group):
     whole = group == "doubt_whole" or group == "mark_after" and not text[end:].strip()
     return Scope(_VALUE[group], forward, *covered, (start, end), whole)
 
+_FIRST = re.compile(r"^(?:with no|without) (?:\w+ ){1,3}?(?=(?:the|this|that|these|his|her)\b)")
+
+def _what_is_denied(text, scope, mentions): # The scope, cut where the sentence takes a finding for granted
+    start, end = scope.cue
+    if scope.value or not scope.forward or not _OPENERS.match(text, start): return [scope]
+    inside = [m for m in mentions if m[0] < scope.end]
+    stops = [_presupposed(text, start, end, inside)]
+    if text[start:end] == "no": stops.append(_own_verb(text, end, scope.end, mentions))
+    if first := _FIRST.match(text): stops.append(first.end() if start < first.end() else None)
+    stop = min((s for s in stops if s), default=None)
+    if stop is None: return [scope]
+    rest = Scope(1, True, stop, scope.end, scope.cue)
+    return [Scope(0, True, scope.start, stop, scope.cue)] + [rest]
+
 _AS_WELL = re.compile(r"(?<=, )as (?:is|are|was|were|does|do)\b")
 
 def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
@@ -220,7 +280,7 @@ def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
     cues = find_cues(text)
     own = {_own_verb(text, end, len(text), mentions) for _, end, _ in cues if text[:end].endswith("no")}
     scopes = (_scope(text, atoms, mentions, *cue) for cue in cues if cue[0] not in own)
-    scopes = [s for s in scopes if s]
+    scopes = [part for s in scopes if s for part in _what_is_denied(text, s, mentions)]
     for m in _AS_WELL.finditer(text): # The value of the denial or doubt that it stands behind
         same = [s for s in scopes if not s.forward and s.cue[1] <= m.start()]
         if same: scopes.append(Scope(same[-1].value, True, m.end(), len(text), m.span()))
