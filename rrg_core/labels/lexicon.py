@@ -144,10 +144,29 @@ _END = re.compile(
     r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
     r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
 
+_HEAD = re.compile(
+    r"\W*(?:there (?:is|are) |(?:we|i) see )?(?:no|without|absent|not seen|negative for|free of|possible|probable|"
+    r"suspected|questionable|rule out|consider|(?P<list>d/?dx|differential(?: diagnos[ei]s)?(?: includes)?))"
+    r"(?: evidence| signs?| findings?)?(?: of)?(?: the following)?\s*:\s*", re.I)
+
+def _heads_of_lists(text, parts): # *No:* above a list: its items become one sentence, each sign a comma
+    out, joined = [], False
+    for start, last in parts:
+        above = out and text[out[-1][0]:out[-1][1]]
+        gap = above and text[out[-1][1]:start]
+        head = above and _HEAD.fullmatch(above)
+        goes_on = above and (joined or head) and not re.search(r"\n\s*\n", gap) and ":" not in text[start:last]
+        if goes_on:
+            before = text[:out[-1][0]] + (above if joined or head["list"] else above.replace(":", " "))
+            text, start = before + ",".ljust(len(gap)) + text[start:], out.pop()[0]
+        out, joined = out + [(start, last)], goes_on
+    return text, out
+
 def split_report(text: str) -> list[tuple[int, str]]: # (offset in the text, sentence)
     "A report's sentences, as the rules need them: scopes never cross them."
     out = []
-    for start, last in blocks(text):
+    text, parts = _heads_of_lists(text, blocks(text)) if ":" in text else (text, blocks(text))
+    for start, last in parts:
         for end in _END.finditer(text, start, last):
             stop = end.end() if end[0] == "?" else end.start()
             if text[start:stop].strip(): out.append((start, text[start:stop]))
@@ -317,14 +336,14 @@ _SEEN = (
 _MUCH = (
     r"(?:(?:significant|significantly|interval|definite|appreciable|appreciably|substantial|substantially|"
     r"obvious|further|major|marked|markedly|notable|great|"
-    r"evidence of|radiographic|visible|other|real|really|gross|convincing|clear|much) )*")
+    r"new|evidence of|radiographic|visible|other|real|really|gross|convincing|clear|much) )*")
 _HOW = (
     r"(?:(?:completely|entirely|fully|totally|definitely|definitively|reliably|confidently|also|now|since|"
     r"subsequently|essentially|adequately|absolutely|yet|"
     r"been|be|interval) )*")
 _HAVE = r"(?:has|have|had|is|are|was|were)"
 _GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
-         r"re ?absorbed|resorbed|re ?expanded|remitted|(?:melted|gone|faded|drained|passed|washed) (?:away|out))")
+         r"re ?absorbed|resorbed|absorbed|re ?(?:expanded|aerated|inflated)|remitted|(?:melted|gone|faded|drained|passed|washed) (?:away|out))")
 _COMPARED = (r"(?:larger|smaller|bigger|wider|denser|worse|better|greater|(?:more|less) "
              r"(?:extensive|pronounced|marked|severe|prominent|dense|conspicuous|apparent))")
 _UNPROVED = (r"(?:proven|proved|established|conclusive|conclusively \w+|definite|certain|diagnostic|clear ?cut|"
@@ -353,26 +372,27 @@ KEEP = (
     r"disagreement|dispute|mistaking|denying|overlooking|missing)\b",
     r"(?:no one|nobody|none)(?: \w+){0,2}? "
     r"(?:doubt|question|disput|den(?:y|ies)|overlook|miss|disagree)\w*(?! of)",
-    rf"no {_COMPARED} (?:\w+ ){{0,3}}than", r"no (?:sooner|wonder|matter)",
+    rf"no {_COMPARED} (?:\w+ ){{0,3}}than", r"no (?:more|less|fewer) than",
+    r"of no (?:\w+ )?(?:concern|significance|importance|consequence|relevance|interest|use|help)", r"no (?:sooner|wonder|matter)",
     rf"(?:is|are|was|were|has become|have become|appears?|seems?|looks?|remains?) no {_COMPARED}",
     r"no (?:obvious |clear |apparent |definite )?(?:cause|explanation|reason|indication) for",
     r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
     *(f"{no} {_MUCH}(?:changes?(?! "
-      "of)|changed|improvement|improved|progression|progressed|difference|different|altered|worsened)\\b"
+      "of(?! the\\b))|changed|improvement|improved|progression|progressed|difference|different|altered|worsened)\\b"
       for no in ("no", "not", "nor", "without")),
     *(f"{no} {_MUCH}(?:increase|decrease|worsening|resolution|clearing|removal) (?:in|of)"
       for no in ("no", "without")), *(f"{no} {_MUCH}(?:resolution|clearing)" for no in ("no", "without")),
     *(f"{have} not (?:been "
       f")?{_HOW}(?:{_GONE}|removed|taken out|pulled out|increased|decreased|larger|smaller|improved|absent|"
       "gone)" for have in ("has", "have", "had", "is", "are", "was", "were")),
-    rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|on (?:the|any) "
-    r"(?:prior|previous|earlier|last|older|old|comparison)\b)",
+    rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|yesterday|(?:on|in|at) (?:the|any|that|his|her) "
+    r"(?:prior|previous|earlier|last|older|old|comparison|time)\b|last \w+|in (?:19|20)\d\d|(?:\w+ )?\w+ ago)",
     rf"not (?:yet )?{_HOW}(?:{_GONE}|removed)", r"not (?:free|clear|devoid) of", r"not without",
     r"not (?:only|just|merely)\b", r"no absence of",
     r"(?:requir|need|await|plan|befor|schedul|attempt|declin|consider)\w* (?:for )?(?:\w+ )?(?:drainage|removal) of",
     r"(?:has|have) failed to (?:clear|resolve)",
     *(f"{part} (?:completely |entirely |totally )?(?:{_GONE}|gone|resolution)"
-      for part in ("nearly", "partially", "partly", "almost", "incompletely", "mostly", "largely")),
+      for part in ("nearly", "partially", "partly", "almost", "all but", "incompletely", "mostly", "largely")),
     *(f"{part} (?:complete |total )?(?:interval )?(?:resolution|clearing|removal)(?: of)?"
       for part in ("near", "partial", "incomplete", "almost", "nearly")))
 
@@ -415,7 +435,7 @@ DOUBT_LIST = (
 _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
 _FOUND = (r"(?:seen|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
           r"observed|located|discovered)")
-_OPEN = (r"(?:debatable|arguable|speculative|tentative|provisional|pending|hypothetical|entertained|"
+_OPEN = (r"(?:debatable|arguable|(?:a )?matter of|speculative|tentative|provisional|pending|hypothetical|entertained|"
          r"open to (?:question|debate|doubt)|(?:in|under) (?:doubt|dispute|suspicion|consideration)|"
          r"to be (?:confirmed|determined|proven|verified|seen|clarified|excluded)|possible|suspected|questioned|questionable|considered|favored(?! "
          r"to)|equivocal|uncertain|probable|indeterminate|"
@@ -458,10 +478,10 @@ DOUBT_AFTER = (
     *(rf"{no} be (?:well|clearly|adequately|optimally|fully|completely|reliably|confidently) {_SEEN}"
       for no in ("cannot", "can not", "could not")),
     *(f"{badly} (?:well |clearly |adequately |fully |optimally |completely |definitely "
-      ")*(?:evaluated|assessed|defined|determined|characterized)"
+      ")*(?:evaluated|assessed|determined|characterized)"
       for badly in ("not", "poorly", "incompletely", "suboptimally", "inadequately")),
     r"not (?:well|clearly|adequately|optimally) "
-    r"(?:seen|visualized|demonstrated|identified|defined|appreciated)", r"obscured",
+    r"(?:seen|visualized|demonstrated|identified|appreciated)", r"obscured",
     *(rf"{word}(?= ?(?:,|$|(?:at|in|on|of|over|along|near|within|by|from|involving|clinically|here)\b))"
       for word in ("possible", "suspected", "questioned", "favored", "questionable", "queried", "raised")),
     *(rf"{word}(?= ?(?:$|,$|, (?:on|in|at|of|over|along|near|within|is|are)\b))"
@@ -480,8 +500,10 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 r"(?:disproved|disproven|refuted|dispelled|negated|discounted|dismissed|discarded)",
                 r"(?:out of|off) the (?:question|picture|table)", r"(?:given|gave|gives|made) way to",
                 r"(?:been|was|were|is|are) (?:\w+ )?(?:replaced|superseded|supplanted|succeeded) by",
-                rf"not {_HOW}(?:real|genuine|true|borne out|verified|substantiated|supported|corroborated|upheld|"
-                r"among|part of)", r"not (?:been |be )?confirmed", r"removal(?! of)",
+                rf"not {_HOW}(?:to be )?(?:real|genuine|true|borne out|verified|substantiated|supported|corroborated|upheld|"
+                r"among|part of)", r"not (?:been |be )?confirmed",
+                rf"fail(?:s|ed) to {_AGAIN}e?", r"(?:came|come) and (?:went|gone)",
+                r"(?:been|was|were|now|completely|fully) drained(?= ?(?:$|,|completely|fully))", r"removal(?! of)",
                 rf"(?:cannot|can not|could not) {_HOW}(?:any )?{_FOUND}",
                 rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
                 rf"no (?:more|longer) to be {_SEEN}", rf"never {_HOW}{_SEEN}",
@@ -525,7 +547,7 @@ DOUBT_BEFORE = (r"(?:may|might|can|could) (?:also )?be (?:seen|found|encountered
                 r"more (?:likely|probably|suggestive of|in favor of|typical of|consistent with|in keeping with|"
                 r"compatible with) (?:\w+ ){1,8}?than", r"(?:inconclusive|non ?diagnostic|atypical|unusual) (?:for|of)",
                 r"(?:probability|likelihood|odds|risk) of", r"tentative(?:ly)?", r"provisional(?:ly)?",
-                r"supposed(?:ly)?", r"arguably", r"seemingly", r"if (?:there (?:is|are|was|were)|an?|any)",
+                r"supposed(?:ly)?", r"arguably", r"seemingly", r"if (?:(?:there|this|that|it) (?:is|are|was|were)|an?|any)",
                 r"in (?:case|the event) of", r"(?:look|looking|search|searching|check|screen) for",
                 r"not likely", r"correlat\w+ (?:\w+ )?for", r"evaluate for", r"assess for",
                 r"evaluation for", r"indeterminate", r"borderline", r"uncertain")
@@ -533,7 +555,7 @@ DENIAL_BEFORE = (
     rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN}|{_NEED})", r"no(?! longer| \. \d)", r"nor",
     r"without", r"neither(?! (?:confirmed|proven|established|proved|excluded|ruled))",
     r"negative for", r"free (?:of|from)", r"clear of", r"clearing of", r"absence of", r"lack of",
-    r"devoid of", r"rather than", r"instead of", r"(?:complete |interval )*resolution of", r"resolved",
+    r"devoid of", r"rather than", r"instead of", r"as opposed to", r"in place of", r"(?:complete |interval )*resolution of", r"resolved",
     r"(?:interval )?removal of", r"disappearance of", r"drainage of", r"nothing", r"none",
     rf"(?:cannot|can not|could not|unable to|not able to) {_SEE}",
     rf"(?:does|do|did) not (?:(?:\w+ly|also|otherwise|appear to|seem to) )*{_SHOW}", r"lacks", r"excludes",
@@ -558,7 +580,7 @@ CUES = dict(keep=KEEP,
 _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
     r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)"
-    r"|(?P<none_after>(?::|\?|, -) (?:all |both )?(?:none|nil|no?|absent|no longer|not any ?more|"
+    r"|(?P<none_after>(?::|\?|, -) (?:all |both )?(?:none|nil|no?|absent|neither|no longer|not any ?more|"
     r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none(?: \w+){0,3})(?= ?(?:$|,|\.))"
     r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")

@@ -17,14 +17,14 @@ _WITH = (r"(?<!consistent )(?<!compatible )(?<!associated )(?<!compared )(?<!cor
          r"(?:complete "
          r"|interval )*(?:resolution|clearing))(?! or without)(?! (?:\w+ )?(?:confidence|certainty|assurance)\b)")
 _HARD = (
-    r"but|however|although|though|except(?:ing)?|other than|aside from|apart "
-    r"from|besides|save for|barring|(?:the|an) exception (?:of|being)|exceptions?|while|whereas|following|after|status post|"
+    r"(?<!all )but|rather than|instead of|as opposed to|in place of|however|although|though|except(?:ing)?|other than|aside from|apart "
+    r"from|besides|save for|barring|(?:the|an) exception (?:of|being)|exceptions?|while|whereas|(?<!the )following|after|status post|"
     r"post(?! ?(?:op|surg|obstruct|inflam|tussive|traum))|despite|yet|because|since|given|secondary to|" +
     _WITH)
 _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
                      r"(?:nevertheless|nonetheless|so|hence|therefore|thus|only|just|merely|simply|rather(?! than)|instead(?! of))"
-                     r"\b)|(?P<colon>:)|"
-                     r"(?P<versus>\bversus\b)|(?P<or>(?:, "
+                     r"\b)|(?P<colon>(?<!\bof )(?<!\bfor )(?<!\bno ):)|"
+                     r"(?P<versus>(?:, )?\bversus\b)|(?P<or>(?:, "
                      r"(?:- )?)?\b(?:or|nor)\b)|(?P<and>(?:, )?\band\b)|(?P<dash>, -)|(?P<comma>,)")
 _ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)"
                     r"|, (?:if|as|which|although|though|while|whatever|when)\b[^,]*,(?= (?:is|are|was|were|has|have|"
@@ -111,10 +111,11 @@ def _end_of_list(atoms, i): # Last atom of what a *differential includes*
         i += 1
     return i
 
+def _is_name(atom, mentions): # Nothing but the name of a finding
+    return any(atom.holds(s, e) and atom.text[s:e] == atom.text[atom.start:atom.end].strip() for s, e, _ in mentions)
+
 def _end_of_names(atoms, i, mentions): # *Possible edema, pneumonia*: nothing but names up to the end
-    is_name = lambda a: any(
-        a.holds(s, e) and a.text[s:e] == a.text[a.start:a.end].strip() for s, e, _ in mentions)
-    bare = not atoms[i].has(_VERB) and all(a.border == "comma" and is_name(a) for a in atoms[i + 1:])
+    bare = not atoms[i].has(_VERB) and all(a.border == "comma" and _is_name(a, mentions) for a in atoms[i + 1:])
     return len(atoms) - 1 if bare and any(atoms[i].holds(s, e) for s, e, _ in mentions) else i
 
 # %% ../../nbs/04b_scopes.ipynb #61d9b907
@@ -138,6 +139,7 @@ def reach_back(
         border, previous = atoms[first].border, atoms[first - 1]
         alone = not any(atoms[first].start <= s and e <= before for s, e, _ in mentions)
         alone = alone and (first == i or border != "and" and not atoms[first].has(_VERB))
+        linked = linked or border == "colon" and _is_name(previous, mentions) # *Effusion, edema: none*
         if not alone:
             if border in ("comma", "dash") and (not linked or previous.has(_VERB)): break
             if border == "and" and previous.has(_VERB): break
@@ -200,14 +202,15 @@ _EVENT = re.compile( # *no loculation of*, *no layering of*: something that happ
 _ASKS = re.compile(rf"\b{_TO_FIND}\b")
 _OPENERS = re.compile(r"(?:no|nothing|not|without|never|nor|neither|does|do|did|cannot|can|could)\b")
 
-_DEED = re.compile( # *no one has drained the effusion*, *nothing explains the mass*
-    r"(?:one|nothing) (?!.*\b(?:see|saw|seen|find|found|show|shown|shows|of|in)\b)"
-    r"(?:\w+ ){1,4}(?:the|this|that|these) (?:\w+ ){0,3}$")
+_DEED = re.compile( # *no one has drained the effusion*, *nothing explains the mass*, *no reason to drain the*
+    r"(?!.*\b(?:see|saw|seen|seeing|find|found|show|shown|shows|showing|detect|detected|identif\w+|suggest\w*|"
+    r"indicat\w*|support\w*|confirm\w*|of|in)\b)(?:(?:no one|nothing) (?:\w+ ){1,4}|no (?:\w+ ){1,3}to \w+ |"
+    r"(?:not|never) (?:been |yet |\w+ly )*\w+(?:ed|en|ing) )(?:the|this|that|these|his|her) (?:\w+ ){0,3}$")
 
 def _presupposed(text, begin, end, mentions): # Where the first mention begins that a denial takes for granted
     for start, _, entry in mentions:
         if start <= end or entry.kind == "device": continue
-        if _DEED.match(text[begin:start].removeprefix("no ")): return start
+        if _DEED.match(text[begin:start]): return start
         between = text[end:start].lstrip()
         m = _KNOWN.search(between)
         if m and not (m[1] in ("of", "for", "that", "on") and _ASKS.search(between, 0, m.start())):
@@ -240,7 +243,8 @@ def _scope(text, atoms, mentions, start, end, group):
     if group == "doubt_list":
         last = atoms[_end_of_list(atoms, _atom_of(atoms, end))]
         return Scope(-1, True, end, last.end, (start, end))
-    last = reach_forward(atoms, _atom_of(atoms, end), group != "doubt_before")
+    ahead = end + 5 * text.startswith(" with ", end) # *may be seen with edema*
+    last = reach_forward(atoms, _atom_of(atoms, ahead), group != "doubt_before")
     if group == "doubt_before": last = max(last, _end_of_names(atoms, i, mentions))
     stop = atoms[last].end
     back = atoms[reach_back(atoms, i, start, mentions)].start
