@@ -139,7 +139,7 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 _END = re.compile(
     r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|(?!\.\s*\d))"
     r"\.(?!\d)|[;!]|(?<=\w)\?"
-    r"(?!\s*(?:(?:no|nil|yes|absent|negative|positive|not \w+)|"
+    r"(?!\s*(?:(?:no|nil|yes|absent|negative|positive|not any ?more|no longer|not \w+)|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none"
     r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
     r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
@@ -285,8 +285,8 @@ DEVICES = (_entry(
     r"monitoring) lines?",
     r"lines? (?:(?:,|and|or) )+(?:\w+ )?(?:tubes?|catheters?|drains?|devices?|support)",
     r"lines(?:(?<=tubes and lines)|(?<=tubes or lines)|(?<=tubes , lines))",
-    r"lines? (?:tip|placement|position|insertion|removal|terminat\w+|ends?|in place|has|"
-    r"(?:is|was|are|were) (?:now )?(?:in|out|removed|pulled|gone))",
+    r"lines? (?:tip|placement|position|insertion|removal|terminat\w+|ends?|in place|has|is in)",
+    r"lines?(?= (?:is|was|are|were|has been|have been) (?:now )?(?:out|removed|pulled|gone|withdrawn))",
     r"line remains", r"drains?", r"valves?(?! calcif)", r"hardware", r"a?icds?", r"defibrillators?",
     r"screws?", r"ports?(?: a cath)?", r"porta ?cath", r"(?:medi|infusa|chemo)ports?", r"cannula\w*",
     r"leads(?! to\b)", r"(?:ventricular|atrial|pacing|dual|single|cardiac) lead", r"electrodes?", r"devices?",
@@ -332,6 +332,7 @@ def find_mentions(
 _SEEN = (
     r"(?:seen|identified|visualized|visible|demonstrated|noted|present|evident|detected|appreciated|observed|"
     r"apparent|found|shown|suspected|suggested|"
+    r"reproduced|picked up|noticed|perceived|discernible|recognizable|perceptible|noticeable|detectable|demonstrable|"
     r"recognized|there|appreciable|definite|xxxx)")
 _MUCH = (
     r"(?:(?:significant|significantly|interval|definite|appreciable|appreciably|substantial|substantially|"
@@ -434,7 +435,7 @@ DOUBT_LIST = (
 # %% ../../nbs/04a_lexicon.ipynb #31adb65b
 _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
 _FOUND = (r"(?:seen|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
-          r"observed|located|discovered)")
+          r"observed|located|discovered|reproduced|picked up|perceived)")
 _OPEN = (r"(?:debatable|arguable|(?:a )?matter of|speculative|tentative|provisional|pending|hypothetical|entertained|"
          r"open to (?:question|debate|doubt)|(?:in|under) (?:doubt|dispute|suspicion|consideration)|"
          r"to be (?:confirmed|determined|proven|verified|seen|clarified|excluded)|possible|suspected|questioned|questionable|considered|favored(?! "
@@ -467,6 +468,8 @@ DOUBT_AFTER = (
       "(?:present|considered|seen|there|possible|developing|hidden|obscured|missed|overlooked)|exist|coexist|"
       "hide|lurk|have this "
       "appearance|be evident)" for may in ("may", "might", "could", "can")),
+    *(f"{may} (?:easily |well )?have been (?:missed|overlooked|hidden|obscured|present)" for may in ("may", "might",
+      "could")),
     *(f"{may} be (?:an? )?(?:artifact\\w*|summation|overlap|nipple)"
       for may in ("may", "might", "could")), *(f"{verb} (?:also |still |strongly )?{_OPEN}"
                                                for verb in (_SIGHTED, "is", "are", "was", "were", "remains",
@@ -496,7 +499,7 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 r"arisen)",
                 rf"(?:do|does|did) not (?:{_AGAIN}e?|come back|show up|turn up|arise)(?= ?(?:$|[,.]|\w+ly\b|any|"
                 r"again|in|on|at|since|after|this|and)\b)",
-                r"nowhere", r"non ?existent", r"(?:is|are|was|were) (?:now )?(?:lacking|missing|nil|zero)",
+                r"nowhere", r"in vain", r"non ?existent", r"(?:is|are|was|were) (?:now )?(?:lacking|missing|nil|zero)",
                 r"(?:disproved|disproven|refuted|dispelled|negated|discounted|dismissed|discarded)",
                 r"(?:out of|off) the (?:question|picture|table)", r"(?:given|gave|gives|made) way to",
                 r"(?:been|was|were|is|are) (?:\w+ )?(?:replaced|superseded|supplanted|succeeded) by",

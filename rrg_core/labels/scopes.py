@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from .lexicon import Entry, Line, find_cues, find_mentions, find_state, read_line
 
 # %% ../../nbs/04b_scopes.ipynb #372b3f68
-_WITH = (r"(?<!consistent )(?<!compatible )(?<!associated )(?<!compared )(?<!correlation )with(?! "
+_WITH = (r"(?<!fit )(?<!fits )(?<!keeping )(?<!line )(?<!agrees )(?<!consistent )(?<!compatible )(?<!associated )(?<!compared )(?<!correlation )with(?! "
          r"(?:complete "
          r"|interval )*(?:resolution|clearing))(?! or without)(?! (?:\w+ )?(?:confidence|certainty|assurance)\b)")
 _HARD = (
@@ -119,7 +119,7 @@ def _end_of_names(atoms, i, mentions): # *Possible edema, pneumonia*: nothing bu
     return len(atoms) - 1 if bare and any(atoms[i].holds(s, e) for s, e, _ in mentions) else i
 
 # %% ../../nbs/04b_scopes.ipynb #61d9b907
-_SUBJECT = re.compile(r" *(?:(?:it|this|that|they|these|those|both|all|which) )?"
+_SUBJECT = re.compile(r" *(?:(?:it|this|that|they|these|those|both|all|which|(?:an?|the) (?:\w+ )?one) )?"
                       r"(?:(?:is|are|was|were|has|have|had|now|since|also|can|could|may|been|be) )*$")
 _CONTRAST = re.compile(r"\b(?:but|yet|though|although|however) *$")
 
@@ -199,13 +199,15 @@ _KNOWN = re.compile( # *within the consolidation*: the article says that it is t
     r"indicat\w*|concern\w*|suspicious|worrisome|consistent|compatible|patient)\b)\w+ ){0,4}$")
 _EVENT = re.compile( # *no loculation of*, *no layering of*: something that happens to a finding
     rf"(?:(?!{_TO_FIND}\b)\w+ ){{0,3}}?(?!{_TO_FIND}\b)\w+(?:tion|sion|ment|ing|age) of (?:\w+ ){{0,3}}$")
-_ASKS = re.compile(rf"\b{_TO_FIND}\b")
+_ASKS = re.compile(rf"\b(?!feature|component|element|appearance|formation|development|progress|worsen){_TO_FIND}\b")
 _OPENERS = re.compile(r"(?:no|nothing|not|without|never|nor|neither|does|do|did|cannot|can|could)\b")
 
+_SHOWN = (r"(?:see|saw|find|found|show|detect|identif|suggest|indicate|support|confirm|reveal|demonstrat|represent|"
+          r"reflect|think|believ|mention)\w*")
 _DEED = re.compile( # *no one has drained the effusion*, *nothing explains the mass*, *no reason to drain the*
-    r"(?!.*\b(?:see|saw|seen|seeing|find|found|show|shown|shows|showing|detect|detected|identif\w+|suggest\w*|"
-    r"indicat\w*|support\w*|confirm\w*|of|in)\b)(?:(?:no one|nothing) (?:\w+ ){1,4}|no (?:\w+ ){1,3}to \w+ |"
-    r"(?:not|never) (?:been |yet |\w+ly )*\w+(?:ed|en|ing) )(?:the|this|that|these|his|her) (?:\w+ ){0,3}$")
+    rf"(?:(?:no one|nothing) (?:(?!{_SHOWN} |of |in )\w+ ){{1,4}}|no (?:\w+ ){{1,3}}to (?!{_SHOWN})\w+ |"
+    rf"(?:not|never) (?:been |yet |\w+ly )*(?!{_SHOWN})\w+(?:ed|en|ing) )(?:the|this|that|these|his|her) "
+    r"(?:\w+ ){0,3}$")
 
 def _presupposed(text, begin, end, mentions): # Where the first mention begins that a denial takes for granted
     for start, _, entry in mentions:
@@ -351,7 +353,8 @@ def decide(mention: tuple, text: str, scopes: list[Scope],
         return 1, "no change", denied.cue # The resolution has not occurred
     whole = _first([s for s in scopes if s.whole and s.start <= start and end <= s.end])
     if whole and (denied or entry.kind != "device"): return -1, "asked or unknown", whole.cue
-    chosen = denied or (doubted if absence else None) or (outer
+    late = doubted and outer and doubted.cue[0] >= outer.end # *no mass, but one cannot be excluded*
+    chosen = denied or (doubted if absence or late else None) or (outer
                                                           if outer and outer.value != 1 else None) or doubted
     if chosen: return chosen.value, _RULES[chosen.forward, chosen.value], chosen.cue
     if before: return (-1 if entry.kind == "hint" else 1), "no change", outer.cue
