@@ -20,13 +20,13 @@ from ..reports.sections import blocks
 _TOKEN = re.compile(
     r"w/o\b|s/p\b|r/o\b|and/or\b|neg\.(?= ?for\b)|(?P<differential>d/?dx\b|diff(?:erential)?\.? ?dx\b)"
     r"|(?P<minus>[(\[] ?(?:[-–—]+|no|none|neg(?:ative)?|absent|nil)\.? ?[)\]]|(?<!\S)-ve\b"
-    r"|(?<=: )[-–—]+(?=\s*(?:$|,))|(?<=\w )[-–—](?=\s*[,/;])"
+    r"|(?<=: )[-–—]+(?=\s*(?:$|,))|(?<=\w )[-–—]+(?=\s*(?:[,/;]|$))"
     r"|(?:(?<=[:=] )|(?<=[:=]))0(?!\w|[.,/]\d)"
-    r"|(?<=[a-z] )0(?=\s*(?:[,;]|$)))|(?P<possibly>\+ ?/ ?-|±)"
+    r"|(?<=[,;] )-(?= ?[a-z])|(?<=[a-z] )0(?=\s*(?:[,;]|$)))|(?P<possibly>\+ ?/ ?-|±)"
     r"|(?P<query>(?<!\S)\?+(?=\w)|(?<=[,;(:/])\?+(?= ?\w)|(?<!\S)\?(?= (?!no|yes)(?-i:[a-z])))"
     r"|(?P<letter>(?<=[a-z] )(?-i:N)(?=\s*(?:[,;]|$)))"
     r"|(?P<unchecked>\[ ?\]|[☐□])|(?P<checked>\[ ?[x✓✔] ?\]|[☑☒✓✔])"
-    r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+>?|[-=]+>|[→⇒⟶➔➜]|//+)"
+    r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+>?|[-=]+>|\](?=\s*\[)|[→⇒⟶➔➜]|//+)"
     r"|(?:pneumo|hydro|hemo|cardio|broncho|atelec|consoli|infil)-(?=thora|pneumo|megal|ta|da|tra)[a-z]+"
     r"|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()=]", re.I)
 _SIGNS = dict(differential="differential diagnosis",
@@ -139,7 +139,7 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 _END = re.compile(
     r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|(?!\.\s*\d))"
     r"\.(?!\d)|[;!]|(?<=\w)\?"
-    r"(?!\s*(?:(?:no|nil|yes|absent|negative|positive|not any ?more|no longer|not \w+)|"
+    r"(?!\s*(?:(?:answer|a|result)\s*[:-]\s*)?(?:(?:no|nil|yes|absent|negative|positive|not any ?more|no longer|not \w+)|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none"
     r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
     r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
@@ -344,11 +344,15 @@ _HOW = (
     r"been|be|interval) )*")
 _HAVE = r"(?:has|have|had|is|are|was|were)"
 _GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
-         r"re ?absorbed|resorbed|absorbed|re ?(?:expanded|aerated|inflated)|remitted|(?:melted|gone|faded|drained|passed|washed) (?:away|out))")
+         r"re ?absorbed|resorbed|absorbed|re ?(?:expanded|aerated|inflated)|remitted|dried up|opened up|settled|"
+         r"(?:completely|entirely|fully|totally) (?:regressed|receded|reversed|closed)|"
+         r"(?:melted|gone|faded|drained|passed|washed) (?:away|out))")
 _COMPARED = (r"(?:larger|smaller|bigger|wider|denser|worse|better|greater|(?:more|less) "
              r"(?:extensive|pronounced|marked|severe|prominent|dense|conspicuous|apparent))")
 _UNPROVED = (r"(?:proven|proved|established|conclusive|conclusively \w+|definite|certain|diagnostic|clear ?cut|"
              r"beyond doubt)")
+_MIMIC = (r"(?:(?:is|was) (?:only|just|merely|simply|actually)|(?:prove[sdn]*|turn(?:s|ed) out|known|shown) to be) "
+          r"(?:an? |the )?(?:\w+ )?(?:artifacts?|nipples?|vessels?|shadows?|folds?|overlap|summation|fat|cartilage)")
 _SURELY = (r"(?:definitely|definitively|clearly|necessarily|obviously|certainly|convincingly|unequivocally|"
            r"entirely|always|quite)")
 _SHOW = (r"(?:show|reveal|demonstrate|display|exhibit|disclose|depict|uncover|have|contain|include|harbou?r|bear|"
@@ -374,7 +378,8 @@ KEEP = (
     r"(?:no one|nobody|none)(?: \w+){0,2}? "
     r"(?:doubt|question|disput|den(?:y|ies)|overlook|miss|disagree)\w*(?! of)",
     rf"no {_COMPARED} (?:\w+ ){{0,3}}than", r"no (?:more|less|fewer) than",
-    r"of no (?:\w+ )?(?:concern|significance|importance|consequence|relevance|interest|use|help)", r"no (?:sooner|wonder|matter)",
+    r"(?:not|never|cannot) (?:\w+ ){0,2}?(?:how|when|why|where|who|what|which)",
+    r"nothing (?:new|unusual|special|but|more than|less than)", r"of no (?:\w+ )?(?:concern|significance|importance|consequence|relevance|interest|use|help)", r"no (?:sooner|wonder|matter)",
     rf"(?:is|are|was|were|has become|have become|appears?|seems?|looks?|remains?) no {_COMPARED}",
     r"no (?:obvious |clear |apparent |definite )?(?:cause|explanation|reason|indication) for",
     r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
@@ -436,7 +441,7 @@ DOUBT_LIST = (
 _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
 _FOUND = (r"(?:seen|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
           r"observed|located|discovered|reproduced|picked up|perceived)")
-_OPEN = (r"(?:debatable|arguable|(?:a )?matter of|speculative|tentative|provisional|pending|hypothetical|entertained|"
+_OPEN = (r"(?:assumed|presumed|inferred|postulated|hypothesized|debatable|arguable|(?:a )?matter of|speculative|tentative|provisional|pending|hypothetical|entertained|"
          r"open to (?:question|debate|doubt)|(?:in|under) (?:doubt|dispute|suspicion|consideration)|"
          r"to be (?:confirmed|determined|proven|verified|seen|clarified|excluded)|possible|suspected|questioned|questionable|considered|favored(?! "
          r"to)|equivocal|uncertain|probable|indeterminate|"
@@ -475,7 +480,8 @@ DOUBT_AFTER = (
                                                for verb in (_SIGHTED, "is", "are", "was", "were", "remains",
                                                                 "remain", "seems?", "appears?", "looks")),
     r"(?:should|must|ha(?:s|ve) to|needs? to|ought to) (?:also |still )?be "
-    r"(?:considered|excluded|ruled out|suspected|questioned|sought)", r"not out of (?:the )?question",
+    r"(?:considered|excluded|ruled out|suspected|questioned|sought|entertained|thought of|(?:kept|borne) in mind)",
+    r"(?:probably|possibly|perhaps|presumably|likely) not(?: \w+)?", r"not out of (?:the )?question",
     r"(?:difficult|hard|impossible) to (?:see|detect|appreciate|tell|distinguish|separate|differentiate)",
     *(f"{may} not be (?:\\w+ )?{_SEEN}" for may in ("may", "might")),
     *(rf"{no} be (?:well|clearly|adequately|optimally|fully|completely|reliably|confidently) {_SEEN}"
@@ -499,7 +505,7 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 r"arisen)",
                 rf"(?:do|does|did) not (?:{_AGAIN}e?|come back|show up|turn up|arise)(?= ?(?:$|[,.]|\w+ly\b|any|"
                 r"again|in|on|at|since|after|this|and)\b)",
-                r"nowhere", r"in vain", r"non ?existent", r"(?:is|are|was|were) (?:now )?(?:lacking|missing|nil|zero)",
+                r"nowhere", r"in vain", _MIMIC, r"non ?existent", r"(?:is|are|was|were) (?:now )?(?:lacking|missing|nil|zero)",
                 r"(?:disproved|disproven|refuted|dispelled|negated|discounted|dismissed|discarded)",
                 r"(?:out of|off) the (?:question|picture|table)", r"(?:given|gave|gives|made) way to",
                 r"(?:been|was|were|is|are) (?:\w+ )?(?:replaced|superseded|supplanted|succeeded) by",
@@ -583,7 +589,7 @@ CUES = dict(keep=KEEP,
 _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
     r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)"
-    r"|(?P<none_after>(?::|\?|, -) (?:all |both )?(?:none|nil|no?|absent|neither|no longer|not any ?more|"
+    r"|(?P<none_after>(?::|\?(?: (?:answer|a|result) :)?|, -) (?:all |both )?(?:none|nil|no?|absent|neither|no longer|not any ?more|"
     r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none(?: \w+){0,3})(?= ?(?:$|,|\.))"
     r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")

@@ -70,7 +70,7 @@ _OPENS = re.compile(
     r"stable|unchanged|persist(?:ent|ing)|residual|"
     r"increas(?:ed|ing)|decreas(?:ed|ing)|improv(?:ed|ing)|worsening|worsened|severe|extensive|bibasilar|new|"
     r"development|placement|insertion|interval|"
-    r"possibl[ey]|probabl[ey]|questionable|suspected|likely|may|chronic|old|healed|subtle|low|known|prior|"
+    r"possibl[ey]|probabl[ey]|questionable|suspected|likely|may|clear|normal|unremarkable|intact|chronic|old|healed|subtle|low|known|prior|"
     r"previously|again)\b")
 
 _DENIES, _LARGE = re.compile(r" *(?:no|not|without|neither|negative|cannot)\b"), re.compile(r" *large\b")
@@ -123,6 +123,8 @@ _SUBJECT = re.compile(r" *(?:(?:it|this|that|they|these|those|both|all|which|(?:
                       r"(?:(?:is|are|was|were|has|have|had|now|since|also|can|could|may|been|be) )*$")
 _CONTRAST = re.compile(r"\b(?:but|yet|though|although|however) *$")
 
+_TIME = re.compile(r"\b(?:after|following|post|since|despite) *$") # *Pneumothorax after biopsy?*
+
 def _shares_subject(atoms, i, before): # *There was edema, but it has resolved*; *suggested but not proven*
     a = atoms[i]
     return i and _CONTRAST.search(a.text, 0, a.start) and _SUBJECT.match(a.text[a.start:before])
@@ -135,13 +137,15 @@ def reach_back(
 ) -> int: # First atom that the cue looks back to
     "Where a backward scope begins."
     first, linked = i, False
-    while first > 0 and (atoms[first].border != "hard" or _shares_subject(atoms, first, before)):
+    names = atoms[i].text.startswith(":", before) and _is_name(atoms[i], mentions) # *Effusion, edema: none*
+    while first > 0 and (atoms[first].border != "hard" or _shares_subject(atoms, first, before)
+                         or atoms[0].text.startswith("?", before) and _TIME.search(atoms[0].text, 0, atoms[first].start)):
         border, previous = atoms[first].border, atoms[first - 1]
         alone = not any(atoms[first].start <= s and e <= before for s, e, _ in mentions)
         alone = alone and (first == i or border != "and" and not atoms[first].has(_VERB))
-        linked = linked or border == "colon" and _is_name(previous, mentions) # *Effusion, edema: none*
         if not alone:
-            if border in ("comma", "dash") and (not linked or previous.has(_VERB)): break
+            named = names and _is_name(previous, mentions)
+            if border in ("comma", "dash") and (not linked and not named or previous.has(_VERB)): break
             if border == "and" and previous.has(_VERB): break
             linked = linked or border in ("and", "or", "versus")
         first -= 1
@@ -209,15 +213,19 @@ _DEED = re.compile( # *no one has drained the effusion*, *nothing explains the m
     rf"(?:not|never) (?:been |yet |\w+ly )*(?!{_SHOWN})\w+(?:ed|en|ing) )(?:the|this|that|these|his|her) "
     r"(?:\w+ ){0,3}$")
 
+_THERE = re.compile(r"\b(?:(?:is|are|was|were|still) (?:present|there|real)|persist|remain|exist|recur|return|has re)")
+
 def _presupposed(text, begin, end, mentions): # Where the first mention begins that a denial takes for granted
     for start, _, entry in mentions:
         if start <= end or entry.kind == "device": continue
         if _DEED.match(text[begin:start]): return start
         between = text[end:start].lstrip()
         m = _KNOWN.search(between)
-        if m and not (m[1] in ("of", "for", "that", "on") and _ASKS.search(between, 0, m.start())):
-            if between[:m.start()].strip(): return start
+        asks = m and _ASKS.search(between, 0, m.start()) # *no evidence of the*, *no sign that the* … *persists*
+        denied = asks and (m[1] in ("of", "for", "on") or m[1] == "that" and _THERE.search(text, start))
+        if m and not denied and between[:m.start()].strip(): return start
         if _EVENT.match(between) and not any(end < s < start for s, _, _ in mentions): return start
+_LEADS = re.compile(r" (?:with|:) ") # *may be seen with edema*, *absent: edema, effusion*
 _COPULA = ("is", "are", "was", "were")
 _LINK = re.compile(r"\b(?:for|of|in|on|to|with|into|from|beyond|about|at|by|because|over|under|near)\b")
 _NONE = re.compile(rf"none(?= ?(?:$|,|now\b|today\b|{_SEEN}))")
@@ -245,7 +253,7 @@ def _scope(text, atoms, mentions, start, end, group):
     if group == "doubt_list":
         last = atoms[_end_of_list(atoms, _atom_of(atoms, end))]
         return Scope(-1, True, end, last.end, (start, end))
-    ahead = end + 5 * text.startswith(" with ", end) # *may be seen with edema*
+    ahead = m.end() if (m := _LEADS.match(text, end)) else end
     last = reach_forward(atoms, _atom_of(atoms, ahead), group != "doubt_before")
     if group == "doubt_before": last = max(last, _end_of_names(atoms, i, mentions))
     stop = atoms[last].end
@@ -253,7 +261,7 @@ def _scope(text, atoms, mentions, start, end, group):
     behind = any(back <= s and e <= start for s, e, _ in mentions)
     ahead = any(end < s < stop for s, _, _ in mentions)
     forward = not group.endswith("after")
-    if behind and not ahead and (text[start:end] in ("query", "never") or _NONE.match(text, start) or
+    if behind and not ahead and (text[start:end] in ("query", "never", "nothing") or _NONE.match(text, start) or
                                  _NOT_SEEING.match(text[start:end]) or
                                  text[start:end] == "no" and _AT_END.match(text, end)):
         forward = False
@@ -293,7 +301,7 @@ def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
     return scopes
 
 # %% ../../nbs/04b_scopes.ipynb #af08c4eb
-_NOUN = (r"(?:aspiration|contusion|hemorrhage|artifact|overlap|shadow|summation|fat|bronchitis|vessels?|"
+_NOUN = (r"(?:tuberculosis|nipples?|folds?|infarct\w*|crowding|fluid|blood|mucus|bone|aspiration|contusion|hemorrhage|artifact|overlap|shadow|summation|fat|bronchitis|vessels?|"
          r"process)")
 _NOUN_BEFORE, _NOUN_AFTER = re.compile(rf"\b{_NOUN} *$"), re.compile(rf" (?:\w+ ){{0,2}}?{_NOUN}\b")
 
