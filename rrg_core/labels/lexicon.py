@@ -422,7 +422,7 @@ DOUBT_AROUND = (
       rf"rul(?:e|ing){_SPLIT_OUT})"
       for no in ("cannot", "can not", "could not", "unable to", "difficult to", "hard to", "not", "without")),
     rf"rule(?: out|{_SPLIT_OUT})", r"(?<!able )to exclude", r"exclude", r"excluding", r"exclusion of",
-    r"(?:no|little) (?:certainty|assurance|guarantee|proof)",
+    r"(?:no|little) (?:certainty|assurance|guarantee|proof|statement|comment|judge?ment|conclusion|verdict)",
     r"not (?:inconsistent|incompatible|unlikely|impossible|implausible|improbable)",
     r"not (?:sure|certain|confident)",
     rf"not (?:(?:yet|at all) )?{_SURELY}(?! (?:\w+ )?(?:{_SEEN}|excluded|ruled|evaluated|assessed))",
@@ -438,8 +438,8 @@ DOUBT_LIST = (
     rf"(?! (?:\w+ )+{_LISTS}\b)")
 
 # %% ../../nbs/04a_lexicon.ipynb #31adb65b
-_WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
-_FOUND = (r"(?:seen|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
+_WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed)"
+_FOUND = (r"(?:seen|identified|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
           r"observed|located|discovered|reproduced|picked up|perceived)")
 _OPEN = (r"(?:assumed|presumed|inferred|postulated|hypothesized|debatable|arguable|(?:a )?matter of|speculative|tentative|provisional|pending|hypothetical|entertained|"
          r"open to (?:question|debate|doubt)|(?:in|under) (?:doubt|dispute|suspicion|consideration)|"
@@ -465,7 +465,8 @@ DOUBT_AFTER = (
     rf"(?:may|might|could|would) (?:also |well |easily )?{_SO}",
     r"(?:is|are|was|were|remains?|stays?) (?:also |still |high |low )?(?:on|in) (?:the|our|my) (?:\w+ )?"
     r"(?:list|differential|cards|table)",
-    rf"cannot {_HOW}{_WEIGHED}", rf"can not {_HOW}{_WEIGHED}", rf"could not {_HOW}{_WEIGHED}",
+    *(rf"{no} {_HOW}{_WEIGHED}(?: n?or {_WEIGHED})?" for no in ("cannot", "can not", "could not")),
+    r"(?<=or )both(?= ?(?:$|,|\.))",
     rf"not {_HOW}(?:excluded|ruled out)",
     *(f"{hard} to {_HOW}(?:exclude|rule out|evaluate|assess|confirm)(?= ?(?:,|$|on |given |due |because ))"
       for hard in ("difficult", "hard", "impossible")),

@@ -217,11 +217,12 @@ _THERE = re.compile(r"\b(?:(?:is|are|was|were|still) (?:present|there|real)|pers
 
 def _presupposed(text, begin, end, mentions): # Where the first mention begins that a denial takes for granted
     for start, _, entry in mentions:
-        if start <= end or entry.kind == "device": continue
+        if start <= end: continue
         if _DEED.match(text[begin:start]): return start
         between = text[end:start].lstrip()
         m = _KNOWN.search(between)
         asks = m and _ASKS.search(between, 0, m.start()) # *no evidence of the*, *no sign that the* … *persists*
+        asks = asks and " of " not in between[asks.end():m.start()] # *no sign of healing of the*
         denied = asks and (m[1] in ("of", "for", "on") or m[1] == "that" and _THERE.search(text, start))
         if m and not denied and between[:m.start()].strip(): return start
         if _EVENT.match(between) and not any(end < s < start for s, _, _ in mentions): return start
@@ -261,7 +262,7 @@ def _scope(text, atoms, mentions, start, end, group):
     behind = any(back <= s and e <= start for s, e, _ in mentions)
     ahead = any(end < s < stop for s, _, _ in mentions)
     forward = not group.endswith("after")
-    if behind and not ahead and (text[start:end] in ("query", "never", "nothing") or _NONE.match(text, start) or
+    if behind and not ahead and (text[start:end] in ("query", "nothing") or text.endswith("never", 0, end) and not text[end:].strip() or _NONE.match(text, start) or
                                  _NOT_SEEING.match(text[start:end]) or
                                  text[start:end] == "no" and _AT_END.match(text, end)):
         forward = False
@@ -287,7 +288,7 @@ def _what_is_denied(text, scope, mentions): # The scope, cut where the sentence 
     rest = Scope(1, True, stop, scope.end, scope.cue)
     return [Scope(0, True, scope.start, stop, scope.cue)] + [rest]
 
-_AS_WELL = re.compile(r"(?<=, )as (?:is|are|was|were|does|do)\b")
+_AS_WELL = re.compile(r"(?<=, )(?:as|nor) (?:is|are|was|were|does|do)\b")
 
 def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
     "The scopes of all cues of a sentence."
@@ -297,7 +298,8 @@ def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
     scopes = [part for s in scopes if s for part in _what_is_denied(text, s, mentions)]
     for m in _AS_WELL.finditer(text): # The value of the denial or doubt that it stands behind
         same = [s for s in scopes if not s.forward and s.cue[1] <= m.start()]
-        if same: scopes.append(Scope(same[-1].value, True, m.end(), len(text), m.span()))
+        if same: scopes = [s for s in scopes if s.cue[0] != m.start()
+                           ] + [Scope(same[-1].value, True, m.end(), len(text), m.span())]
     return scopes
 
 # %% ../../nbs/04b_scopes.ipynb #af08c4eb
