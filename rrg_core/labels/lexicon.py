@@ -139,13 +139,15 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 _END = re.compile(
     r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|(?!\.\s*\d))"
     r"\.(?!\d)|[;!]|(?<=\w)\?"
-    r"(?!\s*(?:(?:answer|a|result)\s*[:-]\s*)?(?:(?:no|nil|yes|absent|negative|positive|not any ?more|no longer|not \w+)|"
+    r"(?!\s*(?:(?:answer|a|result)\s*[:-]\s*)?(?:(?:no|nil|yes|absent|negative|positive|not any ?more|no "
+    r"longer|not \w+)|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none"
     r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
     r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
 
 _HEAD = re.compile(
-    r"\W*(?:there (?:is|are) |(?:we|i) see )?(?:no|without|absent|not seen|negative for|free of|possible|probable|"
+    r"\W*(?:there (?:is|are) |(?:we|i) see )?(?:no|without|absent|not seen|negative for|free of|possible|"
+    r"probable|"
     r"suspected|questionable|rule out|consider|(?P<list>d/?dx|differential(?: diagnos[ei]s)?(?: includes)?))"
     r"(?: evidence| signs?| findings?)?(?: of)?(?: the following)?\s*:\s*", re.I)
 
@@ -332,7 +334,8 @@ def find_mentions(
 _SEEN = (
     r"(?:seen|identified|visualized|visible|demonstrated|noted|present|evident|detected|appreciated|observed|"
     r"apparent|found|shown|suspected|suggested|"
-    r"reproduced|picked up|noticed|perceived|discernible|recognizable|perceptible|noticeable|detectable|demonstrable|"
+    r"reproduced|picked up|noticed|perceived|discernible|recognizable|perceptible|noticeable|detectable|"
+    r"demonstrable|"
     r"recognized|there|appreciable|definite|xxxx)")
 _MUCH = (
     r"(?:(?:significant|significantly|interval|definite|appreciable|appreciably|substantial|substantially|"
@@ -344,20 +347,26 @@ _HOW = (
     r"been|be|interval) )*")
 _HAVE = r"(?:has|have|had|is|are|was|were)"
 _GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
-         r"re ?absorbed|resorbed|absorbed|re ?(?:expanded|aerated|inflated)|remitted|dried up|opened up|settled|"
+         r"re ?absorbed|resorbed|absorbed|re ?(?:expanded|aerated|inflated)|remitted|dried up|opened up|"
+         r"settled|"
          r"(?:completely|entirely|fully|totally) (?:regressed|receded|reversed|closed)|"
          r"(?:melted|gone|faded|drained|passed|washed) (?:away|out))")
 _COMPARED = (r"(?:larger|smaller|bigger|wider|denser|worse|better|greater|(?:more|less) "
              r"(?:extensive|pronounced|marked|severe|prominent|dense|conspicuous|apparent))")
-_UNPROVED = (r"(?:proven|proved|established|conclusive|conclusively \w+|definite|certain|diagnostic|clear ?cut|"
+_UNPROVED = (r"(?:proven|proved|established|conclusive|conclusively \w+|definite|certain|diagnostic|clear "
+             r"?cut|"
              r"beyond doubt)")
-_MIMIC = (r"(?:(?:is|was) (?:only|just|merely|simply|actually)|(?:prove[sdn]*|turn(?:s|ed) out|known|shown) to be) "
-          r"(?:an? |the )?(?:\w+ )?(?:artifacts?|nipples?|vessels?|shadows?|folds?|overlap|summation|fat|cartilage)")
+_MIMIC = (r"(?:(?:is|was) (?:only|just|merely|simply|actually)|(?:prove[sdn]*|turn(?:s|ed) out|known|"
+          r"shown) to be) "
+          r"(?:an? |the )?(?:\w+ )?(?:artifacts?|nipples?|vessels?|shadows?|folds?|overlap|summation|fat|"
+          r"cartilage)")
 _SURELY = (r"(?:definitely|definitively|clearly|necessarily|obviously|certainly|convincingly|unequivocally|"
            r"entirely|always|quite)")
-_SHOW = (r"(?:show|reveal|demonstrate|display|exhibit|disclose|depict|uncover|have|contain|include|harbou?r|bear|"
+_SHOW = (r"(?:show|reveal|demonstrate|display|exhibit|disclose|depict|uncover|have|contain|include|"
+         r"harbou?r|bear|"
          r"carry|see|find|detect|identify|discern|recognize|appreciate|visualize|observe|note|develop|"
-         r"suggest|indicate|imply|signify|mean|support|favor|confirm|raise|represent|reflect|resemble|constitute|"
+         r"suggest|indicate|imply|signify|mean|support|favor|confirm|raise|represent|reflect|resemble|"
+         r"constitute|"
          r"amount|correspond|fit|meet|qualify|point|appear|look|seem|think|believe|feel|suspect|consider)")
 _SPLIT_OUT = r"(?= (?:\w+ ){1,6}?out\b)" # *rule* pneumonia *out*
 _SOMETHING_ELSE = (
@@ -379,7 +388,8 @@ KEEP = (
     r"(?:doubt|question|disput|den(?:y|ies)|overlook|miss|disagree)\w*(?! of)",
     rf"no {_COMPARED} (?:\w+ ){{0,3}}than", r"no (?:more|less|fewer) than",
     r"(?:not|never|cannot) (?:\w+ ){0,2}?(?:how|when|why|where|who|what|which)",
-    r"nothing (?:new|unusual|special|but|more than|less than)", r"of no (?:\w+ )?(?:concern|significance|importance|consequence|relevance|interest|use|help)", r"no (?:sooner|wonder|matter)",
+    r"nothing (?:new|unusual|special|but|more than|less than)", r"of no (?:\w+ )?(?:concern|significance|"
+        r"importance|consequence|relevance|interest|use|help)", r"no (?:sooner|wonder|matter)",
     rf"(?:is|are|was|were|has become|have become|appears?|seems?|looks?|remains?) no {_COMPARED}",
     r"no (?:obvious |clear |apparent |definite )?(?:cause|explanation|reason|indication) for",
     r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
@@ -391,11 +401,14 @@ KEEP = (
     *(f"{have} not (?:been "
       f")?{_HOW}(?:{_GONE}|removed|taken out|pulled out|increased|decreased|larger|smaller|improved|absent|"
       "gone)" for have in ("has", "have", "had", "is", "are", "was", "were")),
-    rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|yesterday|(?:on|in|at) (?:the|any|that|his|her) "
-    r"(?:prior|previous|earlier|last|older|old|comparison|time)\b|last \w+|in (?:19|20)\d\d|(?:\w+ )?\w+ ago)",
+    rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|yesterday|(?:on|in|at) (?:the|any|"
+    rf"that|his|her) "
+    r"(?:prior|previous|earlier|last|older|old|comparison|time)\b|last \w+|in (?:19|20)\d\d|(?:\w+ )?\w+ "
+    r"ago)",
     rf"not (?:yet )?{_HOW}(?:{_GONE}|removed)", r"not (?:free|clear|devoid) of", r"not without",
     r"not (?:only|just|merely)\b", r"no absence of",
-    r"(?:requir|need|await|plan|befor|schedul|attempt|declin|consider)\w* (?:for )?(?:\w+ )?(?:drainage|removal) of",
+    r"(?:requir|need|await|plan|befor|schedul|attempt|declin|consider)\w* (?:for )?(?:\w+ )?(?:drainage|"
+    r"removal) of",
     r"(?:has|have) failed to (?:clear|resolve)",
     *(f"{part} (?:completely |entirely |totally )?(?:{_GONE}|gone|resolution)"
       for part in ("nearly", "partially", "partly", "almost", "all but", "incompletely", "mostly", "largely")),
@@ -410,7 +423,8 @@ DOUBT_WHOLE = (
     r"^(?:is|are|was|were|do|does|did|has|have|can|could|might|would|any)(?= .*\? ?$)",
     *(rf"{no} {_HOW}(?:be )?(?:certain|sure|positive|confident|say|tell|state|claim|conclude|guarantee|prove|"
       r"establish|know|decide|swear|vouch|differentiate|distinguish|discriminate|separate)" for no in _UNABLE),
-    r"not (?:at all |entirely |completely |fully |quite |absolutely )*(?:convinced|persuaded|sure|certain|confident|"
+    r"not (?:at all |entirely |completely |fully |quite |absolutely )*(?:convinced|persuaded|sure|certain|"
+    r"confident|"
     r"clear|obvious|evident|known|established|apparent) (?:that|whether|if|about|of)",
     r"un(?:convinced|decided)")
 DOUBT_BOTH = (r"(?:indistinguishable|inseparable) from",
@@ -432,23 +446,28 @@ DOUBT_AROUND = (
 _LISTS = r"(?:includes?|comprises?|contains?|consists? of|are|is)"
 DOUBT_LIST = (
     rf"(?:differential(?: diagnos[ei]s)?(?: considerations?)?|diagnostic considerations?|considerations|"
-    rf"possibilities|candidates|options|(?:possible|potential) (?:causes|explanations|etiologies|diagnoses))(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|also))* "
+    rf"possibilities|candidates|options|(?:possible|potential) (?:causes|explanations|etiologies|"
+    rf"diagnoses))(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|also))* "
     rf"(?:{_LISTS}(?: :)?|:)",
     rf"differential(?: diagnos[ei]s)? (?:of|between|with|to)(?! (?:the|this|these|that)\b)"
     rf"(?! (?:\w+ )+{_LISTS}\b)")
 
 # %% ../../nbs/04a_lexicon.ipynb #31adb65b
 _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed)"
-_FOUND = (r"(?:seen|identified|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
+_FOUND = (r"(?:seen|identified|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|"
+          r"recognized|"
           r"observed|located|discovered|reproduced|picked up|perceived)")
-_OPEN = (r"(?:assumed|presumed|inferred|postulated|hypothesized|debatable|arguable|(?:a )?matter of|speculative|tentative|provisional|pending|hypothetical|entertained|"
+_OPEN = (r"(?:assumed|presumed|inferred|postulated|hypothesized|debatable|arguable|(?:a )?matter of|"
+         r"speculative|tentative|provisional|pending|hypothetical|entertained|"
          r"open to (?:question|debate|doubt)|(?:in|under) (?:doubt|dispute|suspicion|consideration)|"
-         r"to be (?:confirmed|determined|proven|verified|seen|clarified|excluded)|possible|suspected|questioned|questionable|considered|favored(?! "
+         r"to be (?:confirmed|determined|proven|verified|seen|clarified|excluded)|possible|suspected|"
+         r"questioned|questionable|considered|favored(?! "
          r"to)|equivocal|uncertain|probable|indeterminate|"
          r"unlikely(?! to (?:be|represent|reflect) (?!present|real))|less likely|raised|"
          r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|doubtful|"
          r"not likely(?! to (?:be|represent|reflect) (?!present|real))|"
-         r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)(?! (?:for|of|about)\b)")
+         r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)(?! (?:for|of|"
+         r"about)\b)")
 _SIGHTED = r"(?:(?:is|are|was|were) (?:thought|felt|believed|deemed|judged|considered)(?: to be| as)?)"
 _SO = (r"(?:explain|account for|cause|produce|have caused|underlie|be responsible|"
        r"(?:look|appear|present|be) (?:the same|identical|alike|similar\w*|like this|so)|"
@@ -457,9 +476,11 @@ _NOT_LIKELY = (r"(?:un|less |not |not very )likely to (?:be|represent|reflect)"
                r"(?! (?:present|real|significant|there)\b)")
 DOUBT_AFTER = (
     r"(?:cannot|can not|could not) be ruled in",
-    rf"not (?:yet )?(?:been |be )?{_UNPROVED}(?! (?:of|for|that|whether|if)\b)", r"not yet (?:been )?confirmed",
+    rf"not (?:yet )?(?:been |be )?{_UNPROVED}(?! (?:of|for|that|whether|if)\b)", r"not yet (?:been "
+        r")?confirmed",
     r"(?:needs?|awaits?|awaiting|requires?) (?:\w+ )?(?:confirmation|verification|proof)",
-    r"(?:comes?|came|springs?) to mind", r"(?:tops?|heads?|leads?|enters?) (?:the|our|my) (?:list|differential)",
+    r"(?:comes?|came|springs?) to mind", r"(?:tops?|heads?|leads?|enters?) (?:the|our|my) (?:list|"
+                                         r"differential)",
     r"neither (?:confirmed|proven|established|proved|excluded|ruled out)"
     r"(?: n?or \w+(?: out)?)?",
     rf"(?:may|might|could|would) (?:also |well |easily )?{_SO}",
@@ -481,7 +502,8 @@ DOUBT_AFTER = (
                                                for verb in (_SIGHTED, "is", "are", "was", "were", "remains",
                                                                 "remain", "seems?", "appears?", "looks")),
     r"(?:should|must|ha(?:s|ve) to|needs? to|ought to) (?:also |still )?be "
-    r"(?:considered|excluded|ruled out|suspected|questioned|sought|entertained|thought of|(?:kept|borne) in mind)",
+    r"(?:considered|excluded|ruled out|suspected|questioned|sought|entertained|thought of|(?:kept|borne) "
+    r"in mind)",
     r"(?:probably|possibly|perhaps|presumably|likely) not(?: \w+)?", r"not out of (?:the )?question",
     r"(?:difficult|hard|impossible) to (?:see|detect|appreciate|tell|distinguish|separate|differentiate)",
     *(f"{may} not be (?:\\w+ )?{_SEEN}" for may in ("may", "might")),
@@ -500,17 +522,21 @@ DOUBT_AFTER = (
                    "if (?:any|present|real)")))
 
 # %% ../../nbs/04a_lexicon.ipynb #4f82eade
-_AGAIN = (r"(?:(?:re ?)?(?:turn|appear|accumulat|collect|develop|form|emerg|materializ)|re ?cur|occur|persist|"
+_AGAIN = (r"(?:(?:re ?)?(?:turn|appear|accumulat|collect|develop|form|emerg|materializ)|re ?cur|occur|"
+          r"persist|"
           r"remain|exist|surfac)")
 DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place|"
                 r"arisen)",
-                rf"(?:do|does|did) not (?:{_AGAIN}e?|come back|show up|turn up|arise)(?= ?(?:$|[,.]|\w+ly\b|any|"
+                rf"(?:do|does|did) not (?:{_AGAIN}e?|come back|show up|turn up|arise)(?= ?(?:$|[,.]|"
+                rf"\w+ly\b|any|"
                 r"again|in|on|at|since|after|this|and)\b)",
-                r"nowhere", r"in vain", _MIMIC, r"non ?existent", r"(?:is|are|was|were) (?:now )?(?:lacking|missing|nil|zero)",
+                r"nowhere", r"in vain", _MIMIC, r"non ?existent", r"(?:is|are|was|were) (?:now "
+                    r")?(?:lacking|missing|nil|zero)",
                 r"(?:disproved|disproven|refuted|dispelled|negated|discounted|dismissed|discarded)",
                 r"(?:out of|off) the (?:question|picture|table)", r"(?:given|gave|gives|made) way to",
                 r"(?:been|was|were|is|are) (?:\w+ )?(?:replaced|superseded|supplanted|succeeded) by",
-                rf"not {_HOW}(?:to be )?(?:real|genuine|true|borne out|verified|substantiated|supported|corroborated|upheld|"
+                rf"not {_HOW}(?:to be )?(?:real|genuine|true|borne out|verified|substantiated|supported|"
+                rf"corroborated|upheld|"
                 r"among|part of)", r"not (?:been |be )?confirmed",
                 rf"fail(?:s|ed) to {_AGAIN}e?", r"(?:came|come) and (?:went|gone)",
                 r"(?:been|was|were|now|completely|fully) drained(?= ?(?:$|,|completely|fully))", r"removal(?! of)",
@@ -519,13 +545,15 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 rf"no (?:more|longer) to be {_SEEN}", rf"never {_HOW}{_SEEN}",
                 rf"{_GONE}(?<!resolved)", r"resolved(?! (?:opacit|pneumo))", r"absent",
                 r"gone(?! from)",
-                r"not (?:been |be )?(?:an?|the) (?:feature|finding|component|element|problem|issue|factor|concern)",
+                r"not (?:been |be )?(?:an?|the) (?:feature|finding|component|element|problem|issue|factor|"
+                r"concern)",
                 r"(?:is|are|was|were|become|became) (?:now )?(?:history|no more(?= ?(?:$|,))|a thing of)",
                 *(rf"(?<={thing} )free(?! (?:air|fluid|flow\w*|float\w*|layer\w*|of|from)\b)" for thing in (
                     "effusion", "pneumothorax", "edema", "consolidation", "fracture", "opacity", "mass",
                     "nodule", "infiltrate", "infection", "pneumonia", "atelectasis", "device", "tube",
                     "catheter")),
-                r"(?:taken|pulled|come|came|slipped|fallen|fell) out", r"(?:is|are|was|were|been) (?:now )?out(?= ?(?:$|,))",
+                r"(?:taken|pulled|come|came|slipped|fallen|fell) out", r"(?:is|are|was|were|been) (?:now "
+                    r")?out(?= ?(?:$|,))",
                 r"(?:is|are|was|were|been) (?:\w+ )?(?:pulled|withdrawn)(?! (?:back|by|\w+ cm|\d))",
                 r"no longer in (?:place|situ|position)",
                 r"no longer (?:exists?|persists?)", r"(?:has|have) ceased(?: to (?:be|exist))?", r"removed",
@@ -533,7 +561,8 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 r"with (?:complete |interval )*(?:resolution|clearing)(?! of)")
 
 # %% ../../nbs/04a_lexicon.ipynb #440520b9
-_NEED = (r"(?:requir|need|receiv|undergo|warrant|demand|justif|call|treat|draining|on\b|in need|under\b|taking|"
+_NEED = (r"(?:requir|need|receiv|undergo|warrant|demand|justif|call|treat|draining|on\b|in need|under\b|"
+         r"taking|"
          r"an indication|a reason|indicated)")
 _SEE = r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize|demonstrate)"
 _MONTH = "".join(f"(?<!{w} )" for w in "since in of from until till by last on late early mid".split())
@@ -554,10 +583,13 @@ DOUBT_BEFORE = (r"(?:may|might|can|could) (?:also )?be (?:seen|found|encountered
                 rf"(?:is|are|was|were|seems?|appears?) {_NOT_LIKELY}",
                 r"less likely", r"unlikely", r"wonder(?:s|ed|ing)?", r"think(?:s|ing)? of", r"chance of",
                 r"doubts?", r"doubtful", r"unsure", r"unclear (?:if|whether)", r"whether",
-                r"more (?:likely|probably|suggestive of|in favor of|typical of|consistent with|in keeping with|"
-                r"compatible with) (?:\w+ ){1,8}?than", r"(?:inconclusive|non ?diagnostic|atypical|unusual) (?:for|of)",
+                r"more (?:likely|probably|suggestive of|in favor of|typical of|consistent with|in keeping "
+                r"with|"
+                r"compatible with) (?:\w+ ){1,8}?than", r"(?:inconclusive|non ?diagnostic|atypical|"
+                                                        r"unusual) (?:for|of)",
                 r"(?:probability|likelihood|odds|risk) of", r"tentative(?:ly)?", r"provisional(?:ly)?",
-                r"supposed(?:ly)?", r"arguably", r"seemingly", r"if (?:(?:there|this|that|it) (?:is|are|was|were)|an?|any)",
+                r"supposed(?:ly)?", r"arguably", r"seemingly", r"if (?:(?:there|this|that|it) (?:is|are|"
+                    r"was|were)|an?|any)",
                 r"in (?:case|the event) of", r"(?:look|looking|search|searching|check|screen) for",
                 r"not likely", r"correlat\w+ (?:\w+ )?for", r"evaluate for", r"assess for",
                 r"evaluation for", r"indeterminate", r"borderline", r"uncertain")
@@ -565,7 +597,8 @@ DENIAL_BEFORE = (
     rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN}|{_NEED})", r"no(?! longer| \. \d)", r"nor",
     r"without", r"neither(?! (?:confirmed|proven|established|proved|excluded|ruled))",
     r"negative for", r"free (?:of|from)", r"clear of", r"clearing of", r"absence of", r"lack of",
-    r"devoid of", r"rather than", r"instead of", r"as opposed to", r"in place of", r"(?:complete |interval )*resolution of", r"resolved",
+    r"devoid of", r"rather than", r"instead of", r"as opposed to", r"in place of", r"(?:complete |interval "
+        r")*resolution of", r"resolved",
     r"(?:interval )?removal of", r"disappearance of", r"drainage of", r"nothing", r"none",
     rf"(?:cannot|can not|could not|unable to|not able to) {_SEE}",
     rf"(?:does|do|did) not (?:(?:\w+ly|also|otherwise|appear to|seem to) )*{_SHOW}", r"lacks", r"excludes",
@@ -573,7 +606,8 @@ DENIAL_BEFORE = (
     r"rules out",
     rf"rule[sd]{_SPLIT_OUT}", rf"(?:can|able to) (?:\w+ )?(?:exclude|rule(?: out|{_SPLIT_OUT}))",
     r"(?:inconsistent|incompatible) with", rf"(?:fail(?:s|ed|ing|ure)?|unsuccessful) to {_SHOW}",
-    r"(?<!does )(?<!do )(?<!did )not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|adequately|optimally|new|"
+    r"(?<!does )(?<!do )(?<!did )not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|"
+    r"adequately|optimally|new|"
     r"evaluated|able)", r"never", r"denies",
                  r"non(?= (?:enlarge|dilat|widen|edemat|consolidat|infect|pneumon|collaps)\w*)")
 
@@ -590,7 +624,8 @@ CUES = dict(keep=KEEP,
 _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
     r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)"
-    r"|(?P<none_after>(?::|\?(?: (?:answer|a|result) :)?|, -) (?:all |both )?(?:none|nil|no?|absent|neither|no longer|not any ?more|"
+    r"|(?P<none_after>(?::|\?(?: (?:answer|a|result) :)?|, -) (?:all |both )?(?:none|nil|no?|absent|"
+    r"neither|no longer|not any ?more|"
     r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none(?: \w+){0,3})(?= ?(?:$|,|\.))"
     r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")

@@ -13,23 +13,30 @@ from dataclasses import dataclass, field
 from .lexicon import Entry, Line, find_cues, find_mentions, find_state, read_line
 
 # %% ../../nbs/04b_scopes.ipynb #372b3f68
-_WITH = (r"(?<!fit )(?<!fits )(?<!keeping )(?<!line )(?<!agrees )(?<!consistent )(?<!compatible )(?<!associated )(?<!compared )(?<!correlation )with(?! "
+_WITH = (r"(?<!fit )(?<!fits )(?<!keeping )(?<!line )(?<!agrees )(?<!consistent )(?<!compatible "
+         r")(?<!associated )(?<!compared )(?<!correlation )with(?! "
          r"(?:complete "
-         r"|interval )*(?:resolution|clearing))(?! or without)(?! (?:\w+ )?(?:confidence|certainty|assurance)\b)")
+         r"|interval )*(?:resolution|clearing))(?! or without)(?! (?:\w+ )?(?:confidence|certainty|"
+         r"assurance)\b)")
 _HARD = (
-    r"(?<!all )but|rather than|instead of|as opposed to|in place of|however|although|though|except(?:ing)?|other than|aside from|apart "
-    r"from|besides|save for|barring|(?:the|an) exception (?:of|being)|exceptions?|while|whereas|(?<!the )following|after|status post|"
+    r"(?<!all )but|rather than|instead of|as opposed to|in place of|however|although|though|except(?:ing)?|"
+    r"other than|aside from|apart "
+    r"from|besides|save for|barring|(?:the|an) exception (?:of|being)|exceptions?|while|whereas|(?<!the "
+    r")following|after|status post|"
     r"post(?! ?(?:op|surg|obstruct|inflam|tussive|traum))|despite|yet|because|since|given|secondary to|" +
     _WITH)
 _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
-                     r"(?:nevertheless|nonetheless|so|hence|therefore|thus|only|just|merely|simply|rather(?! than)|instead(?! of))"
+                     r"(?:nevertheless|nonetheless|so|hence|therefore|thus|only|just|merely|simply|"
+                     r"rather(?! than)|instead(?! of))"
                      r"\b)|(?P<colon>(?<!\bof )(?<!\bfor )(?<!\bno ):)|"
                      r"(?P<versus>(?:, )?\bversus\b)|(?P<or>(?:, "
                      r"(?:- )?)?\b(?:or|nor)\b)|(?P<and>(?:, )?\band\b)|(?P<dash>, -)|(?P<comma>,)")
 _ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)"
-                    r"|, (?:if|as|which|although|though|while|whatever|when)\b[^,]*,(?= (?:is|are|was|were|has|have|"
+                    r"|, (?:if|as|which|although|though|while|whatever|when)\b[^,]*,(?= (?:is|are|was|were|"
+                    r"has|have|"
                     r"cannot|can|could|may|might)\b)"
-                    r"|, (?:however|though|fortunately|thankfully|of course|in fact) ,(?= (?:is|are|was|were|has|have|"
+                    r"|, (?:however|though|fortunately|thankfully|of course|in fact) ,(?= (?:is|are|was|"
+                    r"were|has|have|"
                     r"cannot|can|could|may|might)\b)")
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ _OPENS = re.compile(
     r"stable|unchanged|persist(?:ent|ing)|residual|"
     r"increas(?:ed|ing)|decreas(?:ed|ing)|improv(?:ed|ing)|worsening|worsened|severe|extensive|bibasilar|new|"
     r"development|placement|insertion|interval|"
-    r"possibl[ey]|probabl[ey]|questionable|suspected|likely|may|clear|normal|unremarkable|intact|chronic|old|healed|subtle|low|known|prior|"
+    r"possibl[ey]|probabl[ey]|questionable|suspected|likely|may|clear|normal|unremarkable|intact|chronic|"
+    r"old|healed|subtle|low|known|prior|"
     r"previously|again)\b")
 
 _DENIES, _LARGE = re.compile(r" *(?:no|not|without|neither|negative|cannot)\b"), re.compile(r" *large\b")
@@ -112,22 +120,25 @@ def _end_of_list(atoms, i): # Last atom of what a *differential includes*
     return i
 
 def _is_name(atom, mentions): # Nothing but the name of a finding
-    return any(atom.holds(s, e) and atom.text[s:e] == atom.text[atom.start:atom.end].strip() for s, e, _ in mentions)
+    words = atom.text[atom.start:atom.end].strip()
+    return any(atom.holds(s, e) and atom.text[s:e] == words for s, e, _ in mentions)
 
 def _end_of_names(atoms, i, mentions): # *Possible edema, pneumonia*: nothing but names up to the end
-    bare = not atoms[i].has(_VERB) and all(a.border == "comma" and _is_name(a, mentions) for a in atoms[i + 1:])
+    rest = atoms[i + 1:]
+    bare = not atoms[i].has(_VERB) and all(a.border == "comma" and _is_name(a, mentions) for a in rest)
     return len(atoms) - 1 if bare and any(atoms[i].holds(s, e) for s, e, _ in mentions) else i
 
 # %% ../../nbs/04b_scopes.ipynb #61d9b907
 _SUBJECT = re.compile(r" *(?:(?:it|this|that|they|these|those|both|all|which|(?:an?|the) (?:\w+ )?one) )?"
                       r"(?:(?:is|are|was|were|has|have|had|now|since|also|can|could|may|been|be) )*$")
 _CONTRAST = re.compile(r"\b(?:but|yet|though|although|however) *$")
+_EVENT_BEFORE = re.compile(r"\b(?:after|following|post|since|despite) *$")
 
-_TIME = re.compile(r"\b(?:after|following|post|since|despite) *$") # *Pneumothorax after biopsy?*
-
-def _shares_subject(atoms, i, before): # *There was edema, but it has resolved*; *suggested but not proven*
-    a = atoms[i]
-    return i and _CONTRAST.search(a.text, 0, a.start) and _SUBJECT.match(a.text[a.start:before])
+def _crosses(atoms, i, before): # Does a cue look back over what stands before atom i?
+    text, start = atoms[i].text, atoms[i].start
+    if atoms[i].border != "hard": return True
+    if text.startswith("?", before) and _EVENT_BEFORE.search(text, 0, start): return True
+    return _CONTRAST.search(text, 0, start) and _SUBJECT.match(text[start:before])
 
 def reach_back(
     atoms: list[Atom],
@@ -138,11 +149,11 @@ def reach_back(
     "Where a backward scope begins."
     first, linked = i, False
     names = atoms[i].text.startswith(":", before) and _is_name(atoms[i], mentions) # *Effusion, edema: none*
-    while first > 0 and (atoms[first].border != "hard" or _shares_subject(atoms, first, before)
-                         or atoms[0].text.startswith("?", before) and _TIME.search(atoms[0].text, 0, atoms[first].start)):
+    while first > 0 and _crosses(atoms, first, before):
         border, previous = atoms[first].border, atoms[first - 1]
         alone = not any(atoms[first].start <= s and e <= before for s, e, _ in mentions)
         alone = alone and (first == i or border != "and" and not atoms[first].has(_VERB))
+        linked = linked or border == "or"
         if not alone:
             named = names and _is_name(previous, mentions)
             if border in ("comma", "dash") and (not linked and not named or previous.has(_VERB)): break
@@ -190,30 +201,38 @@ def _sign(text, atoms, mentions, start, end): # The one mention that a minus bel
     if before: return Scope(0, False, before[-1][0], start, (start, end))
     return Scope(0, True, end, after[0][1], (start, end)) if after else None
 
-_FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|will|would|can|could|may|might|does|do|did)\b")
-_TO_FIND = (r"(?:evidence|signs?|findings?|features?|suggestion|suspicion|indication|concern|sequelae?|stigmata|trace|"
-            r"hint|proof|manifestations?|semblance|recurrence|re ?accumulation|re ?appearance|return|development|"
-            r"formation|appearance|presence|onset|residuals?|residue|remnants?|rest|remainder|collections?|"
-            r"accumulation|areas?|foc(?:us|i)|regions?|pockets?|amount|degree|components?|elements?|possibility|"
-            r"likelihood|chance|probability|risk|history|diagnosis|more|longer|worsening|progression)")
-_KNOWN = re.compile( # *within the consolidation*: the article says that it is there
+# %% ../../nbs/04b_scopes.ipynb #923cdd9d
+# What a *no* looks for: it denies what follows (*no evidence of*, *no focus of*)
+_SOUGHT = (r"(?:evidence|signs?|findings?|suggestion|suspicion|indication|concern|sequelae?|stigmata|trace|hint|"
+           r"proof|manifestations?|semblance|recurrence|re ?accumulation|re ?appearance|return|presence|onset|"
+           r"residuals?|residue|remnants?|rest|remainder|collections?|accumulation|areas?|foc(?:us|i)|regions?|"
+           r"pockets?|amount|degree|possibility|likelihood|chance|probability|risk|history|diagnosis|more|longer)")
+# The same before *of* without an article; *no features of the mass* takes the mass for granted
+_TO_FIND = (rf"(?:{_SOUGHT}|features?|components?|elements?|appearance|formation|development|progression|"
+            r"worsening)")
+# Verbs of seeing and meaning deny their object, other verbs do something to it
+_SHOWN = (r"(?:see|saw|find|found|show|detect|identif|suggest|indicate|support|confirm|reveal|demonstrat|"
+          r"represent|reflect|think|believ|mention)\w*")
+_THE = r"(?:the|this|that|these|those|his|her|its)"
+# *within the consolidation*, *due to the mass*: the article says that it is there
+_KNOWN = re.compile(
     r"\b(in|within|inside|into|to|from|by|due to|because of|around|beyond|behind|beneath|beside|near|at|through|"
-    r"after|before|of|for|about|on|over|under|that) (?:the|this|that|these|those|his|her|its|either|both) "
+    rf"after|before|of|for|about|on|over|under|that) (?:{_THE}|either|both) "
     r"(?:(?!(?:and|or|nor|is|are|was|were|has|have|can|of|in|for|with|which|that|to|at|suggest\w*|represent\w*|"
     r"indicat\w*|concern\w*|suspicious|worrisome|consistent|compatible|patient)\b)\w+ ){0,4}$")
-_EVENT = re.compile( # *no loculation of*, *no layering of*: something that happens to a finding
+# *no loculation of*, *no layering of*: what happens to a finding
+_EVENT = re.compile(
     rf"(?:(?!{_TO_FIND}\b)\w+ ){{0,3}}?(?!{_TO_FIND}\b)\w+(?:tion|sion|ment|ing|age) of (?:\w+ ){{0,3}}$")
-_ASKS = re.compile(rf"\b(?!feature|component|element|appearance|formation|development|progress|worsen){_TO_FIND}\b")
-_OPENERS = re.compile(r"(?:no|nothing|not|without|never|nor|neither|does|do|did|cannot|can|could)\b")
-
-_SHOWN = (r"(?:see|saw|find|found|show|detect|identif|suggest|indicate|support|confirm|reveal|demonstrat|represent|"
-          r"reflect|think|believ|mention)\w*")
-_DEED = re.compile( # *no one has drained the effusion*, *nothing explains the mass*, *no reason to drain the*
+# *no one has drained the effusion*, *nothing explains the mass*, *no reason to drain the*
+_DEED = re.compile(
     rf"(?:(?:no one|nothing) (?:(?!{_SHOWN} |of |in )\w+ ){{1,4}}|no (?:\w+ ){{1,3}}to (?!{_SHOWN})\w+ |"
-    rf"(?:not|never) (?:been |yet |\w+ly )*(?!{_SHOWN})\w+(?:ed|en|ing) )(?:the|this|that|these|his|her) "
-    r"(?:\w+ ){0,3}$")
-
-_THERE = re.compile(r"\b(?:(?:is|are|was|were|still) (?:present|there|real)|persist|remain|exist|recur|return|has re)")
+    rf"(?:not|never) (?:been |yet |\w+ly )*(?!{_SHOWN})\w+(?:ed|en|ing) ){_THE} (?:\w+ ){{0,3}}$")
+# *without contrast the mass …*: the main clause begins at the article
+_FIRST = re.compile(rf"^(?:with no|without) (?:\w+ ){{1,3}}?(?={_THE}\b)")
+# *no sign that the effusion persists* denies it, *no sign that the fracture is recent* does not
+_THERE = re.compile(r"\b(?:(?:is|are|was|were|still) (?:present|there|real)|persist|remain|exist|recur|return|"
+                    r"has re)")
+_ASKS = re.compile(rf"\b{_SOUGHT}\b(?!.* of )")
 
 def _presupposed(text, begin, end, mentions): # Where the first mention begins that a denial takes for granted
     for start, _, entry in mentions:
@@ -221,20 +240,16 @@ def _presupposed(text, begin, end, mentions): # Where the first mention begins t
         if _DEED.match(text[begin:start]): return start
         between = text[end:start].lstrip()
         m = _KNOWN.search(between)
-        asks = m and _ASKS.search(between, 0, m.start()) # *no evidence of the*, *no sign that the* … *persists*
-        asks = asks and " of " not in between[asks.end():m.start()] # *no sign of healing of the*
+        asks = m and _ASKS.search(between[:m.start()])
         denied = asks and (m[1] in ("of", "for", "on") or m[1] == "that" and _THERE.search(text, start))
         if m and not denied and between[:m.start()].strip(): return start
         if _EVENT.match(between) and not any(end < s < start for s, _, _ in mentions): return start
-_LEADS = re.compile(r" (?:with|:) ") # *may be seen with edema*, *absent: edema, effusion*
+
+# %% ../../nbs/04b_scopes.ipynb #3a28531e
+_FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|will|would|can|could|may|might|does|do|did)\b")
 _COPULA = ("is", "are", "was", "were")
 _LINK = re.compile(r"\b(?:for|of|in|on|to|with|into|from|beyond|about|at|by|because|over|under|near)\b")
-_NONE = re.compile(rf"none(?= ?(?:$|,|now\b|today\b|{_SEEN}))")
 _SIGN = re.compile(rf"\b(?:{_TO_FIND}|one)\b")
-_AT_END = re.compile(rf" (?:\w+ )?{_TO_FIND}(?: (?:of (?:it|this|that|these|them)|thereof|now|today|whatsoever|at all|"
-                     rf"left|(?:is |was )?{_SEEN}))?(?= ?(?:$|[,.]))")
-_NOT_SEEING = re.compile(r"(?:cannot|can not|could not|do not|did not) (?:see|find|detect|identify|appreciate|"
-                         r"discern|make out|recognize|visualize)$")
 
 def _own_verb(text, end, stop, mentions): # Where *no CT was done for …* has its verb, before any finding
     verb = _FINITE.search(text, end, stop)
@@ -244,6 +259,28 @@ def _own_verb(text, end, stop, mentions): # Where *no CT was done for …* has i
     late = next((m[0] for m in mentions if m[0] >= verb.end()), stop)
     joined = verb[0] in _COPULA and not _LINK.search(text, verb.end(), late) # *no air is consolidation*
     return None if early or joined else verb.start()
+
+_OPENERS = re.compile(r"(?:no|nothing|not|without|never|nor|neither|does|do|did|cannot|can|could)\b")
+
+def _what_is_denied(text, scope, mentions): # The scope, cut where the sentence takes a finding for granted
+    start, end = scope.cue
+    if scope.value or not scope.forward or not _OPENERS.match(text, start): return [scope]
+    stops = [_presupposed(text, start, end, [m for m in mentions if m[0] < scope.end])]
+    if text[start:end] == "no": stops.append(_own_verb(text, end, scope.end, mentions))
+    if (first := _FIRST.match(text)) and start < first.end(): stops.append(first.end())
+    stop = min((s for s in stops if s), default=None)
+    if stop is None: return [scope]
+    return [Scope(0, True, scope.start, stop, scope.cue), Scope(1, True, stop, scope.end, scope.cue)]
+
+# %% ../../nbs/04b_scopes.ipynb #7ad41719
+_LEADS = re.compile(r" (?:with|:) ") # *may be seen with edema*, *absent: edema, effusion*
+# Cues that stand before their finding as a rule and behind it here (*effusion: none*, *a mass I do not see*)
+_TURNS_BACK = re.compile(
+    rf"query|nothing\b|never *$|none(?= ?(?:$|,|now\b|today\b|{_SEEN}))|"
+    r"(?:cannot|can not|could not|do not|did not) "
+    r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize)\b|"
+    rf"no (?:\w+ )?{_TO_FIND}(?: (?:of (?:it|this|that|these|them)|thereof|now|today|whatsoever|at all|left|"
+    rf"(?:is |was )?{_SEEN}))?(?= ?(?:$|[,.]))")
 
 def _scope(text, atoms, mentions, start, end, group):
     if group == "minus": return _sign(text, atoms, mentions, start, end)
@@ -262,10 +299,7 @@ def _scope(text, atoms, mentions, start, end, group):
     behind = any(back <= s and e <= start for s, e, _ in mentions)
     ahead = any(end < s < stop for s, _, _ in mentions)
     forward = not group.endswith("after")
-    if behind and not ahead and (text[start:end] in ("query", "nothing") or text.endswith("never", 0, end) and not text[end:].strip() or _NONE.match(text, start) or
-                                 _NOT_SEEING.match(text[start:end]) or
-                                 text[start:end] == "no" and _AT_END.match(text, end)):
-        forward = False
+    if behind and not ahead and _TURNS_BACK.match(text, start): forward = False
     if not forward and not behind:
         if "obscured" in text[start:end]: return None # obscured *by* what follows
         forward = True
@@ -273,20 +307,6 @@ def _scope(text, atoms, mentions, start, end, group):
     covered = (end, stop) if forward else (back, start)
     whole = group == "doubt_whole" or group == "mark_after" and not text[end:].strip()
     return Scope(_VALUE[group], forward, *covered, (start, end), whole)
-
-_FIRST = re.compile(r"^(?:with no|without) (?:\w+ ){1,3}?(?=(?:the|this|that|these|his|her)\b)")
-
-def _what_is_denied(text, scope, mentions): # The scope, cut where the sentence takes a finding for granted
-    start, end = scope.cue
-    if scope.value or not scope.forward or not _OPENERS.match(text, start): return [scope]
-    inside = [m for m in mentions if m[0] < scope.end]
-    stops = [_presupposed(text, start, end, inside)]
-    if text[start:end] == "no": stops.append(_own_verb(text, end, scope.end, mentions))
-    if first := _FIRST.match(text): stops.append(first.end() if start < first.end() else None)
-    stop = min((s for s in stops if s), default=None)
-    if stop is None: return [scope]
-    rest = Scope(1, True, stop, scope.end, scope.cue)
-    return [Scope(0, True, scope.start, stop, scope.cue)] + [rest]
 
 _AS_WELL = re.compile(r"(?<=, )(?:as|nor) (?:is|are|was|were|does|do)\b")
 
@@ -303,7 +323,8 @@ def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
     return scopes
 
 # %% ../../nbs/04b_scopes.ipynb #af08c4eb
-_NOUN = (r"(?:tuberculosis|nipples?|folds?|infarct\w*|crowding|fluid|blood|mucus|bone|aspiration|contusion|hemorrhage|artifact|overlap|shadow|summation|fat|bronchitis|vessels?|"
+_NOUN = (r"(?:tuberculosis|nipples?|folds?|infarct\w*|crowding|fluid|blood|mucus|bone|aspiration|contusion|"
+         r"hemorrhage|artifact|overlap|shadow|summation|fat|bronchitis|vessels?|"
          r"process)")
 _NOUN_BEFORE, _NOUN_AFTER = re.compile(rf"\b{_NOUN} *$"), re.compile(rf" (?:\w+ ){{0,2}}?{_NOUN}\b")
 
