@@ -137,19 +137,17 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 
 # %% ../../nbs/04a_lexicon.ipynb #cfa8668d
 _END = re.compile(
-    r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|(?!\.\s*\d))"
-    r"\.(?!\d)|[;!]|(?<=\w)\?"
-    r"(?!\s*(?:(?:answer|a|result)\s*[:-]\s*)?(?:(?:no|nil|yes|absent|negative|positive|not any ?more|no "
-    r"longer|not \w+)|"
-    r"(?:(?:i|we) see |there (?:is|are|was|were) )?none"
+    r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|"
+    r"(?!\.\s*\d))\.(?!\d)|[;!]|(?<=\w)\?"
+    r"(?!\s*(?:(?:answer|a|result)\s*[:-]\s*)?(?:(?:no|nil|yes|absent|negative|positive|not any ?more|"
+    r"no longer|not \w+)|(?:(?:i|we) see |there (?:is|are|was|were) )?none"
     r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
     r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
 
 _HEAD = re.compile(
     r"\W*(?:there (?:is|are) |(?:we|i) see )?(?:no|without|absent|not seen|negative for|free of|possible|"
-    r"probable|"
-    r"suspected|questionable|rule out|consider|(?P<list>d/?dx|differential(?: diagnos[ei]s)?(?: includes)?))"
-    r"(?: evidence| signs?| findings?)?(?: of)?(?: the following)?\s*:\s*", re.I)
+    r"probable|suspected|questionable|rule out|consider|(?P<list>d/?dx|differential(?: diagnos[ei]s)?(?: "
+    r"includes)?))(?: evidence| signs?| findings?)?(?: of)?(?: the following)?\s*:\s*", re.I)
 
 def _heads_of_lists(text, parts): # *No:* above a list: its items become one sentence, each sign a comma
     out, joined = [], False
@@ -157,7 +155,8 @@ def _heads_of_lists(text, parts): # *No:* above a list: its items become one sen
         above = out and text[out[-1][0]:out[-1][1]]
         gap = above and text[out[-1][1]:start]
         head = above and _HEAD.fullmatch(above)
-        goes_on = above and (joined or head) and not re.search(r"\n\s*\n", gap) and ":" not in text[start:last]
+        apart = not above or re.search(r"\n\s*\n", gap) or ":" in text[start:last]
+        goes_on = not apart and (joined or head)
         if goes_on:
             before = text[:out[-1][0]] + (above if joined or head["list"] else above.replace(":", " "))
             text, start = before + ",".ljust(len(gap)) + text[start:], out.pop()[0]
@@ -335,51 +334,43 @@ _SEEN = (
     r"(?:seen|identified|visualized|visible|demonstrated|noted|present|evident|detected|appreciated|observed|"
     r"apparent|found|shown|suspected|suggested|"
     r"reproduced|picked up|noticed|perceived|discernible|recognizable|perceptible|noticeable|detectable|"
-    r"demonstrable|"
-    r"recognized|there|appreciable|definite|xxxx)")
+    r"demonstrable|recognized|there|appreciable|definite|xxxx)")
 _MUCH = (
     r"(?:(?:significant|significantly|interval|definite|appreciable|appreciably|substantial|substantially|"
     r"obvious|further|major|marked|markedly|notable|great|"
     r"new|evidence of|radiographic|visible|other|real|really|gross|convincing|clear|much) )*")
 _HOW = (
     r"(?:(?:completely|entirely|fully|totally|definitely|definitively|reliably|confidently|also|now|since|"
-    r"subsequently|essentially|adequately|absolutely|yet|"
-    r"been|be|interval) )*")
+    r"subsequently|essentially|adequately|absolutely|yet|been|be|interval) )*")
 _HAVE = r"(?:has|have|had|is|are|was|were)"
 _GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
          r"re ?absorbed|resorbed|absorbed|re ?(?:expanded|aerated|inflated)|remitted|dried up|opened up|"
-         r"settled|"
-         r"(?:completely|entirely|fully|totally) (?:regressed|receded|reversed|closed)|"
+         r"settled|(?:completely|entirely|fully|totally) (?:regressed|receded|reversed|closed)|"
          r"(?:melted|gone|faded|drained|passed|washed) (?:away|out))")
 _COMPARED = (r"(?:larger|smaller|bigger|wider|denser|worse|better|greater|(?:more|less) "
              r"(?:extensive|pronounced|marked|severe|prominent|dense|conspicuous|apparent))")
-_UNPROVED = (r"(?:proven|proved|established|conclusive|conclusively \w+|definite|certain|diagnostic|clear "
-             r"?cut|"
-             r"beyond doubt)")
+_UNPROVED = (r"(?:proven|proved|established|conclusive|conclusively \w+|definite|certain|diagnostic|"
+             r"clear ?cut|beyond doubt)")
 _MIMIC = (r"(?:(?:is|was) (?:only|just|merely|simply|actually)|(?:prove[sdn]*|turn(?:s|ed) out|known|"
-          r"shown) to be) "
-          r"(?:an? |the )?(?:\w+ )?(?:artifacts?|nipples?|vessels?|shadows?|folds?|overlap|summation|fat|"
-          r"cartilage)")
+          r"shown) to be) (?:an? |the )?(?:\w+ )?(?:artifacts?|nipples?|vessels?|shadows?|folds?|overlap|"
+          r"summation|fat|cartilage)")
 _SURELY = (r"(?:definitely|definitively|clearly|necessarily|obviously|certainly|convincingly|unequivocally|"
            r"entirely|always|quite)")
 _SHOW = (r"(?:show|reveal|demonstrate|display|exhibit|disclose|depict|uncover|have|contain|include|"
-         r"harbou?r|bear|"
-         r"carry|see|find|detect|identify|discern|recognize|appreciate|visualize|observe|note|develop|"
-         r"suggest|indicate|imply|signify|mean|support|favor|confirm|raise|represent|reflect|resemble|"
-         r"constitute|"
-         r"amount|correspond|fit|meet|qualify|point|appear|look|seem|think|believe|feel|suspect|consider)")
+         r"harbou?r|bear|carry|see|find|detect|identify|discern|recognize|appreciate|visualize|observe|"
+         r"note|develop|suggest|indicate|imply|signify|mean|support|favor|confirm|raise|represent|reflect|"
+         r"resemble|constitute|amount|correspond|fit|meet|qualify|point|appear|look|seem|think|believe|"
+         r"feel|suspect|consider)")
 _SPLIT_OUT = r"(?= (?:\w+ ){1,6}?out\b)" # *rule* pneumonia *out*
 _SOMETHING_ELSE = (
     r"(?:(?:further|new|additional|specific|prior|previous|other|immediate|urgent|routine|repeat|"
-    r"dedicated) )*"
-    r"(?:follow ?ups?|imaging|treatments?|therapy|biops(?:y|ies)|interventions?|drainage|needs?|"
+    r"dedicated) )*(?:follow ?ups?|imaging|treatments?|therapy|biops(?:y|ies)|interventions?|drainage|needs?|"
     r"recommendations?|comparisons?|ct|cta|mri?|pet|ultrasound|sonogra\w+|scans?|scanning|"
     r"bronchoscop\w+|thoracentesis|echocardiogra\w+|tests?|testing|procedures?|sampling|consult\w*|referral|"
     r"measurements?|plans?|attempts?|views?|projections?|work ?up|antibiotics?|surgery|action|management|"
-    r"surveillance|"
-    r"(?:prior|previous|earlier|old|outside) (?:films?|stud(?:y|ies)|exam(?:ination)?s?|images|radiographs?))"
-    r"(?! (?:(?:scan|or|and|\w+graphic|ct|mri?|imaging) )*(?:evidence|findings?|signs?|features?|"
-    r"sequelae?|stigmata|correlate|catheters?|tubes?))\b")
+    r"surveillance|(?:prior|previous|earlier|old|outside) (?:films?|stud(?:y|ies)|exam(?:ination)?s?|"
+    r"images|radiographs?))(?! (?:(?:scan|or|and|\w+graphic|ct|mri?|imaging) )*(?:evidence|findings?|"
+    r"signs?|features?|sequelae?|stigmata|correlate|catheters?|tubes?))\b")
 KEEP = (
     rf"no {_SOMETHING_ELSE}", r"no reason to (?:doubt|question)",
     r"(?:no|without) (?:\w+ )?(?:difficult(?:y|ies)|trouble|problems?|hesitation|uncertainty|ambiguity|"
@@ -394,24 +385,26 @@ KEEP = (
     r"no (?:obvious |clear |apparent |definite )?(?:cause|explanation|reason|indication) for",
     r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
     *(f"{no} {_MUCH}(?:changes?(?! "
-      "of(?! the\\b))|changed|improvement|improved|progression|progressed|difference|different|altered|worsened)\\b"
+      "of(?! the\\b))|changed|improvement|improved|progression|progressed|difference|different|altered|"
+      "worsened)\\b"
       for no in ("no", "not", "nor", "without")),
     *(f"{no} {_MUCH}(?:increase|decrease|worsening|resolution|clearing|removal) (?:in|of)"
       for no in ("no", "without")), *(f"{no} {_MUCH}(?:resolution|clearing)" for no in ("no", "without")),
-    *(f"{have} not (?:been "
-      f")?{_HOW}(?:{_GONE}|removed|taken out|pulled out|increased|decreased|larger|smaller|improved|absent|"
+    *(f"{have} not (?:been )?{_HOW}(?:{_GONE}|removed|taken out|pulled out|increased|decreased|larger|"
+      f"smaller|improved|absent|"
       "gone)" for have in ("has", "have", "had", "is", "are", "was", "were")),
     rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|yesterday|(?:on|in|at) (?:the|any|"
     rf"that|his|her) "
-    r"(?:prior|previous|earlier|last|older|old|comparison|time)\b|last \w+|in (?:19|20)\d\d|(?:\w+ )?\w+ "
-    r"ago)",
+    r"(?:prior|previous|earlier|last|older|old|comparison|time)\b|last \w+|in (?:19|20)\d\d|"
+    r"(?:\w+ )?\w+ ago)",
     rf"not (?:yet )?{_HOW}(?:{_GONE}|removed)", r"not (?:free|clear|devoid) of", r"not without",
     r"not (?:only|just|merely)\b", r"no absence of",
     r"(?:requir|need|await|plan|befor|schedul|attempt|declin|consider)\w* (?:for )?(?:\w+ )?(?:drainage|"
     r"removal) of",
     r"(?:has|have) failed to (?:clear|resolve)",
     *(f"{part} (?:completely |entirely |totally )?(?:{_GONE}|gone|resolution)"
-      for part in ("nearly", "partially", "partly", "almost", "all but", "incompletely", "mostly", "largely")),
+      for part in ("nearly", "partially", "partly", "almost", "all but", "incompletely", "mostly",
+                   "largely")),
     *(f"{part} (?:complete |total )?(?:interval )?(?:resolution|clearing|removal)(?: of)?"
       for part in ("near", "partial", "incomplete", "almost", "nearly")))
 
@@ -422,18 +415,18 @@ DOUBT_WHOLE = (
     r"(?:does|do|did|will|would) not (?:\w+ )?(?:allow|permit|let|suffice|help)",
     r"^(?:is|are|was|were|do|does|did|has|have|can|could|might|would|any)(?= .*\? ?$)",
     *(rf"{no} {_HOW}(?:be )?(?:certain|sure|positive|confident|say|tell|state|claim|conclude|guarantee|prove|"
-      r"establish|know|decide|swear|vouch|differentiate|distinguish|discriminate|separate)" for no in _UNABLE),
+      r"establish|know|decide|swear|vouch|differentiate|distinguish|discriminate|separate)"
+      for no in _UNABLE),
     r"not (?:at all |entirely |completely |fully |quite |absolutely )*(?:convinced|persuaded|sure|certain|"
-    r"confident|"
-    r"clear|obvious|evident|known|established|apparent) (?:that|whether|if|about|of)",
+    r"confident|clear|obvious|evident|known|established|apparent) (?:that|whether|if|about|of)",
     r"un(?:convinced|decided)")
 DOUBT_BOTH = (r"(?:indistinguishable|inseparable) from",
               rf"(?:cannot|can not|could not|may not) {_HOW}be (?:\w+ly )?(?:told|distinguished|separated|"
               r"differentiated|discriminated)(?: apart)?(?: from)?",
               r"(?:hard|difficult|impossible) to (?:tell|distinguish|separate|differentiate) (?:apart )?from")
 DOUBT_AROUND = (
-    *(rf"{no} (?:\w+ ){{0,2}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|"
-      rf"rul(?:e|ing){_SPLIT_OUT})"
+    *(rf"{no} (?:\w+ ){{0,2}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|rul(?:e|"
+      rf"ing){_SPLIT_OUT})"
       for no in ("cannot", "can not", "could not", "unable to", "difficult to", "hard to", "not", "without")),
     rf"rule(?: out|{_SPLIT_OUT})", r"(?<!able )to exclude", r"exclude", r"excluding", r"exclusion of",
     r"(?:no|little) (?:certainty|assurance|guarantee|proof|statement|comment|judge?ment|conclusion|verdict)",
@@ -447,16 +440,15 @@ _LISTS = r"(?:includes?|comprises?|contains?|consists? of|are|is)"
 DOUBT_LIST = (
     rf"(?:differential(?: diagnos[ei]s)?(?: considerations?)?|diagnostic considerations?|considerations|"
     rf"possibilities|candidates|options|(?:possible|potential) (?:causes|explanations|etiologies|"
-    rf"diagnoses))(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|also))* "
-    rf"(?:{_LISTS}(?: :)?|:)",
-    rf"differential(?: diagnos[ei]s)? (?:of|between|with|to)(?! (?:the|this|these|that)\b)"
-    rf"(?! (?:\w+ )+{_LISTS}\b)")
+    rf"diagnoses))(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|"
+    rf"also))* (?:{_LISTS}(?: :)?|:)",
+    rf"differential(?: diagnos[ei]s)? (?:of|between|with|to)(?! (?:the|this|these|"
+    rf"that)\b)(?! (?:\w+ )+{_LISTS}\b)")
 
 # %% ../../nbs/04a_lexicon.ipynb #31adb65b
 _WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed)"
 _FOUND = (r"(?:seen|identified|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|"
-          r"recognized|"
-          r"observed|located|discovered|reproduced|picked up|perceived)")
+          r"recognized|observed|located|discovered|reproduced|picked up|perceived)")
 _OPEN = (r"(?:assumed|presumed|inferred|postulated|hypothesized|debatable|arguable|(?:a )?matter of|"
          r"speculative|tentative|provisional|pending|hypothetical|entertained|"
          r"open to (?:question|debate|doubt)|(?:in|under) (?:doubt|dispute|suspicion|consideration)|"
@@ -480,14 +472,12 @@ DOUBT_AFTER = (
         r")?confirmed",
     r"(?:needs?|awaits?|awaiting|requires?) (?:\w+ )?(?:confirmation|verification|proof)",
     r"(?:comes?|came|springs?) to mind", r"(?:tops?|heads?|leads?|enters?) (?:the|our|my) (?:list|"
-                                         r"differential)",
-    r"neither (?:confirmed|proven|established|proved|excluded|ruled out)"
-    r"(?: n?or \w+(?: out)?)?",
+        r"differential)",
+    r"neither (?:confirmed|proven|established|proved|excluded|ruled out)(?: n?or \w+(?: out)?)?",
     rf"(?:may|might|could|would) (?:also |well |easily )?{_SO}",
     r"(?:is|are|was|were|remains?|stays?) (?:also |still |high |low )?(?:on|in) (?:the|our|my) (?:\w+ )?"
     r"(?:list|differential|cards|table)",
     *(rf"{no} {_HOW}{_WEIGHED}(?: n?or {_WEIGHED})?" for no in ("cannot", "can not", "could not")),
-    r"(?<=or )both(?= ?(?:$|,|\.))",
     rf"not {_HOW}(?:excluded|ruled out)",
     *(f"{hard} to {_HOW}(?:exclude|rule out|evaluate|assess|confirm)(?= ?(?:,|$|on |given |due |because ))"
       for hard in ("difficult", "hard", "impossible")),
@@ -495,15 +485,15 @@ DOUBT_AFTER = (
       "(?:present|considered|seen|there|possible|developing|hidden|obscured|missed|overlooked)|exist|coexist|"
       "hide|lurk|have this "
       "appearance|be evident)" for may in ("may", "might", "could", "can")),
-    *(f"{may} (?:easily |well )?have been (?:missed|overlooked|hidden|obscured|present)" for may in ("may", "might",
-      "could")),
+    *(f"{may} (?:easily |well )?have been (?:missed|overlooked|hidden|obscured|present)"
+      for may in ("may", "might", "could")),
     *(f"{may} be (?:an? )?(?:artifact\\w*|summation|overlap|nipple)"
       for may in ("may", "might", "could")), *(f"{verb} (?:also |still |strongly )?{_OPEN}"
                                                for verb in (_SIGHTED, "is", "are", "was", "were", "remains",
                                                                 "remain", "seems?", "appears?", "looks")),
     r"(?:should|must|ha(?:s|ve) to|needs? to|ought to) (?:also |still )?be "
-    r"(?:considered|excluded|ruled out|suspected|questioned|sought|entertained|thought of|(?:kept|borne) "
-    r"in mind)",
+    r"(?:considered|excluded|ruled out|suspected|questioned|sought|entertained|thought of|(?:kept|"
+    r"borne) in mind)",
     r"(?:probably|possibly|perhaps|presumably|likely) not(?: \w+)?", r"not out of (?:the )?question",
     r"(?:difficult|hard|impossible) to (?:see|detect|appreciate|tell|distinguish|separate|differentiate)",
     *(f"{may} not be (?:\\w+ )?{_SEEN}" for may in ("may", "might")),
@@ -523,15 +513,14 @@ DOUBT_AFTER = (
 
 # %% ../../nbs/04a_lexicon.ipynb #4f82eade
 _AGAIN = (r"(?:(?:re ?)?(?:turn|appear|accumulat|collect|develop|form|emerg|materializ)|re ?cur|occur|"
-          r"persist|"
-          r"remain|exist|surfac)")
+          r"persist|remain|exist|surfac)")
 DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place|"
                 r"arisen)",
                 rf"(?:do|does|did) not (?:{_AGAIN}e?|come back|show up|turn up|arise)(?= ?(?:$|[,.]|"
                 rf"\w+ly\b|any|"
                 r"again|in|on|at|since|after|this|and)\b)",
-                r"nowhere", r"in vain", _MIMIC, r"non ?existent", r"(?:is|are|was|were) (?:now "
-                    r")?(?:lacking|missing|nil|zero)",
+                r"nowhere", r"in vain", _MIMIC, r"non ?existent", r"(?:is|are|was|"
+                    r"were) (?:now )?(?:lacking|missing|nil|zero)",
                 r"(?:disproved|disproven|refuted|dispelled|negated|discounted|dismissed|discarded)",
                 r"(?:out of|off) the (?:question|picture|table)", r"(?:given|gave|gives|made) way to",
                 r"(?:been|was|were|is|are) (?:\w+ )?(?:replaced|superseded|supplanted|succeeded) by",
@@ -539,7 +528,8 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                 rf"corroborated|upheld|"
                 r"among|part of)", r"not (?:been |be )?confirmed",
                 rf"fail(?:s|ed) to {_AGAIN}e?", r"(?:came|come) and (?:went|gone)",
-                r"(?:been|was|were|now|completely|fully) drained(?= ?(?:$|,|completely|fully))", r"removal(?! of)",
+                r"(?:been|was|were|now|completely|fully) drained(?= ?(?:$|,|completely|fully))",
+                r"removal(?! of)",
                 rf"(?:cannot|can not|could not) {_HOW}(?:any )?{_FOUND}",
                 rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
                 rf"no (?:more|longer) to be {_SEEN}", rf"never {_HOW}{_SEEN}",
@@ -552,8 +542,8 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
                     "effusion", "pneumothorax", "edema", "consolidation", "fracture", "opacity", "mass",
                     "nodule", "infiltrate", "infection", "pneumonia", "atelectasis", "device", "tube",
                     "catheter")),
-                r"(?:taken|pulled|come|came|slipped|fallen|fell) out", r"(?:is|are|was|were|been) (?:now "
-                    r")?out(?= ?(?:$|,))",
+                r"(?:taken|pulled|come|came|slipped|fallen|fell) out", r"(?:is|are|was|were|"
+                    r"been) (?:now )?out(?= ?(?:$|,))",
                 r"(?:is|are|was|were|been) (?:\w+ )?(?:pulled|withdrawn)(?! (?:back|by|\w+ cm|\d))",
                 r"no longer in (?:place|situ|position)",
                 r"no longer (?:exists?|persists?)", r"(?:has|have) ceased(?: to (?:be|exist))?", r"removed",
@@ -562,8 +552,7 @@ DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|t
 
 # %% ../../nbs/04a_lexicon.ipynb #440520b9
 _NEED = (r"(?:requir|need|receiv|undergo|warrant|demand|justif|call|treat|draining|on\b|in need|under\b|"
-         r"taking|"
-         r"an indication|a reason|indicated)")
+         r"taking|an indication|a reason|indicated)")
 _SEE = r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize|demonstrate)"
 _MONTH = "".join(f"(?<!{w} )" for w in "since in of from until till by last on late early mid".split())
 DOUBT_BEFORE = (r"(?:may|might|can|could) (?:also )?be (?:seen|found|encountered) (?:with|in)",
@@ -583,10 +572,9 @@ DOUBT_BEFORE = (r"(?:may|might|can|could) (?:also )?be (?:seen|found|encountered
                 rf"(?:is|are|was|were|seems?|appears?) {_NOT_LIKELY}",
                 r"less likely", r"unlikely", r"wonder(?:s|ed|ing)?", r"think(?:s|ing)? of", r"chance of",
                 r"doubts?", r"doubtful", r"unsure", r"unclear (?:if|whether)", r"whether",
-                r"more (?:likely|probably|suggestive of|in favor of|typical of|consistent with|in keeping "
-                r"with|"
-                r"compatible with) (?:\w+ ){1,8}?than", r"(?:inconclusive|non ?diagnostic|atypical|"
-                                                        r"unusual) (?:for|of)",
+                r"more (?:likely|probably|suggestive of|in favor of|typical of|consistent with|"
+                r"in keeping with|compatible with) (?:\w+ ){1,8}?than", r"(?:inconclusive|non ?diagnostic|"
+                    r"atypical|unusual) (?:for|of)",
                 r"(?:probability|likelihood|odds|risk) of", r"tentative(?:ly)?", r"provisional(?:ly)?",
                 r"supposed(?:ly)?", r"arguably", r"seemingly", r"if (?:(?:there|this|that|it) (?:is|are|"
                     r"was|were)|an?|any)",
@@ -597,8 +585,8 @@ DENIAL_BEFORE = (
     rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN}|{_NEED})", r"no(?! longer| \. \d)", r"nor",
     r"without", r"neither(?! (?:confirmed|proven|established|proved|excluded|ruled))",
     r"negative for", r"free (?:of|from)", r"clear of", r"clearing of", r"absence of", r"lack of",
-    r"devoid of", r"rather than", r"instead of", r"as opposed to", r"in place of", r"(?:complete |interval "
-        r")*resolution of", r"resolved",
+    r"devoid of", r"rather than", r"instead of", r"as opposed to", r"in place of", r"(?:complete |"
+        r"interval )*resolution of", r"resolved",
     r"(?:interval )?removal of", r"disappearance of", r"drainage of", r"nothing", r"none",
     rf"(?:cannot|can not|could not|unable to|not able to) {_SEE}",
     rf"(?:does|do|did) not (?:(?:\w+ly|also|otherwise|appear to|seem to) )*{_SHOW}", r"lacks", r"excludes",
@@ -607,8 +595,7 @@ DENIAL_BEFORE = (
     rf"rule[sd]{_SPLIT_OUT}", rf"(?:can|able to) (?:\w+ )?(?:exclude|rule(?: out|{_SPLIT_OUT}))",
     r"(?:inconsistent|incompatible) with", rf"(?:fail(?:s|ed|ing|ure)?|unsuccessful) to {_SHOW}",
     r"(?<!does )(?<!do )(?<!did )not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|"
-    r"adequately|optimally|new|"
-    r"evaluated|able)", r"never", r"denies",
+    r"adequately|optimally|new|evaluated|able)", r"never", r"denies",
                  r"non(?= (?:enlarge|dilat|widen|edemat|consolidat|infect|pneumon|collaps)\w*)")
 
 # %% ../../nbs/04a_lexicon.ipynb #efa156aa

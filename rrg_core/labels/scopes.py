@@ -14,15 +14,13 @@ from .lexicon import Entry, Line, find_cues, find_mentions, find_state, read_lin
 
 # %% ../../nbs/04b_scopes.ipynb #372b3f68
 _WITH = (r"(?<!fit )(?<!fits )(?<!keeping )(?<!line )(?<!agrees )(?<!consistent )(?<!compatible "
-         r")(?<!associated )(?<!compared )(?<!correlation )with(?! "
-         r"(?:complete "
+         r")(?<!associated )(?<!compared )(?<!correlation )with(?! (?:complete "
          r"|interval )*(?:resolution|clearing))(?! or without)(?! (?:\w+ )?(?:confidence|certainty|"
          r"assurance)\b)")
 _HARD = (
     r"(?<!all )but|rather than|instead of|as opposed to|in place of|however|although|though|except(?:ing)?|"
-    r"other than|aside from|apart "
-    r"from|besides|save for|barring|(?:the|an) exception (?:of|being)|exceptions?|while|whereas|(?<!the "
-    r")following|after|status post|"
+    r"other than|aside from|apart from|besides|save for|barring|(?:the|an) exception (?:of|being)|"
+    r"exceptions?|while|whereas|(?<!the )following|after|status post|"
     r"post(?! ?(?:op|surg|obstruct|inflam|tussive|traum))|despite|yet|because|since|given|secondary to|" +
     _WITH)
 _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
@@ -33,11 +31,9 @@ _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
                      r"(?:- )?)?\b(?:or|nor)\b)|(?P<and>(?:, )?\band\b)|(?P<dash>, -)|(?P<comma>,)")
 _ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)"
                     r"|, (?:if|as|which|although|though|while|whatever|when)\b[^,]*,(?= (?:is|are|was|were|"
-                    r"has|have|"
-                    r"cannot|can|could|may|might)\b)"
+                    r"has|have|cannot|can|could|may|might)\b)"
                     r"|, (?:however|though|fortunately|thankfully|of course|in fact) ,(?= (?:is|are|was|"
-                    r"were|has|have|"
-                    r"cannot|can|could|may|might)\b)")
+                    r"were|has|have|cannot|can|could|may|might)\b)")
 
 @dataclass(frozen=True)
 class Atom:
@@ -78,8 +74,7 @@ _OPENS = re.compile(
     r"increas(?:ed|ing)|decreas(?:ed|ing)|improv(?:ed|ing)|worsening|worsened|severe|extensive|bibasilar|new|"
     r"development|placement|insertion|interval|"
     r"possibl[ey]|probabl[ey]|questionable|suspected|likely|may|clear|normal|unremarkable|intact|chronic|"
-    r"old|healed|subtle|low|known|prior|"
-    r"previously|again)\b")
+    r"old|healed|subtle|low|known|prior|previously|again)\b")
 
 _DENIES, _LARGE = re.compile(r" *(?:no|not|without|neither|negative|cannot)\b"), re.compile(r" *large\b")
 
@@ -203,10 +198,14 @@ def _sign(text, atoms, mentions, start, end): # The one mention that a minus bel
 
 # %% ../../nbs/04b_scopes.ipynb #923cdd9d
 # What a *no* looks for: it denies what follows (*no evidence of*, *no focus of*)
-_SOUGHT = (r"(?:evidence|signs?|findings?|suggestion|suspicion|indication|concern|sequelae?|stigmata|trace|hint|"
-           r"proof|manifestations?|semblance|recurrence|re ?accumulation|re ?appearance|return|presence|onset|"
-           r"residuals?|residue|remnants?|rest|remainder|collections?|accumulation|areas?|foc(?:us|i)|regions?|"
-           r"pockets?|amount|degree|possibility|likelihood|chance|probability|risk|history|diagnosis|more|longer)")
+_SOUGHT = (r"(?:evidence|signs?|findings?|suggestion|suspicion|indication|concern|sequelae?|stigmata|trace|"
+           r"hint|"
+           r"proof|manifestations?|semblance|recurrence|re ?accumulation|re ?appearance|return|presence|"
+           r"onset|"
+           r"residuals?|residue|remnants?|rest|remainder|collections?|accumulation|areas?|foc(?:us|i)|"
+           r"regions?|"
+           r"pockets?|amount|degree|possibility|likelihood|chance|probability|risk|history|diagnosis|more|"
+           r"longer)")
 # The same before *of* without an article; *no features of the mass* takes the mass for granted
 _TO_FIND = (rf"(?:{_SOUGHT}|features?|components?|elements?|appearance|formation|development|progression|"
             r"worsening)")
@@ -216,9 +215,11 @@ _SHOWN = (r"(?:see|saw|find|found|show|detect|identif|suggest|indicate|support|c
 _THE = r"(?:the|this|that|these|those|his|her|its)"
 # *within the consolidation*, *due to the mass*: the article says that it is there
 _KNOWN = re.compile(
-    r"\b(in|within|inside|into|to|from|by|due to|because of|around|beyond|behind|beneath|beside|near|at|through|"
+    r"\b(in|within|inside|into|to|from|by|due to|because of|around|beyond|behind|beneath|beside|near|at|"
+    r"through|"
     rf"after|before|of|for|about|on|over|under|that) (?:{_THE}|either|both) "
-    r"(?:(?!(?:and|or|nor|is|are|was|were|has|have|can|of|in|for|with|which|that|to|at|suggest\w*|represent\w*|"
+    r"(?:(?!(?:and|or|nor|is|are|was|were|has|have|can|of|in|for|with|which|that|to|at|suggest\w*|"
+    r"represent\w*|"
     r"indicat\w*|concern\w*|suspicious|worrisome|consistent|compatible|patient)\b)\w+ ){0,4}$")
 # *no loculation of*, *no layering of*: what happens to a finding
 _EVENT = re.compile(
@@ -230,8 +231,8 @@ _DEED = re.compile(
 # *without contrast the mass …*: the main clause begins at the article
 _FIRST = re.compile(rf"^(?:with no|without) (?:\w+ ){{1,3}}?(?={_THE}\b)")
 # *no sign that the effusion persists* denies it, *no sign that the fracture is recent* does not
-_THERE = re.compile(r"\b(?:(?:is|are|was|were|still) (?:present|there|real)|persist|remain|exist|recur|return|"
-                    r"has re)")
+_THERE = re.compile(r"\b(?:(?:is|are|was|were|still) (?:present|there|real)|persist|remain|exist|recur|"
+                    r"return|has re)")
 _ASKS = re.compile(rf"\b{_SOUGHT}\b(?!.* of )")
 
 def _presupposed(text, begin, end, mentions): # Where the first mention begins that a denial takes for granted
@@ -324,8 +325,8 @@ def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
 
 # %% ../../nbs/04b_scopes.ipynb #af08c4eb
 _NOUN = (r"(?:tuberculosis|nipples?|folds?|infarct\w*|crowding|fluid|blood|mucus|bone|aspiration|contusion|"
-         r"hemorrhage|artifact|overlap|shadow|summation|fat|bronchitis|vessels?|"
-         r"process)")
+         r"hemorrhage|artifact|overlap|shadow|summation|fat|bronchitis|vessels?|process)")
+_BOTH = re.compile(r" *(?:both|neither)\b")
 _NOUN_BEFORE, _NOUN_AFTER = re.compile(rf"\b{_NOUN} *$"), re.compile(rf" (?:\w+ ){{0,2}}?{_NOUN}\b")
 
 def _conjunct(atom, mentions, scopes, last):
@@ -351,10 +352,11 @@ def find_alternatives(
         left, right = atoms[i - 1], atoms[i]
         if right.border not in ("or", "versus"): continue
         a, b = _conjunct(left, mentions, scopes, True), _conjunct(right, mentions, scopes, False)
-        both = (a or left.has(_NOUN_BEFORE)) and (b or _NOUN_AFTER.match(right.text, right.start))
+        ends = _BOTH.match(right.text, right.start) # *X, Y or both*
+        both = (a or left.has(_NOUN_BEFORE)) and (b or ends or _NOUN_AFTER.match(right.text, right.start))
         if not (both or right.border == "versus"): continue
         cue, joined = (left.end, right.start), [a, b]
-        while right.text[left.end] == "," and i > 1 and atoms[
+        while (ends or right.text[left.end] == ",") and i > 1 and atoms[
                 i - 1].border == "comma" and not atoms[i - 2].has(_VERB): # X, Y, or Z
             i -= 1
             joined.append(_conjunct(atoms[i - 1], mentions, scopes, True))
@@ -398,8 +400,7 @@ def decide(mention: tuple, text: str, scopes: list[Scope],
 
 # %% ../../nbs/04b_scopes.ipynb #e9623b45
 _TROUBLE = (r"(?:failure|complications?|fractures?|malposition\w*|kink\w*|discontinuit\w+|loosening|"
-            r"migration|"
-            r"abnormalit\w+)")
+            r"migration|abnormalit\w+)")
 _TROUBLE_AFTER, _TROUBLE_BEFORE = re.compile(rf" ?(?:\w+ )?(?:{_TROUBLE}|related|associated)"), re.compile(
     rf"\b{_TROUBLE} (?:\w+ )?(?:of|from|with|after|related)\b")
 _PART_AFTER, _PART_BEFORE = re.compile(r"\b(?:tips?|side ?ports?|side hole|end|distal)\b"), re.compile(
@@ -429,8 +430,8 @@ def _for_device(mention, text, before, after):
 
 # %% ../../nbs/04b_scopes.ipynb #6f5ac0d8
 _MORE = re.compile(
-    r" *(?:(?:is|are|remains?|still|also|again|mildly|moderately|markedly|at|now|severely|slightly|in size) "
-    r")*")
+    r" *(?:(?:is|are|remains?|still|also|again|mildly|moderately|markedly|at|now|severely|slightly|"
+    r"in size) )*")
 _SIZED = {"Cardiomegaly", "Enlarged Cardiomediastinum"}
 
 def _about_organs(atom, mentions, only): # Does an atom speak of organs (only of them, or at all)?
