@@ -233,7 +233,7 @@ LUNGS = (
         "place", "", r"joint effusions?", r"cystic fibrosis", r"mass effect",
         r"(?:soft tissue|subcutaneous|chest wall|body wall|peripheral|leg|subglottic|laryngeal|cerebral) "
         r"edema", r"(?:bony|bone|osseous) (?:opaci\w+|infections?|infiltrat\w+)",
-        r"(?:pleural|thoracic|chest|oral|nasal|abdominal) cavit\w+", r"tracheal collapse",
+        r"(?:pleural|thoracic|chest|oral|nasal|abdominal) cavit\w+", r"tracheal collapse", r"to drain",
         r"(?:leads?|wires?|hardware|catheter|screw|rod) fractures?",
         r"fractured? (?:\w+ ){0,2}(?:wires?|leads?|catheters?|screws?|rods?)", r"fracture fixation",
         r"(?:wires?|leads?|catheters?|screws?|rods?) (?:is|are) (?:not )?fractured"),

@@ -107,9 +107,10 @@ def test_cues_tell_what_a_denial_is_about():
         ("edema? yes", "yes_after"), ("edema? no", "none_after"), ("edema: not excluded", "doubt_after")
     ]:
         assert cues(text) == names, (text, cues(text))
-    for text, *parts in [("No:\n- edema\n- mass", "No  \n, edema\n, mass"), ("No edema:\n- mass", "No edema:\n", "mass"),
+    for text, *parts in [("No:\n- edema\n- mass", "No \n, edema\n, mass"),
+                         ("No edema:\n- mass", "No edema:\n", "mass"),
                          ("Absent:\n\n- edema", "Absent:", "edema"),
-                         ("Possible:\n- edema\nHeart: big", "Possible  \n, edema", "Heart: big")]:
+                         ("Possible:\n- edema\nHeart: big", "Possible \n, edema", "Heart: big")]:
         assert [s for _, s in split_report(text)] == parts, (text, split_report(text))
     assert canonical("nopneumothorax") == "no pneumothorax" and canonical("pleuraleffusion") == "pleural effusion"
     assert canonical("a" * 100_000) == "a" * 100_000

@@ -77,7 +77,8 @@ def test_dashes_signs_and_lists_bound_a_scope():
         ("no edema, only effusion", 0, 1), ("no edema, clear lungs, mass", 0, 1),
         ("probably edema rather than effusion", -1, 0), ("edema, effusion, or both", -1, -1),
         ("edema is not excluded, nor is effusion", -1, -1), ("edema cannot be told from effusion", -1, -1),
-        ("consolidation (versus mass)", -1, -1), ("could be in keeping with edema", -1), ("has the effusion resolved?", -1),
+        ("consolidation (versus mass)", -1, -1), ("could be in keeping with edema", -1),
+        ("has the effusion resolved?", -1),
         ("we cannot say that edema is absent", -1)
     ]:
         assert read(text) == values, (text, read(text))
