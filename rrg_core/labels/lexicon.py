@@ -139,7 +139,8 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 _END = re.compile(
     r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|"
     r"(?!\.\s*\d))\.(?!\d)|[;!]|(?<=\w)\?"
-    r"(?!\s*(?:(?:answer|a|result)\s*[:-]\s*)?(?:(?:no|nil|yes|absent|negative|positive|not any ?more|"
+    r"(?!\s*(?:(?:answer|a|result)\s*[:-]\s*)?(?:(?:no|nil|yes|absent|negative|positive|not any ?(?:more|"
+    r"longer)|"
     r"no longer|not \w+)|(?:(?:i|we) see |there (?:is|are|was|were) )?none"
     r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
     r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
@@ -345,7 +346,8 @@ _HOW = (
 _HAVE = r"(?:has|have|had|is|are|was|were)"
 _GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
          r"re ?absorbed|resorbed|absorbed|re ?(?:expanded|aerated|inflated)|remitted|dried up|opened up|"
-         r"settled|(?:completely|entirely|fully|totally) (?:regressed|receded|reversed|closed)|"
+         r"settled|resected|excised|(?:completely|entirely|fully|totally) (?:regressed|receded|reversed|"
+         r"closed)|"
          r"(?:melted|gone|faded|drained|passed|washed) (?:away|out))")
 _COMPARED = (r"(?:larger|smaller|bigger|wider|denser|worse|better|greater|(?:more|less) "
              r"(?:extensive|pronounced|marked|severe|prominent|dense|conspicuous|apparent))")
@@ -368,7 +370,7 @@ _SOMETHING_ELSE = (
     r"recommendations?|comparisons?|ct|cta|mri?|pet|ultrasound|sonogra\w+|scans?|scanning|"
     r"bronchoscop\w+|thoracentesis|echocardiogra\w+|tests?|testing|procedures?|sampling|consult\w*|referral|"
     r"measurements?|plans?|attempts?|views?|projections?|work ?up|antibiotics?|surgery|action|management|"
-    r"surveillance|(?:prior|previous|earlier|old|outside) (?:films?|stud(?:y|ies)|exam(?:ination)?s?|"
+    r"surveillance|(?:prior|previous|earlier|old|outside) (?:films?|x rays?|stud(?:y|ies)|exam(?:ination)?s?|"
     r"images|radiographs?))(?! (?:(?:scan|or|and|\w+graphic|ct|mri?|imaging) )*(?:evidence|findings?|"
     r"signs?|features?|sequelae?|stigmata|correlate|catheters?|tubes?))\b")
 KEEP = (
@@ -425,7 +427,7 @@ DOUBT_BOTH = (r"(?:indistinguishable|inseparable) from",
               r"differentiated|discriminated)(?: apart)?(?: from)?",
               r"(?:hard|difficult|impossible) to (?:tell|distinguish|separate|differentiate) (?:apart )?from")
 DOUBT_AROUND = (
-    *(rf"{no} (?:\w+ ){{0,2}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|rul(?:e|"
+    *(rf"{no} (?:\w+ ){{0,4}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|rul(?:e|"
       rf"ing){_SPLIT_OUT})"
       for no in ("cannot", "can not", "could not", "unable to", "difficult to", "hard to", "not", "without")),
     rf"rule(?: out|{_SPLIT_OUT})", r"(?<!able )to exclude", r"exclude", r"excluding", r"exclusion of",
@@ -612,7 +614,7 @@ _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
     r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)"
     r"|(?P<none_after>(?::|\?(?: (?:answer|a|result) :)?|, -) (?:all |both )?(?:none|nil|no?|absent|"
-    r"neither|no longer|not any ?more|"
+    r"neither|no longer|not any ?(?:more|longer)|"
     r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none(?: \w+){0,3})(?= ?(?:$|,|\.))"
     r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")

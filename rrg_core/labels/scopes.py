@@ -199,13 +199,10 @@ def _sign(text, atoms, mentions, start, end): # The one mention that a minus bel
 # %% ../../nbs/04b_scopes.ipynb #923cdd9d
 # What a *no* looks for: it denies what follows (*no evidence of*, *no focus of*)
 _SOUGHT = (r"(?:evidence|signs?|findings?|suggestion|suspicion|indication|concern|sequelae?|stigmata|trace|"
-           r"hint|"
-           r"proof|manifestations?|semblance|recurrence|re ?accumulation|re ?appearance|return|presence|"
-           r"onset|"
-           r"residuals?|residue|remnants?|rest|remainder|collections?|accumulation|areas?|foc(?:us|i)|"
-           r"regions?|"
-           r"pockets?|amount|degree|possibility|likelihood|chance|probability|risk|history|diagnosis|more|"
-           r"longer)")
+           r"hint|proof|manifestations?|semblance|recurrence|re ?accumulation|re ?appearance|return|"
+           r"presence|onset|residuals?|residue|remnants?|rest|remainder|collections?|accumulation|areas?|"
+           r"foc(?:us|i)|regions?|pockets?|amount|degree|possibility|likelihood|chance|probability|risk|"
+           r"history|diagnosis|more|longer)")
 # The same before *of* without an article; *no features of the mass* takes the mass for granted
 _TO_FIND = (rf"(?:{_SOUGHT}|features?|components?|elements?|appearance|formation|development|progression|"
             r"worsening)")
@@ -219,8 +216,7 @@ _KNOWN = re.compile(
     r"through|"
     rf"after|before|of|for|about|on|over|under|that) (?:{_THE}|either|both) "
     r"(?:(?!(?:and|or|nor|is|are|was|were|has|have|can|of|in|for|with|which|that|to|at|suggest\w*|"
-    r"represent\w*|"
-    r"indicat\w*|concern\w*|suspicious|worrisome|consistent|compatible|patient)\b)\w+ ){0,4}$")
+    r"represent\w*|indicat\w*|concern\w*|suspicious|worrisome|consistent|compatible|patient)\b)\w+ ){0,4}$")
 # *no loculation of*, *no layering of*: what happens to a finding
 _EVENT = re.compile(
     rf"(?:(?!{_TO_FIND}\b)\w+ ){{0,3}}?(?!{_TO_FIND}\b)\w+(?:tion|sion|ment|ing|age) of (?:\w+ ){{0,3}}$")

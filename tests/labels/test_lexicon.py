@@ -103,7 +103,9 @@ def test_cues_tell_what_a_denial_is_about():
         ("cannot be confirmed or excluded", "doubt_after"), ("cannot be identified", "denial_after"),
         ("more likely this than", "doubt_before"), ("argues against", "denial_before"),
         ("all but disappeared", "keep"), ("was pulled", "denial_after"), ("was pulled back", ),
-        ("edema: not anymore", "none_after"), ("edema? Answer: no", "none_after"), ("edema 0", "minus"),
+        ("edema: not any longer", "none_after"), ("was resected", "denial_after"),
+        ("no previous X-ray", "keep"), ("not in a position to exclude", "doubt_around"),
+        ("edema? Answer: no", "none_after"), ("edema 0", "minus"),
         ("edema? yes", "yes_after"), ("edema? no", "none_after"), ("edema: not excluded", "doubt_after")
     ]:
         assert cues(text) == names, (text, cues(text))
