@@ -44,6 +44,11 @@ def parser():
     check = commands.add_parser("verify", help="files and counts")
     check.add_argument("root", type=Path)
     for command in (make, check):
+        command.add_argument("--sections", choices=("course", "official"), default="course",
+                             help="who cuts a report: the course's grammar, or the official parser's rules")
+        command.add_argument("--overrides", type=Path,
+                             help="your copy of the official section_parser.py, for --sections official; "
+                             "by default the one under the root, if any")
         command.add_argument("--jobs",
                              type=int,
                              default=os.cpu_count(),
@@ -55,12 +60,14 @@ def main(args=None):
     a = parser().parse_args(args)
     if a.command == "fetch": print(HOW)
     elif a.command == "prepare":
-        note = mimic_cxr.prepare(a.root, a.out, tuple(a.need), tuple(a.views), jobs=a.jobs)
+        note = mimic_cxr.prepare(a.root, a.out, tuple(a.need), tuple(a.views), jobs=a.jobs,
+                                 sections=a.sections, overrides=a.overrides)
         print("written:", ", ".join(f"{split} {s['studies']:,}" for split, s in note["splits"].items()))
     else:
         counts = mimic_cxr.verify(a.root, a.images, a.jobs)
         print(", ".join(f"{k}: {v:,}" for k, v in counts.items()))
-        reports = mimic_cxr.read_reports(a.root, mimic_cxr.read_table(a.root, "split"), a.jobs)
+        reports = mimic_cxr.read_reports(a.root, mimic_cxr.read_table(a.root, "split"), a.jobs,
+                                         a.sections, a.overrides)
         differ = sum(
             (mimic_cxr.funnel(a.root, views=v, reports=reports)[0].check() for v in (("AP", "PA"), ())), [])
         for line in dict.fromkeys(differ):

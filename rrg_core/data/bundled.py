@@ -172,8 +172,10 @@ def iu_record(
     uid = root.find("uId")
     if uid is None or not re.fullmatch(r"CXR\d+", uid.get("id", "")):
         raise DataError(named_file(name), "uId", "is missing or not CXR<number>")
-    found = {a.get("Label", ""): (a.text or "").strip() for a in root.iter("AbstractText")}
-    sections = {}
+    found, sections = {}, {}
+    for a in root.iter("AbstractText"):
+        label, text = a.get("Label", ""), "".join(a.itertext()).strip()
+        found[label] = "\n".join(t for t in (found.get(label), text) if t)
     for s in ("COMPARISON", "INDICATION", "FINDINGS", "IMPRESSION"):
         if s not in found: raise DataError(f"report {uid.get('id')}", s, "is missing")
         sections[s.lower()] = found[s]
@@ -193,6 +195,9 @@ def iu_records(
     records = [
         iu_record(data, name) for name, data in members(archive, limit=1 << 20) if name.endswith(".xml")
     ]
+    if not records:
+        raise DataError(named_file(Path(archive).name), "reports", "are missing: it holds no .xml file, "
+                        "which NLMCXR_reports.tgz does")
     seen = set()
     for r in records:
         if r["uid"] in seen: raise DataError(f"report {r['uid']}", "uId", "is duplicated")

@@ -19,7 +19,8 @@ from PIL import Image as PILImage
 from .bundled import csv_table, iu_dicom, iu_records, iu_views
 from ..engine.files import file_hash
 from ..engine.settings import CourseError
-from .storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
+from .storage import (PREPARED, Studies, prepared, read_prepared, several, spread,
+                                   write_prepared)
 from .study import (SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, image_size,
                                  named, named_file, read_image, without_text)
 
@@ -94,13 +95,19 @@ def r2gen_items(root: Path) -> dict[str, dict]: # uid → {"split", "paths"}
         raise DataError(path.name, "JSON", "cannot be read") from None
     out = {}
     for key, split in (("train", "train"), ("val", "valid"), ("test", "test")):
-        if key not in data: raise DataError(path.name, f"key {key!r}", "is missing")
+        if not isinstance(data, dict) or not isinstance(data.get(key), list):
+            raise DataError(path.name, f"key {key!r}", "is missing, or no list")
         for k, item in enumerate(data[key], 1):
+            where = f"{path.name} {key} record {k}"
             for name in ("id", "image_path"):
-                if name not in item: raise DataError(f"{path.name} {key} record {k}", name, "is missing")
-            uid = item["id"].split("_")[0]
-            if uid in out: raise DataError(f"{path.name} {key} record {k}", "id", "is duplicated")
-            out[uid] = {"split": split, "paths": item["image_path"]}
+                if not isinstance(item, dict) or name not in item: raise DataError(where, name, "is missing")
+            uid, paths = item["id"], item["image_path"]
+            if not isinstance(uid, str) or not (m := re.match(r"CXR\d+(?=_|$)", uid)):
+                raise DataError(where, "id", f"must begin with CXR and a number, got {named(uid, True)}")
+            if m[0] in out: raise DataError(where, "id", "is duplicated")
+            if not isinstance(paths, list) or not all(isinstance(p, str) for p in paths):
+                raise DataError(where, "image_path", f"must be a list of paths, got {without_text(paths)}")
+            out[m[0]] = {"split": split, "paths": [p.replace("\\", "/") for p in paths]}
     return out
 
 def _r2gen_files(root, listed):
@@ -127,14 +134,16 @@ def kaggle_views(
         if name not in table: raise DataError(path.name, f"column {name!r}", "is missing")
     if (twice := table.filename.duplicated()).any():
         raise DataError(first_record(path.name, twice), "filename", "is duplicated")
-    views = {"Frontal": "PA", "Lateral": "LATERAL", "PA": "PA", "AP": "AP"}
-    if (unknown := ~table.projection.isin(views) & table.projection.notna()).any():
+    views = {"frontal": "PA", "lateral": "LATERAL", "pa": "PA", "ap": "AP"}
+    words = table.projection.str.strip().str.lower()
+    if (unknown := ~words.isin(views) & words.notna()).any():
         raise DataError(first_record(path.name, unknown), "projection",
-                        f"{named(table.projection[unknown].iloc[0])} is unknown; known: {', '.join(views)}")
-    stated, headers = dict(zip(table.filename, table.projection)), iu_dicom()
+                        f"{named(table.projection[unknown].iloc[0])} is unknown; known: Frontal, Lateral, "
+                        "PA, AP")
+    stated, headers = dict(zip(table.filename, words)), iu_dicom()
     ap = set(headers.index[headers.position == "AP"])
     return {
-        i: ("AP" if word == "Frontal" and i in ap else views[word], "projection")
+        i: ("AP" if word == "frontal" and i in ap else views[word], "projection")
         for i, p in files.items() if (word := stated.get(p.name)) in views
     }
 
@@ -157,8 +166,7 @@ def load(
                                                                                                 "skip"))):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {named(value)}")
-    if unknown := [s for s in need if s not in SECTIONS]:
-        raise ValueError(f"need must be of {', '.join(SECTIONS)}, got {named(unknown[0])}")
+    need = several("need", need, SECTIONS)
     if root is not None and not os.path.isdir(root): layout(root) # says what to fetch
     counts = Counter()
     if entry := prepared(root, "openi", split, _selection(need, views, split_by, archive)):
@@ -174,13 +182,17 @@ def load(
 
 def _selection(need=(), views="all", split_by="text", archive=None):
     "The options that decide which studies there are."
-    return {"need": need, "views": views, "split_by": split_by, "archive": archive and file_hash(archive)}
+    return {"need": several("need", need, SECTIONS), "views": views, "split_by": split_by,
+            "archive": archive and file_hash(archive)}
 
 # %% ../../nbs/01c_openi.ipynb #b712b659
 def _chosen(split, root, need, views, split_by, damaged, archive, counts):
     "The split's studies from the raw files."
     records = iu_records(archive)
     files = image_files(root, records) if root else {}
+    if root and not {name.split("_")[0] for name in files} & {r["uid"] for r in records}:
+        raise DataError(named_file(root, True), "images", "are missing: no file that belongs to a report, of "
+                        f"the layout {layout(root)}; `python data_scripts/openi.py fetch` fetches them")
     if split_by == "r2gen" and (not root or layout(root) != "r2gen"):
         raise CourseError("split_by='r2gen' needs R2Gen's annotation.json in the root")
     home = {u: i["split"]

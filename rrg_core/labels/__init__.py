@@ -215,7 +215,7 @@ def value_f1(
 
 # %% ../../nbs/04_labels.ipynb #9a1c0502
 TRAPS = ("public_cases", "kinds", "variations", "variations_after", "variations_third", "variations_fourth",
-         "variations_fifth", "variations_sixth")
+         "variations_fifth", "variations_sixth", "variations_seventh")
 
 def trap_cases(
     name: str # One of TRAPS

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LONG_WORDS', 'SHORT_WORDS', 'ORGANS', 'LUNGS', 'DEVICES', 'OTHERS', 'ENTRIES', 'KEEP',
-           'DOUBT_WHOLE', 'DOUBT_AROUND', 'DOUBT_LIST', 'DOUBT_AFTER', 'DENIAL_AFTER',
-           'DOUBT_BEFORE', 'DENIAL_BEFORE', 'CUES', 'STATES', 'edit_distance', 'canonical',
-           'Line', 'read_line', 'split_report', 'Entry', 'find_mentions', 'find_cues',
-           'find_state', 'normalize']
+           'DOUBT_WHOLE', 'DOUBT_BOTH', 'DOUBT_AROUND', 'DOUBT_LIST', 'DOUBT_AFTER',
+           'DENIAL_AFTER', 'DOUBT_BEFORE', 'DENIAL_BEFORE', 'CUES', 'STATES', 'edit_distance',
+           'canonical', 'Line', 'read_line', 'split_report', 'Entry', 'find_mentions',
+           'find_cues', 'find_state', 'normalize']
 
 # %% ../../nbs/04a_lexicon.ipynb #3f16adad
 import re, unicodedata
@@ -20,12 +20,13 @@ from ..reports.sections import blocks
 _TOKEN = re.compile(
     r"w/o\b|s/p\b|r/o\b|and/or\b|neg\.(?= ?for\b)|(?P<differential>d/?dx\b|diff(?:erential)?\.? ?dx\b)"
     r"|(?P<minus>[(\[] ?(?:[-–—]+|no|none|neg(?:ative)?|absent|nil)\.? ?[)\]]|(?<!\S)-ve\b"
-    r"|(?<=: )[-–—]+(?=\s*(?:$|,))|(?<=\w )[-–—](?=\s*[,/;])"
-    r"|(?:(?<=[:=] )|(?<=[:=]))0(?!\w|[.,/]\d))|(?P<possibly>\+ ?/ ?-|±)"
+    r"|(?<=: )[-–—]+(?=\s*(?:$|,))|(?<=\w )[-–—]+(?=\s*(?:[,/;]|$))"
+    r"|(?:(?<=[:=] )|(?<=[:=]))0(?!\w|[.,/]\d)"
+    r"|(?<=[,;] )-(?= ?[a-z])|(?<=[a-z] )0(?=\s*(?:[,;]|$)))|(?P<possibly>\+ ?/ ?-|±)"
     r"|(?P<query>(?<!\S)\?+(?=\w)|(?<=[,;(:/])\?+(?= ?\w)|(?<!\S)\?(?= (?!no|yes)(?-i:[a-z])))"
     r"|(?P<letter>(?<=[a-z] )(?-i:N)(?=\s*(?:[,;]|$)))"
     r"|(?P<unchecked>\[ ?\]|[☐□])|(?P<checked>\[ ?[x✓✔] ?\]|[☑☒✓✔])"
-    r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+>?|[-=]+>|[→⇒⟶➔➜]|//+)"
+    r"|(?P<dash>(?<!\S)[-–—]+(?=\s)|—+|--+>?|[-=]+>|\](?=\s*\[)|[→⇒⟶➔➜]|//+)"
     r"|(?:pneumo|hydro|hemo|cardio|broncho|atelec|consoli|infil)-(?=thora|pneumo|megal|ta|da|tra)[a-z]+"
     r"|[a-z]+(?:'[a-z]+)?|\d+(?:[./]\d+)*|[.,;:!?/()=]", re.I)
 _SIGNS = dict(differential="differential diagnosis",
@@ -136,17 +137,38 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 
 # %% ../../nbs/04a_lexicon.ipynb #cfa8668d
 _END = re.compile(
-    r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|(?!\.\s*\d))"
-    r"\.(?!\d)|[;!]|(?<=\w)\?"
-    r"(?!\s*(?:(?:no|nil|yes|absent|negative|positive|not \w+)|"
-    r"(?:(?:i|we) see |there (?:is|are|was|were) )?none"
+    r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|"
+    r"(?!\.\s*\d))\.(?!\d)|[;!]|(?<=\w)\?"
+    r"(?!\s*(?:(?:answer|a|result)\s*[:-]\s*)?(?:(?:no|nil|yes|absent|negative|positive|not any ?(?:more|"
+    r"longer)|"
+    r"no longer|not \w+)|(?:(?:i|we) see |there (?:is|are|was|were) )?none"
     r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
     r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
+
+_HEAD = re.compile(
+    r"\W*(?:there (?:is|are) |(?:we|i) see )?(?:no|without|absent|not seen|negative for|free of|possible|"
+    r"probable|suspected|questionable|rule out|consider|(?P<list>d/?dx|differential(?: diagnos[ei]s)?(?: "
+    r"includes)?))(?: evidence| signs?| findings?)?(?: of)?(?: the following)?\s*:\s*", re.I)
+
+def _heads_of_lists(text, parts): # *No:* above a list: its items become one sentence, each sign a comma
+    out, joined = [], False
+    for start, last in parts:
+        above = out and text[out[-1][0]:out[-1][1]]
+        gap = above and text[out[-1][1]:start]
+        head = above and _HEAD.fullmatch(above)
+        apart = not above or re.search(r"\n\s*\n", gap) or ":" in text[start:last]
+        goes_on = not apart and (joined or head)
+        if goes_on:
+            before = text[:out[-1][0]] + (above if joined or head["list"] else above.replace(":", " "))
+            text, start = before + ",".ljust(len(gap)) + text[start:], out.pop()[0]
+        out, joined = out + [(start, last)], goes_on
+    return text, out
 
 def split_report(text: str) -> list[tuple[int, str]]: # (offset in the text, sentence)
     "A report's sentences, as the rules need them: scopes never cross them."
     out = []
-    for start, last in blocks(text):
+    text, parts = _heads_of_lists(text, blocks(text)) if ":" in text else (text, blocks(text))
+    for start, last in parts:
         for end in _END.finditer(text, start, last):
             stop = end.end() if end[0] == "?" else end.start()
             if text[start:stop].strip(): out.append((start, text[start:stop]))
@@ -212,7 +234,7 @@ LUNGS = (
         "place", "", r"joint effusions?", r"cystic fibrosis", r"mass effect",
         r"(?:soft tissue|subcutaneous|chest wall|body wall|peripheral|leg|subglottic|laryngeal|cerebral) "
         r"edema", r"(?:bony|bone|osseous) (?:opaci\w+|infections?|infiltrat\w+)",
-        r"(?:pleural|thoracic|chest|oral|nasal|abdominal) cavit\w+", r"tracheal collapse",
+        r"(?:pleural|thoracic|chest|oral|nasal|abdominal) cavit\w+", r"tracheal collapse", r"to drain",
         r"(?:leads?|wires?|hardware|catheter|screw|rod) fractures?",
         r"fractured? (?:\w+ ){0,2}(?:wires?|leads?|catheters?|screws?|rods?)", r"fracture fixation",
         r"(?:wires?|leads?|catheters?|screws?|rods?) (?:is|are) (?:not )?fractured"),
@@ -266,6 +288,7 @@ DEVICES = (_entry(
     r"lines? (?:(?:,|and|or) )+(?:\w+ )?(?:tubes?|catheters?|drains?|devices?|support)",
     r"lines(?:(?<=tubes and lines)|(?<=tubes or lines)|(?<=tubes , lines))",
     r"lines? (?:tip|placement|position|insertion|removal|terminat\w+|ends?|in place|has|is in)",
+    r"lines?(?= (?:is|was|are|were|has been|have been) (?:now )?(?:out|removed|pulled|gone|withdrawn))",
     r"line remains", r"drains?", r"valves?(?! calcif)", r"hardware", r"a?icds?", r"defibrillators?",
     r"screws?", r"ports?(?: a cath)?", r"porta ?cath", r"(?:medi|infusa|chemo)ports?", r"cannula\w*",
     r"leads(?! to\b)", r"(?:ventricular|atrial|pacing|dual|single|cardiac) lead", r"electrodes?", r"devices?",
@@ -311,56 +334,79 @@ def find_mentions(
 _SEEN = (
     r"(?:seen|identified|visualized|visible|demonstrated|noted|present|evident|detected|appreciated|observed|"
     r"apparent|found|shown|suspected|suggested|"
-    r"recognized|there|appreciable|definite|xxxx)")
+    r"reproduced|picked up|noticed|perceived|discernible|recognizable|perceptible|noticeable|detectable|"
+    r"demonstrable|recognized|there|appreciable|definite|xxxx)")
 _MUCH = (
     r"(?:(?:significant|significantly|interval|definite|appreciable|appreciably|substantial|substantially|"
     r"obvious|further|major|marked|markedly|notable|great|"
-    r"evidence of|radiographic|visible|other|real|really|gross|convincing|clear|much) )*")
+    r"new|evidence of|radiographic|visible|other|real|really|gross|convincing|clear|much) )*")
 _HOW = (
     r"(?:(?:completely|entirely|fully|totally|definitely|definitively|reliably|confidently|also|now|since|"
-    r"subsequently|essentially|adequately|absolutely|yet|"
-    r"been|be|interval) )*")
+    r"subsequently|essentially|adequately|absolutely|yet|been|be|interval) )*")
 _HAVE = r"(?:has|have|had|is|are|was|were)"
 _GONE = (r"(?:resolved|cleared|disappeared|vanished|subsided|abated|dissolved|dissipated|evacuated|"
-         r"re ?absorbed|resorbed|melted away|gone away|faded away)")
+         r"re ?absorbed|resorbed|absorbed|re ?(?:expanded|aerated|inflated)|remitted|dried up|opened up|"
+         r"settled|resected|excised|(?:completely|entirely|fully|totally) (?:regressed|receded|reversed|"
+         r"closed)|"
+         r"(?:melted|gone|faded|drained|passed|washed) (?:away|out))")
 _COMPARED = (r"(?:larger|smaller|bigger|wider|denser|worse|better|greater|(?:more|less) "
              r"(?:extensive|pronounced|marked|severe|prominent|dense|conspicuous|apparent))")
+_UNPROVED = (r"(?:proven|proved|established|conclusive|conclusively \w+|definite|certain|diagnostic|"
+             r"clear ?cut|beyond doubt)")
+_MIMIC = (r"(?:(?:is|was) (?:only|just|merely|simply|actually)|(?:prove[sdn]*|turn(?:s|ed) out|known|"
+          r"shown) to be) (?:an? |the )?(?:\w+ )?(?:artifacts?|nipples?|vessels?|shadows?|folds?|overlap|"
+          r"summation|fat|cartilage)")
+_SURELY = (r"(?:definitely|definitively|clearly|necessarily|obviously|certainly|convincingly|unequivocally|"
+           r"entirely|always|quite)")
+_SHOW = (r"(?:show|reveal|demonstrate|display|exhibit|disclose|depict|uncover|have|contain|include|"
+         r"harbou?r|bear|carry|see|find|detect|identify|discern|recognize|appreciate|visualize|observe|"
+         r"note|develop|suggest|indicate|imply|signify|mean|support|favor|confirm|raise|represent|reflect|"
+         r"resemble|constitute|amount|correspond|fit|meet|qualify|point|appear|look|seem|think|believe|"
+         r"feel|suspect|consider)")
 _SPLIT_OUT = r"(?= (?:\w+ ){1,6}?out\b)" # *rule* pneumonia *out*
 _SOMETHING_ELSE = (
     r"(?:(?:further|new|additional|specific|prior|previous|other|immediate|urgent|routine|repeat|"
-    r"dedicated) )*"
-    r"(?:follow ?ups?|imaging|treatments?|therapy|biops(?:y|ies)|interventions?|drainage|needs?|"
+    r"dedicated) )*(?:follow ?ups?|imaging|treatments?|therapy|biops(?:y|ies)|interventions?|drainage|needs?|"
     r"recommendations?|comparisons?|ct|cta|mri?|pet|ultrasound|sonogra\w+|scans?|scanning|"
     r"bronchoscop\w+|thoracentesis|echocardiogra\w+|tests?|testing|procedures?|sampling|consult\w*|referral|"
     r"measurements?|plans?|attempts?|views?|projections?|work ?up|antibiotics?|surgery|action|management|"
-    r"surveillance|"
-    r"(?:prior|previous|earlier|old|outside) (?:films?|stud(?:y|ies)|exam(?:ination)?s?|images|radiographs?))"
-    r"(?! (?:(?:scan|or|and|\w+graphic|ct|mri?|imaging) )*(?:evidence|findings?|signs?|features?|"
-    r"sequelae?|stigmata|correlate|catheters?|tubes?))\b")
+    r"surveillance|(?:prior|previous|earlier|old|outside) (?:films?|x rays?|stud(?:y|ies)|exam(?:ination)?s?|"
+    r"images|radiographs?))(?! (?:(?:scan|or|and|\w+graphic|ct|mri?|imaging) )*(?:evidence|findings?|"
+    r"signs?|features?|sequelae?|stigmata|correlate|catheters?|tubes?))\b")
 KEEP = (
     rf"no {_SOMETHING_ELSE}", r"no reason to (?:doubt|question)",
     r"(?:no|without) (?:\w+ )?(?:difficult(?:y|ies)|trouble|problems?|hesitation|uncertainty|ambiguity|"
     r"disagreement|dispute|mistaking|denying|overlooking|missing)\b",
     r"(?:no one|nobody|none)(?: \w+){0,2}? "
     r"(?:doubt|question|disput|den(?:y|ies)|overlook|miss|disagree)\w*(?! of)",
-    rf"no {_COMPARED} (?:\w+ ){{0,3}}than", r"no (?:sooner|wonder|matter)",
+    rf"no {_COMPARED} (?:\w+ ){{0,3}}than", r"no (?:more|less|fewer) than",
+    r"(?:not|never|cannot) (?:\w+ ){0,2}?(?:how|when|why|where|who|what|which)",
+    r"nothing (?:new|unusual|special|but|more than|less than)", r"of no (?:\w+ )?(?:concern|significance|"
+        r"importance|consequence|relevance|interest|use|help)", r"no (?:sooner|wonder|matter)",
     rf"(?:is|are|was|were|has become|have become|appears?|seems?|looks?|remains?) no {_COMPARED}",
     r"no (?:obvious |clear |apparent |definite )?(?:cause|explanation|reason|indication) for",
     r"(?:no|without(?: a| any)?) (?:doubt|question)(?! of)(?: (?:that|about|as to))?",
     *(f"{no} {_MUCH}(?:changes?(?! "
-      "of)|changed|improvement|improved|progression|progressed|difference|different|altered|worsened)\\b"
+      "of(?! the\\b))|changed|improvement|improved|progression|progressed|difference|different|altered|"
+      "worsened)\\b"
       for no in ("no", "not", "nor", "without")),
     *(f"{no} {_MUCH}(?:increase|decrease|worsening|resolution|clearing|removal) (?:in|of)"
       for no in ("no", "without")), *(f"{no} {_MUCH}(?:resolution|clearing)" for no in ("no", "without")),
-    *(f"{have} not (?:been "
-      f")?{_HOW}(?:{_GONE}|removed|taken out|pulled out|increased|decreased|larger|smaller|improved|absent|"
+    *(f"{have} not (?:been )?{_HOW}(?:{_GONE}|removed|taken out|pulled out|increased|decreased|larger|"
+      f"smaller|improved|absent|"
       "gone)" for have in ("has", "have", "had", "is", "are", "was", "were")),
-    rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|on (?:the|any) "
-    r"(?:prior|previous|earlier|last|older|old|comparison)\b)",
+    rf"not {_HOW}(?:there|{_SEEN}) (?:before|previously|earlier|then|yesterday|(?:on|in|at) (?:the|any|"
+    rf"that|his|her) "
+    r"(?:prior|previous|earlier|last|older|old|comparison|time)\b|last \w+|in (?:19|20)\d\d|"
+    r"(?:\w+ )?\w+ ago)",
     rf"not (?:yet )?{_HOW}(?:{_GONE}|removed)", r"not (?:free|clear|devoid) of", r"not without",
-    r"not (?:only|just|merely)\b", r"no absence of", r"(?:has|have) failed to (?:clear|resolve)",
+    r"not (?:only|just|merely)\b", r"no absence of",
+    r"(?:requir|need|await|plan|befor|schedul|attempt|declin|consider)\w* (?:for )?(?:\w+ )?(?:drainage|"
+    r"removal) of",
+    r"(?:has|have) failed to (?:clear|resolve)",
     *(f"{part} (?:completely |entirely |totally )?(?:{_GONE}|gone|resolution)"
-      for part in ("nearly", "partially", "partly", "almost", "incompletely", "mostly", "largely")),
+      for part in ("nearly", "partially", "partly", "almost", "all but", "incompletely", "mostly",
+                   "largely")),
     *(f"{part} (?:complete |total )?(?:interval )?(?:resolution|clearing|removal)(?: of)?"
       for part in ("near", "partial", "incomplete", "almost", "nearly")))
 
@@ -371,35 +417,51 @@ DOUBT_WHOLE = (
     r"(?:does|do|did|will|would) not (?:\w+ )?(?:allow|permit|let|suffice|help)",
     r"^(?:is|are|was|were|do|does|did|has|have|can|could|might|would|any)(?= .*\? ?$)",
     *(rf"{no} {_HOW}(?:be )?(?:certain|sure|positive|confident|say|tell|state|claim|conclude|guarantee|prove|"
-      r"establish|know|decide|swear|vouch)" for no in _UNABLE))
+      r"establish|know|decide|swear|vouch|differentiate|distinguish|discriminate|separate)"
+      for no in _UNABLE),
+    r"not (?:at all |entirely |completely |fully |quite |absolutely )*(?:convinced|persuaded|sure|certain|"
+    r"confident|clear|obvious|evident|known|established|apparent) (?:that|whether|if|about|of)",
+    r"un(?:convinced|decided)")
+DOUBT_BOTH = (r"(?:indistinguishable|inseparable) from",
+              rf"(?:cannot|can not|could not|may not) {_HOW}be (?:\w+ly )?(?:told|distinguished|separated|"
+              r"differentiated|discriminated)(?: apart)?(?: from)?",
+              r"(?:hard|difficult|impossible) to (?:tell|distinguish|separate|differentiate) (?:apart )?from")
 DOUBT_AROUND = (
-    *(rf"{no} (?:\w+ ){{0,2}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|"
-      rf"rul(?:e|ing){_SPLIT_OUT})"
+    *(rf"{no} (?:\w+ ){{0,4}}?(?:exclude|excluding|exclusion of|dismiss|rule out|ruling out|rul(?:e|"
+      rf"ing){_SPLIT_OUT})"
       for no in ("cannot", "can not", "could not", "unable to", "difficult to", "hard to", "not", "without")),
     rf"rule(?: out|{_SPLIT_OUT})", r"(?<!able )to exclude", r"exclude", r"excluding", r"exclusion of",
-    r"(?:no|little) (?:certainty|assurance|guarantee|proof)",
+    r"(?:no|little) (?:certainty|assurance|guarantee|proof|statement|comment|judge?ment|conclusion|verdict)",
     r"not (?:inconsistent|incompatible|unlikely|impossible|implausible|improbable)",
     r"not (?:sure|certain|confident)",
+    rf"not (?:(?:yet|at all) )?{_SURELY}(?! (?:\w+ )?(?:{_SEEN}|excluded|ruled|evaluated|assessed))",
+    r"not (?:typical|classic|diagnostic|specific|characteristic|pathognomonic) (?:of|for)",
     *(f"{no} (?:acute |focal |definite |evidence of (?:a |an |any )?|or |area of |areas of |significant "
       "|obvious )*(?:new|newly developed|enlarging|increasing|worsening)" for no in ("no", "without")))
 _LISTS = r"(?:includes?|comprises?|contains?|consists? of|are|is)"
 DOUBT_LIST = (
     rf"(?:differential(?: diagnos[ei]s)?(?: considerations?)?|diagnostic considerations?|considerations|"
-    rf"possibilities)(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|also))* "
-    rf"(?:{_LISTS}(?: :)?|:)",
-    rf"differential(?: diagnos[ei]s)? (?:of|between|with|to)(?! (?:the|this|these|that)\b)"
-    rf"(?! (?:\w+ )+{_LISTS}\b)")
+    rf"possibilities|candidates|options|(?:possible|potential) (?:causes|explanations|etiologies|"
+    rf"diagnoses))(?: (?:of|for|here)(?: \w+){{0,5}}?)?(?: (?:would|could|may|might|"
+    rf"also))* (?:{_LISTS}(?: :)?|:)",
+    rf"differential(?: diagnos[ei]s)? (?:of|between|with|to)(?! (?:the|this|these|"
+    rf"that)\b)(?! (?:\w+ )+{_LISTS}\b)")
 
 # %% ../../nbs/04a_lexicon.ipynb #31adb65b
-_WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed|identified)"
-_FOUND = (r"(?:seen|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|recognized|"
-          r"observed|located|discovered)")
-_OPEN = (r"(?:possible|suspected|questioned|questionable|considered|favored(?! "
+_WEIGHED = r"(?:excluded|ruled out|dismissed|discounted|evaluated|assessed|determined|confirmed)"
+_FOUND = (r"(?:seen|identified|found|detected|visualized|appreciated|demonstrated|shown|discerned|made out|"
+          r"recognized|observed|located|discovered|reproduced|picked up|perceived)")
+_OPEN = (r"(?:assumed|presumed|inferred|postulated|hypothesized|debatable|arguable|(?:a )?matter of|"
+         r"speculative|tentative|provisional|pending|hypothetical|entertained|"
+         r"open to (?:question|debate|doubt)|(?:in|under) (?:doubt|dispute|suspicion|consideration)|"
+         r"to be (?:confirmed|determined|proven|verified|seen|clarified|excluded)|possible|suspected|"
+         r"questioned|questionable|considered|favored(?! "
          r"to)|equivocal|uncertain|probable|indeterminate|"
          r"unlikely(?! to (?:be|represent|reflect) (?!present|real))|less likely|raised|"
          r"(?:an?|one|another|the) (?:\w+ )?(?:possibility|consideration|concern)|doubtful|"
          r"not likely(?! to (?:be|represent|reflect) (?!present|real))|"
-         r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)")
+         r"unproven|conceivable|inconclusive|not certain|in question|[io]n the differential)(?! (?:for|of|"
+         r"about)\b)")
 _SIGHTED = r"(?:(?:is|are|was|were) (?:thought|felt|believed|deemed|judged|considered)(?: to be| as)?)"
 _SO = (r"(?:explain|account for|cause|produce|have caused|underlie|be responsible|"
        r"(?:look|appear|present|be) (?:the same|identical|alike|similar\w*|like this|so)|"
@@ -408,12 +470,16 @@ _NOT_LIKELY = (r"(?:un|less |not |not very )likely to (?:be|represent|reflect)"
                r"(?! (?:present|real|significant|there)\b)")
 DOUBT_AFTER = (
     r"(?:cannot|can not|could not) be ruled in",
-    r"neither (?:confirmed|proven|established|proved|excluded|ruled out)"
-    r"(?: n?or \w+(?: out)?)?",
+    rf"not (?:yet )?(?:been |be )?{_UNPROVED}(?! (?:of|for|that|whether|if)\b)", r"not yet (?:been "
+        r")?confirmed",
+    r"(?:needs?|awaits?|awaiting|requires?) (?:\w+ )?(?:confirmation|verification|proof)",
+    r"(?:comes?|came|springs?) to mind", r"(?:tops?|heads?|leads?|enters?) (?:the|our|my) (?:list|"
+        r"differential)",
+    r"neither (?:confirmed|proven|established|proved|excluded|ruled out)(?: n?or \w+(?: out)?)?",
     rf"(?:may|might|could|would) (?:also |well |easily )?{_SO}",
     r"(?:is|are|was|were|remains?|stays?) (?:also |still |high |low )?(?:on|in) (?:the|our|my) (?:\w+ )?"
     r"(?:list|differential|cards|table)",
-    rf"cannot {_HOW}{_WEIGHED}", rf"can not {_HOW}{_WEIGHED}", rf"could not {_HOW}{_WEIGHED}",
+    *(rf"{no} {_HOW}{_WEIGHED}(?: n?or {_WEIGHED})?" for no in ("cannot", "can not", "could not")),
     rf"not {_HOW}(?:excluded|ruled out)",
     *(f"{hard} to {_HOW}(?:exclude|rule out|evaluate|assess|confirm)(?= ?(?:,|$|on |given |due |because ))"
       for hard in ("difficult", "hard", "impossible")),
@@ -421,21 +487,25 @@ DOUBT_AFTER = (
       "(?:present|considered|seen|there|possible|developing|hidden|obscured|missed|overlooked)|exist|coexist|"
       "hide|lurk|have this "
       "appearance|be evident)" for may in ("may", "might", "could", "can")),
+    *(f"{may} (?:easily |well )?have been (?:missed|overlooked|hidden|obscured|present)"
+      for may in ("may", "might", "could")),
     *(f"{may} be (?:an? )?(?:artifact\\w*|summation|overlap|nipple)"
       for may in ("may", "might", "could")), *(f"{verb} (?:also |still |strongly )?{_OPEN}"
                                                for verb in (_SIGHTED, "is", "are", "was", "were", "remains",
                                                                 "remain", "seems?", "appears?", "looks")),
     r"(?:should|must|ha(?:s|ve) to|needs? to|ought to) (?:also |still )?be "
-    r"(?:considered|excluded|ruled out|suspected|questioned|sought)", r"not out of (?:the )?question",
+    r"(?:considered|excluded|ruled out|suspected|questioned|sought|entertained|thought of|(?:kept|"
+    r"borne) in mind)",
+    r"(?:probably|possibly|perhaps|presumably|likely) not(?: \w+)?", r"not out of (?:the )?question",
     r"(?:difficult|hard|impossible) to (?:see|detect|appreciate|tell|distinguish|separate|differentiate)",
     *(f"{may} not be (?:\\w+ )?{_SEEN}" for may in ("may", "might")),
     *(rf"{no} be (?:well|clearly|adequately|optimally|fully|completely|reliably|confidently) {_SEEN}"
       for no in ("cannot", "can not", "could not")),
     *(f"{badly} (?:well |clearly |adequately |fully |optimally |completely |definitely "
-      ")*(?:evaluated|assessed|defined|determined|characterized)"
+      ")*(?:evaluated|assessed|determined|characterized)"
       for badly in ("not", "poorly", "incompletely", "suboptimally", "inadequately")),
     r"not (?:well|clearly|adequately|optimally) "
-    r"(?:seen|visualized|demonstrated|identified|defined|appreciated)", r"obscured",
+    r"(?:seen|visualized|demonstrated|identified|appreciated)", r"obscured",
     *(rf"{word}(?= ?(?:,|$|(?:at|in|on|of|over|along|near|within|by|from|involving|clinically|here)\b))"
       for word in ("possible", "suspected", "questioned", "favored", "questionable", "queried", "raised")),
     *(rf"{word}(?= ?(?:$|,$|, (?:on|in|at|of|over|along|near|within|is|are)\b))"
@@ -444,29 +514,51 @@ DOUBT_AFTER = (
                    "if (?:any|present|real)")))
 
 # %% ../../nbs/04a_lexicon.ipynb #4f82eade
-_AGAIN = r"(?:re ?cur|re ?turn|re ?appear|re ?accumulat|re ?develop|develop|occur)"
-DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place)",
-                rf"(?:do|does|did) not (?:{_AGAIN}e?|come back)", r"nowhere", r"removal(?! of)",
+_AGAIN = (r"(?:(?:re ?)?(?:turn|appear|accumulat|collect|develop|form|emerg|materializ)|re ?cur|occur|"
+          r"persist|remain|exist|surfac)")
+DENIAL_AFTER = (rf"not {_HOW}(?:{_AGAIN}\w*ed|come back|begun|started|happened|taken place|"
+                r"arisen)",
+                rf"(?:do|does|did) not (?:{_AGAIN}e?|come back|show up|turn up|arise)(?= ?(?:$|[,.]|"
+                rf"\w+ly\b|any|"
+                r"again|in|on|at|since|after|this|and)\b)",
+                r"nowhere", r"in vain", _MIMIC, r"non ?existent", r"(?:is|are|was|"
+                    r"were) (?:now )?(?:lacking|missing|nil|zero)",
+                r"(?:disproved|disproven|refuted|dispelled|negated|discounted|dismissed|discarded)",
+                r"(?:out of|off) the (?:question|picture|table)", r"(?:given|gave|gives|made) way to",
+                r"(?:been|was|were|is|are) (?:\w+ )?(?:replaced|superseded|supplanted|succeeded) by",
+                rf"not {_HOW}(?:to be )?(?:real|genuine|true|borne out|verified|substantiated|supported|"
+                rf"corroborated|upheld|"
+                r"among|part of)", r"not (?:been |be )?confirmed",
+                rf"fail(?:s|ed) to {_AGAIN}e?", r"(?:came|come) and (?:went|gone)",
+                r"(?:been|was|were|now|completely|fully) drained(?= ?(?:$|,|completely|fully))",
+                r"removal(?! of)",
                 rf"(?:cannot|can not|could not) {_HOW}(?:any )?{_FOUND}",
                 rf"not {_HOW}(?:any )?{_SEEN}", rf"no longer {_HOW}(?:any )?{_SEEN}",
                 rf"no (?:more|longer) to be {_SEEN}", rf"never {_HOW}{_SEEN}",
                 rf"{_GONE}(?<!resolved)", r"resolved(?! (?:opacit|pneumo))", r"absent",
-                r"gone(?! from)", r"not (?:an?|the) (?:feature|finding|component|element)",
-                r"(?:is|are|was|were) (?:now )?(?:history|no more(?= ?(?:$|,))|a thing of the past)",
+                r"gone(?! from)",
+                r"not (?:been |be )?(?:an?|the) (?:feature|finding|component|element|problem|issue|factor|"
+                r"concern)",
+                r"(?:is|are|was|were|become|became) (?:now )?(?:history|no more(?= ?(?:$|,))|a thing of)",
                 *(rf"(?<={thing} )free(?! (?:air|fluid|flow\w*|float\w*|layer\w*|of|from)\b)" for thing in (
                     "effusion", "pneumothorax", "edema", "consolidation", "fracture", "opacity", "mass",
                     "nodule", "infiltrate", "infection", "pneumonia", "atelectasis", "device", "tube",
                     "catheter")),
-                r"(?:taken|pulled|come|came|slipped|fallen|fell) out",
+                r"(?:taken|pulled|come|came|slipped|fallen|fell) out", r"(?:is|are|was|were|"
+                    r"been) (?:now )?out(?= ?(?:$|,))",
+                r"(?:is|are|was|were|been) (?:\w+ )?(?:pulled|withdrawn)(?! (?:back|by|\w+ cm|\d))",
                 r"no longer in (?:place|situ|position)",
                 r"no longer (?:exists?|persists?)", r"(?:has|have) ceased(?: to (?:be|exist))?", r"removed",
                 r"discontinued", r"ruled out", r"excluded", r"extracted", r"explanted",
                 r"with (?:complete |interval )*(?:resolution|clearing)(?! of)")
 
 # %% ../../nbs/04a_lexicon.ipynb #440520b9
+_NEED = (r"(?:requir|need|receiv|undergo|warrant|demand|justif|call|treat|draining|on\b|in need|under\b|"
+         r"taking|an indication|a reason|indicated)")
 _SEE = r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize|demonstrate)"
 _MONTH = "".join(f"(?<!{w} )" for w in "since in of from until till by last on late early mid".split())
-DOUBT_BEFORE = (_MONTH + r"may(?! \d)", r"might", rf"could(?! not {_SEE})", r"would be",
+DOUBT_BEFORE = (r"(?:may|might|can|could) (?:also )?be (?:seen|found|encountered) (?:with|in)",
+                _MONTH + r"may(?! \d)", r"might", rf"could(?! not {_SEE})", r"would be",
                 r"can (?:represent|reflect|be seen|indicate)",
                 r"possibl[ey]", r"possibility of", r"probabl[ey]",
                 r"suspect(?:ed)?", r"suspicious (?:for|of)", r"suspicion (?:is \w+ |was \w+ )?(?:of|for)",
@@ -482,25 +574,35 @@ DOUBT_BEFORE = (_MONTH + r"may(?! \d)", r"might", rf"could(?! not {_SEE})", r"wo
                 rf"(?:is|are|was|were|seems?|appears?) {_NOT_LIKELY}",
                 r"less likely", r"unlikely", r"wonder(?:s|ed|ing)?", r"think(?:s|ing)? of", r"chance of",
                 r"doubts?", r"doubtful", r"unsure", r"unclear (?:if|whether)", r"whether",
-                r"not likely", r"correlat\w+ (?:\w+ )?(?:for|with)", r"evaluate for", r"assess for",
+                r"more (?:likely|probably|suggestive of|in favor of|typical of|consistent with|"
+                r"in keeping with|compatible with) (?:\w+ ){1,8}?than", r"(?:inconclusive|non ?diagnostic|"
+                    r"atypical|unusual) (?:for|of)",
+                r"(?:probability|likelihood|odds|risk) of", r"tentative(?:ly)?", r"provisional(?:ly)?",
+                r"supposed(?:ly)?", r"arguably", r"seemingly", r"if (?:(?:there|this|that|it) (?:is|are|"
+                    r"was|were)|an?|any)",
+                r"in (?:case|the event) of", r"(?:look|looking|search|searching|check|screen) for",
+                r"not likely", r"correlat\w+ (?:\w+ )?for", r"evaluate for", r"assess for",
                 r"evaluation for", r"indeterminate", r"borderline", r"uncertain")
 DENIAL_BEFORE = (
-    rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN})", r"no(?! longer| \. \d)", r"nor",
+    rf"no longer (?:any |a |an |evidence of )?(?!{_SEEN}|{_NEED})", r"no(?! longer| \. \d)", r"nor",
     r"without", r"neither(?! (?:confirmed|proven|established|proved|excluded|ruled))",
     r"negative for", r"free (?:of|from)", r"clear of", r"clearing of", r"absence of", r"lack of",
-    r"devoid of", r"rather than", r"instead of", r"(?:complete |interval )*resolution of", r"resolved",
+    r"devoid of", r"rather than", r"instead of", r"as opposed to", r"in place of", r"(?:complete |"
+        r"interval )*resolution of", r"resolved",
     r"(?:interval )?removal of", r"disappearance of", r"drainage of", r"nothing", r"none",
     rf"(?:cannot|can not|could not|unable to|not able to) {_SEE}",
-    r"(?:does|do|did) not (?!(?:\w+ ){0,2}?(?:exclu|rul(?:e|ing) |dismiss))", r"lacks", r"excludes",
+    rf"(?:does|do|did) not (?:(?:\w+ly|also|otherwise|appear to|seem to) )*{_SHOW}", r"lacks", r"excludes",
+    r"(?:argues?|speaks?|militates?|weighs?) (?:\w+ )?against", r"(?:bereft|void|empty|bare) of", r"zero",
     r"rules out",
     rf"rule[sd]{_SPLIT_OUT}", rf"(?:can|able to) (?:\w+ )?(?:exclude|rule(?: out|{_SPLIT_OUT}))",
-    r"(?:inconsistent|incompatible) with", r"(?:fails?|failed) to (?:show|reveal|demonstrate|identify)",
-    r"not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|adequately|optimally|new|"
-    r"evaluated|able)", r"never", r"denies",
+    r"(?:inconsistent|incompatible) with", rf"(?:fail(?:s|ed|ing|ure)?|unsuccessful) to {_SHOW}",
+    r"(?<!does )(?<!do )(?<!did )not (?!excluded|ruled|well|clearly|entirely|completely|fully|definitely|"
+    r"adequately|optimally|new|evaluated|able)", r"never", r"denies",
                  r"non(?= (?:enlarge|dilat|widen|edemat|consolidat|infect|pneumon|collaps)\w*)")
 
 # %% ../../nbs/04a_lexicon.ipynb #efa156aa
 CUES = dict(keep=KEEP,
+            doubt_both=DOUBT_BOTH,
             doubt_whole=DOUBT_WHOLE,
             doubt_around=DOUBT_AROUND,
             doubt_list=DOUBT_LIST,
@@ -511,7 +613,8 @@ CUES = dict(keep=KEEP,
 _CUE = re.compile(
     r"\b(?:" + "|".join(f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in CUES.items()) +
     r")(?:\b|(?<=:))|(?P<yes_after>\? (?:yes|positive)\b)"
-    r"|(?P<none_after>(?::|\?|, -) (?:all |both )?(?:none|nil|no?|absent|"
+    r"|(?P<none_after>(?::|\?(?: (?:answer|a|result) :)?|, -) (?:all |both )?(?:none|nil|no?|absent|"
+    r"neither|no longer|not any ?(?:more|longer)|"
     r"negative|not (?!excluded|ruled|evaluated|assessed|certain|clear)\w+|"
     r"(?:(?:i|we) see |there (?:is|are|was|were) )?none(?: \w+){0,3})(?= ?(?:$|,|\.))"
     r"|, (?:none|nil|no)$)|(?P<mark_after>\?)|(?P<minus>\bminus\b)")

@@ -13,19 +13,27 @@ from dataclasses import dataclass, field
 from .lexicon import Entry, Line, find_cues, find_mentions, find_state, read_line
 
 # %% ../../nbs/04b_scopes.ipynb #372b3f68
-_WITH = (r"(?<!consistent )(?<!compatible )(?<!associated )(?<!compared )(?<!correlation )with(?! "
-         r"(?:complete "
-         r"|interval )*(?:resolution|clearing))(?! or without)")
+_WITH = (r"(?<!fit )(?<!fits )(?<!keeping )(?<!line )(?<!agrees )(?<!consistent )(?<!compatible "
+         r")(?<!associated )(?<!compared )(?<!correlation )with(?! (?:complete "
+         r"|interval )*(?:resolution|clearing))(?! or without)(?! (?:\w+ )?(?:confidence|certainty|"
+         r"assurance)\b)")
 _HARD = (
-    r"but|however|although|though|except(?:ing)?|other than|aside from|apart "
-    r"from|besides|while|whereas|following|after|status post|"
+    r"(?<!all )but|rather than|instead of|as opposed to|in place of|however|although|though|except(?:ing)?|"
+    r"other than|aside from|apart from|besides|save for|barring|(?:the|an) exception (?:of|being)|"
+    r"exceptions?|while|whereas|(?<!the )following|after|status post|"
     r"post(?! ?(?:op|surg|obstruct|inflam|tussive|traum))|despite|yet|because|since|given|secondary to|" +
     _WITH)
 _BORDER = re.compile(rf"(?P<hard>\b(?:{_HARD})\b|, "
-                     r"(?:nevertheless|nonetheless|so|hence|therefore|thus)\b)|(?P<colon>:)|"
-                     r"(?P<versus>\bversus\b)|(?P<or>(?:, "
+                     r"(?:nevertheless|nonetheless|so|hence|therefore|thus|only|just|merely|simply|"
+                     r"rather(?! than)|instead(?! of))"
+                     r"\b)|(?P<colon>(?<!\bof )(?<!\bfor )(?<!\bno ):)|"
+                     r"(?P<versus>(?:, )?\bversus\b)|(?P<or>(?:, "
                      r"(?:- )?)?\b(?:or|nor)\b)|(?P<and>(?:, )?\band\b)|(?P<dash>, -)|(?P<comma>,)")
-_ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)")
+_ASIDE = re.compile(r", (?:as|per|according to|when|if|given|despite)\b[^,]*,(?= (?:of|for|to|that)\b)"
+                    r"|, (?:if|as|which|although|though|while|whatever|when)\b[^,]*,(?= (?:is|are|was|were|"
+                    r"has|have|cannot|can|could|may|might)\b)"
+                    r"|, (?:however|though|fortunately|thankfully|of course|in fact) ,(?= (?:is|are|was|"
+                    r"were|has|have|cannot|can|could|may|might)\b)")
 
 @dataclass(frozen=True)
 class Atom:
@@ -65,8 +73,8 @@ _OPENS = re.compile(
     r"stable|unchanged|persist(?:ent|ing)|residual|"
     r"increas(?:ed|ing)|decreas(?:ed|ing)|improv(?:ed|ing)|worsening|worsened|severe|extensive|bibasilar|new|"
     r"development|placement|insertion|interval|"
-    r"possibl[ey]|probabl[ey]|questionable|suspected|likely|may|chronic|old|healed|subtle|low|known|prior|"
-    r"previously|again)\b")
+    r"possibl[ey]|probabl[ey]|questionable|suspected|likely|may|clear|normal|unremarkable|intact|chronic|"
+    r"old|healed|subtle|low|known|prior|previously|again)\b")
 
 _DENIES, _LARGE = re.compile(r" *(?:no|not|without|neither|negative|cannot)\b"), re.compile(r" *large\b")
 
@@ -106,13 +114,27 @@ def _end_of_list(atoms, i): # Last atom of what a *differential includes*
         i += 1
     return i
 
+def _is_name(atom, mentions): # Nothing but the name of a finding
+    words = atom.text[atom.start:atom.end].strip()
+    return any(atom.holds(s, e) and atom.text[s:e] == words for s, e, _ in mentions)
+
 def _end_of_names(atoms, i, mentions): # *Possible edema, pneumonia*: nothing but names up to the end
-    is_name = lambda a: any(
-        a.holds(s, e) and a.text[s:e] == a.text[a.start:a.end].strip() for s, e, _ in mentions)
-    bare = not atoms[i].has(_VERB) and all(a.border == "comma" and is_name(a) for a in atoms[i + 1:])
+    rest = atoms[i + 1:]
+    bare = not atoms[i].has(_VERB) and all(a.border == "comma" and _is_name(a, mentions) for a in rest)
     return len(atoms) - 1 if bare and any(atoms[i].holds(s, e) for s, e, _ in mentions) else i
 
 # %% ../../nbs/04b_scopes.ipynb #61d9b907
+_SUBJECT = re.compile(r" *(?:(?:it|this|that|they|these|those|both|all|which|(?:an?|the) (?:\w+ )?one) )?"
+                      r"(?:(?:is|are|was|were|has|have|had|now|since|also|can|could|may|been|be) )*$")
+_CONTRAST = re.compile(r"\b(?:but|yet|though|although|however) *$")
+_EVENT_BEFORE = re.compile(r"\b(?:after|following|post|since|despite) *$")
+
+def _crosses(atoms, i, before): # Does a cue look back over what stands before atom i?
+    text, start = atoms[i].text, atoms[i].start
+    if atoms[i].border != "hard": return True
+    if text.startswith("?", before) and _EVENT_BEFORE.search(text, 0, start): return True
+    return _CONTRAST.search(text, 0, start) and _SUBJECT.match(text[start:before])
+
 def reach_back(
     atoms: list[Atom],
     i: int, # The cue's atom
@@ -121,11 +143,15 @@ def reach_back(
 ) -> int: # First atom that the cue looks back to
     "Where a backward scope begins."
     first, linked = i, False
-    while first > 0 and atoms[first].border != "hard":
+    names = atoms[i].text.startswith(":", before) and _is_name(atoms[i], mentions) # *Effusion, edema: none*
+    while first > 0 and _crosses(atoms, first, before):
         border, previous = atoms[first].border, atoms[first - 1]
-        alone = first == i and not any(atoms[first].start <= s and e <= before for s, e, _ in mentions)
+        alone = not any(atoms[first].start <= s and e <= before for s, e, _ in mentions)
+        alone = alone and (first == i or border != "and" and not atoms[first].has(_VERB))
+        linked = linked or border == "or"
         if not alone:
-            if border in ("comma", "dash") and (not linked or previous.has(_VERB)): break
+            named = names and _is_name(previous, mentions)
+            if border in ("comma", "dash") and (not linked and not named or previous.has(_VERB)): break
             if border == "and" and previous.has(_VERB): break
             linked = linked or border in ("and", "or", "versus")
         first -= 1
@@ -138,6 +164,7 @@ _VALUE = dict(keep=1,
               yes_after=1,
             doubt_after=-1,
             doubt_list=-1,
+            doubt_both=-1,
               mark_after=-1,
               doubt_before=-1,
               denial_after=0,
@@ -169,14 +196,57 @@ def _sign(text, atoms, mentions, start, end): # The one mention that a minus bel
     if before: return Scope(0, False, before[-1][0], start, (start, end))
     return Scope(0, True, end, after[0][1], (start, end)) if after else None
 
+# %% ../../nbs/04b_scopes.ipynb #923cdd9d
+# What a *no* looks for: it denies what follows (*no evidence of*, *no focus of*)
+_SOUGHT = (r"(?:evidence|signs?|findings?|suggestion|suspicion|indication|concern|sequelae?|stigmata|trace|"
+           r"hint|proof|manifestations?|semblance|recurrence|re ?accumulation|re ?appearance|return|"
+           r"presence|onset|residuals?|residue|remnants?|rest|remainder|collections?|accumulation|areas?|"
+           r"foc(?:us|i)|regions?|pockets?|amount|degree|possibility|likelihood|chance|probability|risk|"
+           r"history|diagnosis|more|longer)")
+# The same before *of* without an article; *no features of the mass* takes the mass for granted
+_TO_FIND = (rf"(?:{_SOUGHT}|features?|components?|elements?|appearance|formation|development|progression|"
+            r"worsening)")
+# Verbs of seeing and meaning deny their object, other verbs do something to it
+_SHOWN = (r"(?:see|saw|find|found|show|detect|identif|suggest|indicate|support|confirm|reveal|demonstrat|"
+          r"represent|reflect|think|believ|mention)\w*")
+_THE = r"(?:the|this|that|these|those|his|her|its)"
+# *within the consolidation*, *due to the mass*: the article says that it is there
+_KNOWN = re.compile(
+    r"\b(in|within|inside|into|to|from|by|due to|because of|around|beyond|behind|beneath|beside|near|at|"
+    r"through|"
+    rf"after|before|of|for|about|on|over|under|that) (?:{_THE}|either|both) "
+    r"(?:(?!(?:and|or|nor|is|are|was|were|has|have|can|of|in|for|with|which|that|to|at|suggest\w*|"
+    r"represent\w*|indicat\w*|concern\w*|suspicious|worrisome|consistent|compatible|patient)\b)\w+ ){0,4}$")
+# *no loculation of*, *no layering of*: what happens to a finding
+_EVENT = re.compile(
+    rf"(?:(?!{_TO_FIND}\b)\w+ ){{0,3}}?(?!{_TO_FIND}\b)\w+(?:tion|sion|ment|ing|age) of (?:\w+ ){{0,3}}$")
+# *no one has drained the effusion*, *nothing explains the mass*, *no reason to drain the*
+_DEED = re.compile(
+    rf"(?:(?:no one|nothing) (?:(?!{_SHOWN} |of |in )\w+ ){{1,4}}|no (?:\w+ ){{1,3}}to (?!{_SHOWN})\w+ |"
+    rf"(?:not|never) (?:been |yet |\w+ly )*(?!{_SHOWN})\w+(?:ed|en|ing) ){_THE} (?:\w+ ){{0,3}}$")
+# *without contrast the mass …*: the main clause begins at the article
+_FIRST = re.compile(rf"^(?:with no|without) (?:\w+ ){{1,3}}?(?={_THE}\b)")
+# *no sign that the effusion persists* denies it, *no sign that the fracture is recent* does not
+_THERE = re.compile(r"\b(?:(?:is|are|was|were|still) (?:present|there|real)|persist|remain|exist|recur|"
+                    r"return|has re)")
+_ASKS = re.compile(rf"\b{_SOUGHT}\b(?!.* of )")
+
+def _presupposed(text, begin, end, mentions): # Where the first mention begins that a denial takes for granted
+    for start, _, entry in mentions:
+        if start <= end: continue
+        if _DEED.match(text[begin:start]): return start
+        between = text[end:start].lstrip()
+        m = _KNOWN.search(between)
+        asks = m and _ASKS.search(between[:m.start()])
+        denied = asks and (m[1] in ("of", "for", "on") or m[1] == "that" and _THERE.search(text, start))
+        if m and not denied and between[:m.start()].strip(): return start
+        if _EVENT.match(between) and not any(end < s < start for s, _, _ in mentions): return start
+
+# %% ../../nbs/04b_scopes.ipynb #3a28531e
 _FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|will|would|can|could|may|might|does|do|did)\b")
-_CAUSED = re.compile(r"\b(?:from|due to|because of|caused by|related to|owing to|beyond|around|behind) "
-                     r"(?:the|this|that|these|those|his|her)\b")
 _COPULA = ("is", "are", "was", "were")
 _LINK = re.compile(r"\b(?:for|of|in|on|to|with|into|from|beyond|about|at|by|because|over|under|near)\b")
-_NONE = re.compile(rf"none(?= ?(?:$|,|now\b|today\b|{_SEEN}))")
-_SIGN = re.compile(r"\b(?:evidence|signs?|findings?|features?|suggestion|suspicion|indication|concern|"
-                   r"sequelae?|stigmata|trace|hint|one|longer)\b")
+_SIGN = re.compile(rf"\b(?:{_TO_FIND}|one)\b")
 
 def _own_verb(text, end, stop, mentions): # Where *no CT was done for …* has its verb, before any finding
     verb = _FINITE.search(text, end, stop)
@@ -187,24 +257,46 @@ def _own_verb(text, end, stop, mentions): # Where *no CT was done for …* has i
     joined = verb[0] in _COPULA and not _LINK.search(text, verb.end(), late) # *no air is consolidation*
     return None if early or joined else verb.start()
 
+_OPENERS = re.compile(r"(?:no|nothing|not|without|never|nor|neither|does|do|did|cannot|can|could)\b")
+
+def _what_is_denied(text, scope, mentions): # The scope, cut where the sentence takes a finding for granted
+    start, end = scope.cue
+    if scope.value or not scope.forward or not _OPENERS.match(text, start): return [scope]
+    stops = [_presupposed(text, start, end, [m for m in mentions if m[0] < scope.end])]
+    if text[start:end] == "no": stops.append(_own_verb(text, end, scope.end, mentions))
+    if (first := _FIRST.match(text)) and start < first.end(): stops.append(first.end())
+    stop = min((s for s in stops if s), default=None)
+    if stop is None: return [scope]
+    return [Scope(0, True, scope.start, stop, scope.cue), Scope(1, True, stop, scope.end, scope.cue)]
+
+# %% ../../nbs/04b_scopes.ipynb #7ad41719
+_LEADS = re.compile(r" (?:with|:) ") # *may be seen with edema*, *absent: edema, effusion*
+# Cues that stand before their finding as a rule and behind it here (*effusion: none*, *a mass I do not see*)
+_TURNS_BACK = re.compile(
+    rf"query|nothing\b|never *$|none(?= ?(?:$|,|now\b|today\b|{_SEEN}))|"
+    r"(?:cannot|can not|could not|do not|did not) "
+    r"(?:see|find|detect|identify|appreciate|discern|make out|recognize|visualize)\b|"
+    rf"no (?:\w+ )?{_TO_FIND}(?: (?:of (?:it|this|that|these|them)|thereof|now|today|whatsoever|at all|left|"
+    rf"(?:is |was )?{_SEEN}))?(?= ?(?:$|[,.]))")
+
 def _scope(text, atoms, mentions, start, end, group):
     if group == "minus": return _sign(text, atoms, mentions, start, end)
     i = _atom_of(atoms, start)
+    if group == "doubt_both":
+        first, last = reach_back(atoms, i, start, mentions), reach_forward(atoms, _atom_of(atoms, end), True)
+        return Scope(-1, True, atoms[first].start, atoms[last].end, (start, end), True)
     if group == "doubt_list":
         last = atoms[_end_of_list(atoms, _atom_of(atoms, end))]
         return Scope(-1, True, end, last.end, (start, end))
-    last = reach_forward(atoms, i, group != "doubt_before")
+    ahead = m.end() if (m := _LEADS.match(text, end)) else end
+    last = reach_forward(atoms, _atom_of(atoms, ahead), group != "doubt_before")
     if group == "doubt_before": last = max(last, _end_of_names(atoms, i, mentions))
     stop = atoms[last].end
     back = atoms[reach_back(atoms, i, start, mentions)].start
     behind = any(back <= s and e <= start for s, e, _ in mentions)
     ahead = any(end < s < stop for s, _, _ in mentions)
     forward = not group.endswith("after")
-    if behind and not ahead and (text[start:end] in ("query", "never") or _NONE.match(text, start)):
-        forward = False
-    if group == "denial_before" and ahead and text[start:end] == "no":
-        stop = _own_verb(text, end, stop, mentions) or stop
-        if cause := _CAUSED.search(text, end, stop): stop = cause.start()
+    if behind and not ahead and _TURNS_BACK.match(text, start): forward = False
     if not forward and not behind:
         if "obscured" in text[start:end]: return None # obscured *by* what follows
         forward = True
@@ -213,22 +305,24 @@ def _scope(text, atoms, mentions, start, end, group):
     whole = group == "doubt_whole" or group == "mark_after" and not text[end:].strip()
     return Scope(_VALUE[group], forward, *covered, (start, end), whole)
 
-_AS_WELL = re.compile(r"(?<=, )as (?:is|are|was|were|does|do)\b")
+_AS_WELL = re.compile(r"(?<=, )(?:as|nor) (?:is|are|was|were|does|do)\b")
 
 def find_scopes(text: str, atoms: list[Atom], mentions: list) -> list[Scope]:
     "The scopes of all cues of a sentence."
     cues = find_cues(text)
     own = {_own_verb(text, end, len(text), mentions) for _, end, _ in cues if text[:end].endswith("no")}
     scopes = (_scope(text, atoms, mentions, *cue) for cue in cues if cue[0] not in own)
-    scopes = [s for s in scopes if s]
+    scopes = [part for s in scopes if s for part in _what_is_denied(text, s, mentions)]
     for m in _AS_WELL.finditer(text): # The value of the denial or doubt that it stands behind
         same = [s for s in scopes if not s.forward and s.cue[1] <= m.start()]
-        if same: scopes.append(Scope(same[-1].value, True, m.end(), len(text), m.span()))
+        if same: scopes = [s for s in scopes if s.cue[0] != m.start()
+                           ] + [Scope(same[-1].value, True, m.end(), len(text), m.span())]
     return scopes
 
 # %% ../../nbs/04b_scopes.ipynb #af08c4eb
-_NOUN = (r"(?:aspiration|contusion|hemorrhage|artifact|overlap|shadow|summation|fat|bronchitis|vessels?|"
-         r"process)")
+_NOUN = (r"(?:tuberculosis|nipples?|folds?|infarct\w*|crowding|fluid|blood|mucus|bone|aspiration|contusion|"
+         r"hemorrhage|artifact|overlap|shadow|summation|fat|bronchitis|vessels?|process)")
+_BOTH = re.compile(r" *(?:both|neither)\b")
 _NOUN_BEFORE, _NOUN_AFTER = re.compile(rf"\b{_NOUN} *$"), re.compile(rf" (?:\w+ ){{0,2}}?{_NOUN}\b")
 
 def _conjunct(atom, mentions, scopes, last):
@@ -254,10 +348,11 @@ def find_alternatives(
         left, right = atoms[i - 1], atoms[i]
         if right.border not in ("or", "versus"): continue
         a, b = _conjunct(left, mentions, scopes, True), _conjunct(right, mentions, scopes, False)
-        both = (a or left.has(_NOUN_BEFORE)) and (b or _NOUN_AFTER.match(right.text, right.start))
+        ends = _BOTH.match(right.text, right.start) # *X, Y or both*
+        both = (a or left.has(_NOUN_BEFORE)) and (b or ends or _NOUN_AFTER.match(right.text, right.start))
         if not (both or right.border == "versus"): continue
         cue, joined = (left.end, right.start), [a, b]
-        while right.text[left.end] == "," and i > 1 and atoms[
+        while (ends or right.text[left.end] == ",") and i > 1 and atoms[
                 i - 1].border == "comma" and not atoms[i - 2].has(_VERB): # X, Y, or Z
             i -= 1
             joined.append(_conjunct(atoms[i - 1], mentions, scopes, True))
@@ -287,7 +382,8 @@ def decide(mention: tuple, text: str, scopes: list[Scope],
         return 1, "no change", denied.cue # The resolution has not occurred
     whole = _first([s for s in scopes if s.whole and s.start <= start and end <= s.end])
     if whole and (denied or entry.kind != "device"): return -1, "asked or unknown", whole.cue
-    chosen = denied or (doubted if absence else None) or (outer
+    late = doubted and outer and doubted.cue[0] >= outer.end # *no mass, but one cannot be excluded*
+    chosen = denied or (doubted if absence or late else None) or (outer
                                                           if outer and outer.value != 1 else None) or doubted
     if chosen: return chosen.value, _RULES[chosen.forward, chosen.value], chosen.cue
     if before: return (-1 if entry.kind == "hint" else 1), "no change", outer.cue
@@ -300,8 +396,7 @@ def decide(mention: tuple, text: str, scopes: list[Scope],
 
 # %% ../../nbs/04b_scopes.ipynb #e9623b45
 _TROUBLE = (r"(?:failure|complications?|fractures?|malposition\w*|kink\w*|discontinuit\w+|loosening|"
-            r"migration|"
-            r"abnormalit\w+)")
+            r"migration|abnormalit\w+)")
 _TROUBLE_AFTER, _TROUBLE_BEFORE = re.compile(rf" ?(?:\w+ )?(?:{_TROUBLE}|related|associated)"), re.compile(
     rf"\b{_TROUBLE} (?:\w+ )?(?:of|from|with|after|related)\b")
 _PART_AFTER, _PART_BEFORE = re.compile(r"\b(?:tips?|side ?ports?|side hole|end|distal)\b"), re.compile(
@@ -331,8 +426,8 @@ def _for_device(mention, text, before, after):
 
 # %% ../../nbs/04b_scopes.ipynb #6f5ac0d8
 _MORE = re.compile(
-    r" *(?:(?:is|are|remains?|still|also|again|mildly|moderately|markedly|at|now|severely|slightly|in size) "
-    r")*")
+    r" *(?:(?:is|are|remains?|still|also|again|mildly|moderately|markedly|at|now|severely|slightly|"
+    r"in size) )*")
 _SIZED = {"Cardiomegaly", "Enlarged Cardiomediastinum"}
 
 def _about_organs(atom, mentions, only): # Does an atom speak of organs (only of them, or at all)?

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.study import named_file
 from ..engine.code import weights_hash
 from ..engine.desk import progress
 from ..engine.settings import CourseError, data_root, figures_at, profile, repo_root
@@ -79,10 +80,14 @@ class TokenVectors:
 _PUBLISHED = "distilroberta-base"
 _STANDIN = WEIGHTS[_PUBLISHED].standin
 
+def _expected(root): # the file by which the published model is known
+    folder = Path(root or data_root("weights") or "RRG_ROOT_WEIGHTS") / _PUBLISHED
+    return folder / WEIGHTS[_PUBLISHED].files[0]
+
 def missing(root: Path = None) -> str:
     "What the published BERTScore needs and where it comes from, in words."
-    entry, root = WEIGHTS[_PUBLISHED], root or data_root("weights") or "RRG_ROOT_WEIGHTS"
-    return f"{', '.join(entry.files)} of {entry.source} in {Path(root) / _PUBLISHED}"
+    entry = WEIGHTS[_PUBLISHED]
+    return f"{', '.join(entry.files)} of {entry.source} in {_expected(root).parent}"
 
 class BERTScore:
     "Greedy matching by one layer of a BERT: `BERTScore.published()` or `.standin()`."
@@ -112,7 +117,8 @@ class BERTScore:
         """`distilroberta-base` as RadCliQ uses it, from a folder of that name below `root` or
         RRG_ROOT_WEIGHTS. `CourseError` names the file that is missing, its source and the stand-in."""
         found = weights(_PUBLISHED, root, profile("phantom"), say=lambda line: None)
-        if found.standin: raise CourseError(f"{found.note}; the published files: {missing(root)}")
+        if found.standin: raise CourseError(f"BERTScore: {named_file(_expected(root), True)} does not exist. "
+                                            f"It needs {missing(root)}; {found.standin} stands in")
         vectors = TokenVectors(found.model(add_pooling_layer=False), found.tokenizer(), 5)
         return cls(vectors, .8473319, f"{_PUBLISHED}@{weights_hash(found.folder)}")
 

@@ -6,10 +6,10 @@
 __all__ = ['BACKENDS', 'Component', 'radgraph', 'chexbert', 'bertscore', 'radcliq', 'Components']
 
 # %% ../../nbs/05o_backends.ipynb #b86a77fa
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -120,18 +120,22 @@ def radcliq(standin: bool) -> Component: # Whether one of its components is a st
 BACKENDS: Registry = { # Name -> the function that makes it
     "radgraph": radgraph, "chexbert": chexbert, "bertscore": bertscore, "radcliq": radcliq}
 
-def _is_named(name): # whether somebody said where the published model lies
-    root = data_root("weights" if name == "bertscore" else name)
-    return bool(root) and (name != "bertscore" or (Path(root) / "distilroberta-base").is_dir())
+_ROOTS = {"radgraph": "radgraph", "chexbert": "chexbert", "bertscore": "weights"} # RRG_ROOT_…, of its files
 
-def _wanted(names): # (name, whether its stand-in is asked for), each once
+def _is_named(name): # whether somebody said where the published model lies; what lacks there is an error
+    return data_root(_ROOTS[name]) is not None
+
+def _known(name): # (name, whether its stand-in is asked for)
+    plain = name.lower().removesuffix("-standin")
+    if plain in BACKENDS: return plain, name.lower().endswith("-standin")
+    wrong = f"unknown metric {named(name)}" if name else "a name of a metric is empty (a comma too many?)"
+    near = difflib.get_close_matches(plain, BACKENDS, 1) if name else []
+    raise CourseError(f"{wrong}{f', did you mean {near[0]!r}?' if near else ';'} --metrics adds "
+                      f"{', '.join(BACKENDS)}, each also as NAME-standin")
+
+def _wanted(names): # what `_known` says of each, once
     several = [names] if isinstance(names, str) else names
-    listed = [n.strip() for name in several for n in str(name).split(",")]
-    for name in listed:
-        if name.removesuffix("-standin") not in BACKENDS:
-            raise CourseError(f"unknown metric {named(name)}; --metrics adds {', '.join(BACKENDS)}, each "
-                              "also as NAME-standin")
-    return list(dict.fromkeys((n.removesuffix("-standin"), n.endswith("-standin")) for n in listed))
+    return list(dict.fromkeys(_known(n.strip()) for name in several for n in str(name).split(",")))
 
 class Components:
     """Metrics by name, ready to score: `Components("radgraph,radcliq")(hypotheses, references)`.
@@ -150,8 +154,14 @@ class Components:
         parts = [self._make(p, forced) for p in COMPONENTS[:3]] if name == "radcliq" else []
         standin = any(s for _, s in parts) if parts else forced or not _is_named(name)
         key = name, standin
-        if key not in self._made: self._made[key], self._parts[key] = BACKENDS[name](standin), parts
+        if key not in self._made: self._made[key], self._parts[key] = self._ready(name, standin), parts
         return key
+
+    def _ready(self, name, standin): # a root that is named and lacks a file is an error, for each alike
+        try: return BACKENDS[name](standin)
+        except CourseError as error:
+            cure = "" if standin else f"; --metrics {name}-standin asks for what stands in"
+            raise CourseError(f"{error}{cure}") from None
 
     def __call__(
         self,

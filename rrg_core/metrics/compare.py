@@ -18,10 +18,11 @@ from ..engine.desk import progress
 from ..engine.files import atomic
 from ..engine.settings import CourseError
 from .clinical import ClinicalStatistics, Protocol
-from .evaluate import (_checked_ending, _given_labels, _groups, _known, _label_pair,
-                                       _of_empty, _read_labels, _scores_of, _shortened, _text_counts,
-                                       _training_texts, _written, find_protocols, input_hash, read_pairs,
-                                       signature)
+from .evaluate import (_checked_ending, _component_notes, _component_signature,
+                                       _given_labels, _groups, _head_lines, _known, _label_pair, _of_empty,
+                                       _read_labels, _ready, _scores_of, _shortened, _text_counts,
+                                       _training_texts, _written, find_protocols, health, input_hash,
+                                       read_pairs, signature)
 from .stats import bootstrap_replicates, interval
 from .text import Meteor
 
@@ -107,6 +108,27 @@ def _p_values(observed, tossed):
     large = (np.abs(tossed) >= np.abs(observed) - 1e-12) & defined
     return np.where(np.isnan(observed), np.nan, (large.sum(0) + 1) / (defined.sum(0) + 1))
 
+def _compared(functions, names, size, n, seed, groups):
+    "A row a system and score, of functions of rows that give scores, each as a dictionary."
+    rows = []
+    for other, scores in progress([(k, s) for k in range(1, len(names)) for s in functions], "comparing"):
+        (before, after), drawn, tossed = _differences(scores, size, other, n, seed, groups)
+        p, (low, high) = _p_values(after - before, tossed), interval(drawn)
+        for i, metric in enumerate(scores(np.arange(size))):
+            rows.append({"metric": metric, "baseline": names[0], "system": names[other],
+                         "of baseline": before[i], "of system": after[i], "difference": after[i] - before[i],
+                         "low": low[i], "high": high[i], "p": p[i]})
+    out = pd.DataFrame(rows)
+    out["p_holm"], out["n"] = holm(out["p"]), size
+    return out
+
+def _stacked(hypotheses, references): # one system's reports below the other's, each with its references
+    truths = [r if isinstance(r, list) else [r] for r in references]
+    return [t for h in hypotheses.values() for t in h], truths * len(hypotheses)
+
+def _tested(signed, table): # what was asked of the numbers, behind what made them
+    return f"{signed}|test:paired-bootstrap+randomisation|holm:{len(table)}"
+
 def compare_texts(
     hypotheses: dict[str, list[str]], # Each system's reports, of the same studies; the first is the baseline
     references: list, # A text, or a list of texts, for each study
@@ -117,7 +139,8 @@ def compare_texts(
     groups=None, # (studies,) such as patients
     bootstraps: int = 1000, # Draws, and as many exchanges
     seed: int = 0,
-    meteor: Meteor = None # A running METEOR
+    meteor: Meteor = None, # A running METEOR
+    shared: dict = None # Empty at first: keeps what further protocols on the same texts can take from it
 ) -> pd.DataFrame: # metric, baseline, system, two values, difference, low, high, p, p_holm, n, protocol
     "Each system against the first, score by score. `ValueError` for fewer than two, or unequal lengths."
     (protocol, ), names, size = find_protocols(protocol), list(hypotheses), len(references)
@@ -125,25 +148,16 @@ def compare_texts(
     if not size or any(len(h) != size for h in hypotheses.values()):
         raise ValueError("each system needs a report for each of one or more references")
     if bootstraps < 1: raise ValueError(f"bootstraps must be at least 1, got {named(bootstraps)}")
-    truths = [r if isinstance(r, list) else [r] for r in references]
-    below = [t for h in hypotheses.values() for t in h], truths * len(names) # one system below the other
-    shared, label = _given_labels(labels, label)
+    below = _stacked(hypotheses, references)
+    given, label = _given_labels(labels, label)
+    shared = given if shared is None else shared
+    for k, v in given.items(): shared.setdefault(k, v)
     text = _text_counts(shared, *below, protocol, known, meteor)
     clinical = ClinicalStatistics(*_label_pair(shared, *below, protocol, label), protocol)
-    rows = []
-    tasks = [(k, s) for k in range(1, len(names)) for s in _scores_of(text, clinical).values()]
-    for other, scores in progress(tasks, "comparing"):
-        (before, after), drawn, tossed = _differences(scores, size, other, bootstraps, seed, groups)
-        p, (low, high) = _p_values(after - before, tossed), interval(drawn)
-        for i, metric in enumerate(scores(np.arange(size))):
-            rows.append({"metric": metric, "baseline": names[0], "system": names[other],
-                         "of baseline": before[i], "of system": after[i], "difference": after[i] - before[i],
-                         "low": low[i], "high": high[i], "p": p[i]})
-    out = pd.DataFrame(rows)
-    out["p_holm"], out["n"], out["protocol"] = holm(out["p"]), size, protocol.name
-    out["signature"] = signature(protocol, size, bootstraps, seed, label, known, groups, input_hash(*below)
-                                 ) + f"|test:paired-bootstrap+randomisation|holm:{len(out)}"
-    return out
+    out = _compared(_scores_of(text, clinical).values(), names, size, bootstraps, seed, groups)
+    out["protocol"] = protocol.name
+    signed = signature(protocol, size, bootstraps, seed, label, known, groups, input_hash(*below))
+    return out.assign(signature=_tested(signed, out))
 
 # %% ../../nbs/05j_compare.ipynb #5a0c0a20
 def forest(table: pd.DataFrame): # As `compare_texts` makes it, of one protocol or several
@@ -189,6 +203,30 @@ def _comparison_notes(left_out, empty, labels, protocols, label, vocabulary):
                      "does")
     return notes
 
+# %% ../../nbs/05j_compare.ipynb #2e223431
+def _compare_components(parts, hypotheses, references, groups=None, bootstraps=1000, seed=0, **_):
+    "As `compare_texts`, for scores that no protocol has a say in."
+    texts, truths = _stacked(hypotheses, references)
+    each = parts(texts, [r[0] for r in truths])
+    values, size = each.to_numpy(), len(references)
+    out = _compared([lambda rows: dict(zip(each, values[rows].mean(0)))], list(hypotheses), size, bootstraps,
+                    seed, groups)
+    out["protocol"] = "any"
+    digest = input_hash(texts, truths)
+    signed = _component_signature(parts, each, size, bootstraps, seed, groups, digest)
+    return out.assign(signature=_tested(signed, out))
+
+def _healths(shared, hypotheses, references, protocol, label, drawn):
+    "What to know of each file before the scores; the references are everybody's."
+    below, truths = _stacked(hypotheses, references)
+    predicted, truth = _label_pair(shared, below, truths, protocol, label)
+    size, out = len(references), {}
+    for k, name in enumerate(hypotheses):
+        rows = slice(k * size, (k+1) * size)
+        own = health(below[rows], truths[rows], predicted[rows], truth[rows])
+        out[f"hypotheses of {name}"] = own.pop("hypotheses")
+    return {"studies": own.pop("reports")} | own | out | {"groups": drawn}
+
 # %% ../../nbs/05j_compare.ipynb #5a0c0a21
 def compare(
     paths, # Two files or more; the first is the baseline
@@ -205,11 +243,12 @@ def compare(
     without: tuple[str, ...] = (),
     known: frozenset[str] = None,
     meteor: Meteor = None,
+    metrics=(), # Further ones by name, as in `evaluate`; their rows come last
     **options # `label`, `bootstraps`, `seed` of `compare_texts`
-) -> pd.DataFrame: # As `compare_texts`; `.attrs["notes"]`
+) -> pd.DataFrame: # As `compare_texts`; `.attrs` has notes and health
     "Files of predictions against the first. `CourseError` where studies or references are not the same."
     _comparable(paths, labels)
-    protocols, names = find_protocols(protocol, without), _names_of(paths)
+    protocols, names, parts = find_protocols(protocol, without), _names_of(paths), _ready(metrics)
     drop = _of_empty(protocols, drop_empty)
     read = [read_pairs(p, hypothesis, reference, drop, delimiter=delimiter, encoding=encoding) for p in paths]
     rows = _matched([f for f, _ in read], names)
@@ -221,20 +260,28 @@ def compare(
     frames = [f for f, _ in cut]
     groups, drawn = _groups(frames[0], paths[0], group)
     systems = {n: f["hypothesis"].tolist() for n, f in zip(names, frames)}
+    truths = frames[0]["reference"].tolist()
     training, words = None if train is None else _training_texts(train, encoding), {}
+    shared = {} # the texts are the same under each protocol
     needed = meteor is None and any("METEOR" in p.metrics for p in protocols)
     with Meteor() if needed else nullcontext(meteor) as m:
         try:
-            tables = [compare_texts(systems, frames[0]["reference"].tolist(), p, groups=groups, meteor=m,
+            tables = [compare_texts(systems, truths, p, groups=groups, meteor=m,
                                     known=known or _known(words, training, p), labels=given or None,
-                                    **options) for p in protocols]
+                                    shared=shared, **options) for p in protocols]
         except ValueError as e:
             raise CourseError(f"{' and '.join(names)}: {e}") from None
+    if parts: tables.append(_compare_components(parts, systems, truths, groups, **options))
     out = pd.concat(tables, ignore_index=True)
     unlike, empty = sum(len(f) - len(r) for (f, _), r in zip(read, rows)), sum(n for _, n in read)
     short = [f"{n}: {note}" for n, (_, notes) in zip(names, cut) for note in notes]
-    out.attrs = {"notes": [drawn, *short, *_comparison_notes(unlike, empty, labels, protocols,
-                                                             options.get("label"), known or train)]}
+    notes = [*short, *_comparison_notes(unlike, empty, labels, protocols, options.get("label"),
+                                        known or train)]
+    notes += _component_notes(parts, _stacked(systems, truths)[1]) if parts else []
+    if out["metric"].str.startswith("RadCliQ").any():
+        notes.append("RadCliQ is better where it is lower: there a difference below 0 favours the system")
+    out.attrs = {"notes": notes, "health": _healths(shared, systems, truths, protocols[0],
+                                                    options.get("label"), drawn)}
     return out
 
 # %% ../../nbs/05j_compare.ipynb #9e487525
@@ -243,7 +290,7 @@ def compare_command(paths, protocol="default", out: str = None, plot: str = None
     _checked_ending(out)
     _checked_ending(plot, (".svg", ".png", ".pdf"), "a figure")
     table = compare(paths, protocol, **options)
-    about = {"notes": table.attrs["notes"]}
+    about = {k: table.attrs[k] for k in ("health", "notes")}
     if out: _written(table, out, about)
     if plot:
         import matplotlib.pyplot as plt
@@ -254,6 +301,7 @@ def compare_command(paths, protocol="default", out: str = None, plot: str = None
     systems = ", ".join(table["system"].unique())
     head = (f"{systems} against {table['baseline'].iloc[0]}: {table['n'].iloc[0]} studies, paired; "
             f"difference > 0 favours {systems}")
-    return "\n".join([head, "", table.drop(columns=hidden).to_markdown(index=False, floatfmt=".3f"), "",
+    return "\n".join([head, *_head_lines(about),
+                      table.drop(columns=hidden).to_markdown(index=False, floatfmt=".3f"), "",
                       *(f"note: {n}" for n in about["notes"]), *dict.fromkeys(table["signature"]),
                       *(f"written to {f}" for f in (out, plot) if f)])

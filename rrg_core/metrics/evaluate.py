@@ -717,16 +717,22 @@ def _component_rows(parts, each, groups, n, seed):
 
 def _component_table(parts, each, truths, groups, digest, bootstraps=None, seed=0):
     "As `score_texts`, for scores that no protocol has a say in."
-    from rrg_core import __version__
     n = 1000 if bootstraps is None else bootstraps
     frame = _component_rows(parts, each, groups, n, seed)
-    fields = {"metrics": "+".join(each), "models": parts.models, "text": "raw", "n": len(each), "boot": n,
+    frame.attrs["signature"] = _component_signature(parts, each, len(each), n, seed, groups, digest)
+    frame.attrs["notes"] = _component_notes(parts, truths)
+    return frame
+
+def _component_signature(parts, each, size, n, seed, groups, digest):
+    from rrg_core import __version__
+    fields = {"metrics": "+".join(each), "models": parts.models, "text": "raw", "n": size, "boot": n,
               "seed": seed, "groups": "no" if groups is None else len(set(groups)), "input": digest,
               "rrg": __version__}
-    frame.attrs["signature"] = "|".join(f"{k}:{v}" for k, v in fields.items())
+    return "|".join(f"{k}:{v}" for k, v in fields.items())
+
+def _component_notes(parts, truths):
     several = any(len(r) > 1 for r in truths)
-    frame.attrs["notes"] = parts.notes + ["several references: --metrics uses the first"] * several
-    return frame
+    return parts.notes + ["several references: --metrics uses the first"] * several
 
 def _ready(metrics): # what `--metrics` names, ready to score; None for nothing
     if not metrics or isinstance(metrics, Components): return metrics or None
@@ -794,7 +800,11 @@ def _table_notes(tables):
     whose = {} # a note → the protocols that it is about
     for t in tables:
         for n in t.attrs["notes"]: whose.setdefault(n, []).append(t["protocol"].iloc[0])
-    return [n if len(names) == len(tables) else f"{', '.join(names)}: {n}" for n, names in whose.items()]
+    def told(names): # more than four are counted, and named by how they begin
+        families = dict.fromkeys(re.match(r"llava-rad|lm-rrg|[^-]+", n)[0] for n in names)
+        return ", ".join(names) if len(names) < 5 else f"{len(names)} protocols ({', '.join(families)})"
+
+    return [n if len(names) == len(tables) else f"{told(names)}: {n}" for n, names in whose.items()]
 
 def _file_notes(frame, notes, dropped, drop, keep_duplicates, labels):
     notes = notes + [f"{column} was read as {field}" for field, column in frame.attrs.get("read", {}).items()]
@@ -905,6 +915,21 @@ def _written(frame, path, about):
         raise CourseError(f"{path} cannot be written: {e.strerror or e}") from None
 
 # %% ../../nbs/05g_evaluate.ipynb #f9ed3145
+def _by_protocol(frame):
+    "A row a protocol, a column a score that differs among protocols; below it the scores that do not."
+    rows = {p: dict(zip(t["metric"], t["value"])) for p, t in frame.groupby("protocol", sort=False)}
+    values = {m: [r[m] for r in rows.values() if m in r] for m in dict.fromkeys(frame["metric"])}
+    differ = [m for m, v in values.items() if len(set(map(repr, v))) > 1]
+    cells = [{"protocol": p} | {m: f"{r[m]:.3f}" if m in r else "" for m in differ} for p, r in rows.items()]
+    lines = [pd.DataFrame(cells).to_markdown(index=False, tablefmt="simple", disable_numparse=True,
+                                             colalign=("left", *["right"] * len(differ)))] * bool(differ)
+    alike = ", ".join(f"{m} {v[0]:.3f}" for m, v in values.items() if m not in differ)
+    return "\n".join([*lines, *[f"the same under every protocol that has it: {alike}"] * bool(alike)])
+
+def _head_lines(about): # the health block, as a person reads it
+    width = max(map(len, about["health"]))
+    return ["", *(f"{k:<{width}}  {v}" for k, v in about["health"].items()), ""]
+
 def evaluate_command(predictions: str | None,
                      protocol: str = "default",
                      list_: bool = False,
@@ -914,6 +939,7 @@ def evaluate_command(predictions: str | None,
                      keep_duplicates: bool = False,
                      per_report: str | None = None, # A file for `--per-report`
                      without: tuple[str, ...] = (),
+                     full: bool = False, # All rows, also of more than three protocols
                      **options) -> str:
     "What `rrg evaluate` prints. `CourseError` in one line where it cannot."
     if list_: return list_protocols()
@@ -934,14 +960,17 @@ def evaluate_command(predictions: str | None,
         _written(each.assign(signature=" ".join(dict.fromkeys(own))), per_report, about)
     drawn = frame["low"].notna().any() # else no interval was asked for
     hidden = ["signature", *["protocol"] * (len(protocols) == 1), *["low", "high"] * (not drawn)]
-    shown = frame.drop(columns=hidden).to_markdown(index=False, floatfmt=".3f")
+    many = len(protocols) > 3
+    rows = frame if full or not many else frame[frame["protocol"] == "any"]
+    shown = [*[_by_protocol(frame[frame["protocol"] != "any"])] * many,
+             *[rows.drop(columns=hidden).to_markdown(index=False, floatfmt=".3f")] * bool(len(rows))]
+    more = ["intervals, definitions and signatures: --full prints them, --out FILE writes them"]
     who = "standard input" if predictions == "-" else predictions
     under = ", ".join(p.name for p in protocols) if len(protocols) < 4 else f"{len(protocols)} protocols"
     head = (f"{who} under {under}: {frame.n[0]} reports, "
             f"{'95 % bootstrap' if drawn else 'no'} intervals")
-    width = max(map(len, about["health"]))
     return "\n".join([
-        head, "", *(f"{k:<{width}}  {v}" for k, v in about["health"].items()), "", shown, "",
-        *(f"note: {n}" for n in about["notes"]), *dict.fromkeys(frame["signature"]),
+        head, *_head_lines(about), "\n\n".join(shown), "", *(f"note: {n}" for n in about["notes"]),
+        *dict.fromkeys(rows["signature"]), *more * (many and not full),
         *(f"written to {f}" for f in (out, per_report) if f)
     ])

@@ -6,12 +6,13 @@
 __all__ = ['radgraph_f1', 'RadGraphModel']
 
 # %% ../../nbs/05c_radgraph.ipynb #7eeac201
-import inspect, json, os, queue, re, subprocess, threading
+import inspect, json, os, queue, re, signal, subprocess, threading, time, weakref
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..data.study import named, named_file
+from ..data.study import named, named_file, without_text
 from ..engine.settings import CourseError, data_root
 from . import radgraph_worker
 from .text import failure
@@ -49,22 +50,30 @@ def _f1(a, b):
     return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.
 
 # %% ../../nbs/05c_radgraph.ipynb #dacfc02d
+def _key(key): # as an error may show it: the package numbers its entities, and any other key may be a text
+    return repr(key) if re.fullmatch(r"\d{1,9}", key, re.A) else "of another name"
+
+def _fault(entity, known): # what is wrong with an entity, in words; "" for nothing
+    if not isinstance(entity, dict): return f"is {without_text(entity)}, where fields with names are needed"
+    for field, kind, words in (("tokens", str, "a text"), ("label", str, "a text"),
+                               ("relations", (list, tuple), "a list")):
+        if field not in entity: return f"the field {field} is missing"
+        if not isinstance(entity[field], kind):
+            return f"the field {field} must be {words}, got {without_text(entity[field])}"
+    for relation in entity["relations"]:
+        if not isinstance(relation, (list, tuple)) or len(relation) != 2 or not isinstance(relation[0], str):
+            return "the field relations: a relation is a kind and a target"
+        if str(relation[1]) not in known:
+            return f"the field relations points to {_key(str(relation[1]))}, which does not exist"
+    return ""
+
 def _entities(annotation, who):
-    "An annotation's entities. `ValueError` where a field is missing or a relation points nowhere."
+    "An annotation's entities. `ValueError` where a field is missing or of another type, or points nowhere."
     if not isinstance(annotation, dict) or not isinstance(annotation.get("entities"), dict):
-        raise ValueError(f"{who} is no RadGraph annotation: it has no `entities`")
+        raise ValueError(f"{who} is no RadGraph annotation: it has no field entities with named entities")
     entities = {str(k): e for k, e in annotation["entities"].items()}
     for key, e in entities.items():
-        for field in ("tokens", "label", "relations"):
-            if field not in e: raise ValueError(f"{who}, entity {named(key)}: the field {field} is missing")
-        where = f"{who}, entity {named(key)}"
-        if not isinstance(e["tokens"], str): raise ValueError(f"{where}: tokens are no text")
-        if any(len(relation) != 2 for relation in e["relations"]):
-            raise ValueError(f"{where}: a relation is a kind and a target")
-        for kind, target in e["relations"]:
-            if str(target) not in entities:
-                raise ValueError(
-                    f"{where}: a relation points to {named(str(target))}, which does not exist")
+        if wrong := _fault(e, entities): raise ValueError(f"{who}, entity {_key(key)}: {wrong}")
     return {
         k: e | {"relations": [(kind, str(target)) for kind, target in e["relations"]]}
         for k, e in entities.items()
@@ -74,6 +83,8 @@ def _several(annotations): # by key: the package's {"0": …, "1": …}, or stud
     if isinstance(annotations, dict):
         if "entities" in annotations: return None
         return {str(k): a for k, a in annotations.items()}
+    if not isinstance(annotations, Iterable):
+        raise ValueError(f"an annotation or several are needed, got {without_text(annotations)}")
     return {str(i): a for i, a in enumerate(annotations)}
 
 def radgraph_f1(
@@ -87,7 +98,8 @@ def radgraph_f1(
 ) -> float: # 0 to 1; the mean over pairs where there are many
     """RadGraph F1 of two annotated reports. An empty side scores 0. `ValueError` for another level, other
     fields, unequal numbers."""
-    if level not in _LEVELS: raise ValueError(f"level must be one of {list(_LEVELS)}, got {named(level)}")
+    if level not in list(_LEVELS):
+        raise ValueError(f"level must be one of {list(_LEVELS)}, got {named(level)}")
     hypotheses, references = _several(hypothesis), _several(reference)
     if (hypotheses is None) != (references is None):
         raise ValueError("one side is a single annotation, the other is several")
@@ -97,9 +109,12 @@ def radgraph_f1(
         if alone := hypotheses.keys() - references.keys():
             raise ValueError(f"pairs are matched by key, and {len(alone)} of {len(hypotheses)} hypotheses "
                              "have no reference")
-        return sum(radgraph_f1(h, references[k], level, case)
+        return sum(_f1_of_pair(h, references[k], level, case, f" {named(k, True)}")
                    for k, h in hypotheses.items()) / len(hypotheses)
-    h, r = _entities(hypothesis, "hypothesis"), _entities(reference, "reference")
+    return _f1_of_pair(hypothesis, reference, level, case)
+
+def _f1_of_pair(hypothesis, reference, level, case, record=""):
+    h, r = _entities(hypothesis, f"hypothesis{record}"), _entities(reference, f"reference{record}")
     return sum(_f1(pick(h, case), pick(r, case)) for pick in _LEVELS[level]) / len(_LEVELS[level])
 
 # %% ../../nbs/05c_radgraph.ipynb #d38a016a
@@ -117,21 +132,34 @@ def _python_of(root):
     raise CourseError(f"{_APART} {named_file(root, True)} holds no Python (bin/python is missing): {_CURE}")
 
 # %% ../../nbs/05c_radgraph.ipynb #4f96550c
+_LONGEST = 64 * 2**20 # Bytes of a line; sixteen reports have about one million
+
+def _end_group(process):
+    "End a process and all that it has started."
+    with suppress(OSError): # nobody is left
+        if hasattr(os, "killpg"): os.killpg(process.pid, signal.SIGKILL)
+        elif process.poll() is None:
+            subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True)
+    process.kill()
+    process.wait()
+
 class _Worker:
     "A running worker: what it is asked, what it answers."
     def __init__(self, python, model):
         clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
         source = inspect.getsource(radgraph_worker) + "\nmain()\n" # a program, and no report
         self.process = subprocess.Popen([python, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, env=clean)
+                                        stderr=subprocess.PIPE, env=clean, start_new_session=True)
+        self.finish = weakref.finalize(self, _end_group, self.process) # at the latest when Python ends
         self.answers, self.noise, self.errors = queue.Queue(), 0, deque(maxlen=50)
         self.readers = [threading.Thread(target=f, daemon=True) for f in (self._read, self._read_errors)]
         for reader in self.readers: reader.start()
         self.ask({"model": model})
 
     def _read(self):
-        for line in self.process.stdout:
+        while line := self.process.stdout.readline(_LONGEST + 1):
             reply = None
+            if len(line) > _LONGEST: return self.answers.put({}) # and it is read no further
             with suppress(ValueError, RecursionError): # UnicodeDecodeError is one
                 reply = json.loads(line.decode("utf-8"))
             if isinstance(reply, dict) and ("id" in reply or "ready" in reply): self.answers.put(reply)
@@ -139,7 +167,7 @@ class _Worker:
         self.answers.put(None) # it has ended
 
     def _read_errors(self):
-        for line in self.process.stderr: self.errors.append(line.decode(errors="replace"))
+        while line := self.process.stderr.readline(2**16): self.errors.append(line.decode(errors="replace"))
 
     def ask(self, request):
         with suppress(OSError, ValueError): # it has died: the missing answer tells
@@ -147,16 +175,30 @@ class _Worker:
             self.process.stdin.flush()
 
     def wait(self, seconds):
-        "The next answer; `None` where the process has ended. `queue.Empty` where it does not come."
-        return self.answers.get(timeout=seconds)
+        """The next answer, empty for a line that is too long; `None` where the process has ended.
+        `queue.Empty` where none comes."""
+        until = time.monotonic() + seconds
+        while True: # what the worker has started may hold its pipe open when it is gone
+            gone = self.process.poll() is not None
+            left = until - time.monotonic()
+            try: return self.answers.get(timeout=max(0, min(left, .5)))
+            except queue.Empty:
+                if gone: return None
+                if left <= 0: raise
+
+    def status(self): # in words: how it ended
+        "What became of a worker whose answers have ended."
+        with suppress(subprocess.TimeoutExpired): return f"ended with status {self.process.wait(5)}"
+        return "closed its output and went on"
 
     def end(self):
-        "Stop it, whatever it is doing."
-        self.process.kill()
-        self.process.wait()
+        "Stop it, whatever it is doing, and all that it has started."
+        self.finish()
         for reader in self.readers: reader.join(5)
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            with suppress(OSError): pipe.close()
+        for pipe, users in zip((self.process.stdin, self.process.stdout, self.process.stderr),
+                               ([], self.readers[:1], self.readers[1:])):
+            with suppress(OSError):
+                if not any(r.is_alive() for r in users): pipe.close()
 
 # %% ../../nbs/05c_radgraph.ipynb #ff757395
 class _Failed(Exception):
@@ -195,8 +237,15 @@ class RadGraphModel:
     def _ready(self, texts):
         if self._worker: return
         self._worker = _Worker(self.python, self.model)
-        reply = self._reply(self.start, "did not get ready", texts)
-        self.version = str(reply.get("ready"))[:40]
+        reply = self._reply(self.start, "did not get ready", [])
+        version = reply.get("ready")
+        if not isinstance(version, str) or not _VERSION.fullmatch(version):
+            raise self._wrong("got ready without naming its version")
+        self.version = version
+
+    def _wrong(self, why): # such an answer comes again: the worker is not asked once more
+        self.close()
+        return CourseError(f"RadGraph in {self.python} {why}")
 
     def _reply(self, seconds, late, texts):
         "An answer; `_Failed` says why there is none, and the worker is stopped."
@@ -204,24 +253,27 @@ class RadGraphModel:
         try: reply = worker.wait(seconds)
         except queue.Empty: why = f"{late} in {seconds:g} seconds"
         else:
-            if reply is not None: return reply
-            worker.process.wait()
-            worker.readers[1].join(5)
-            said = failure("".join(worker.errors), texts)
-            why = f"ended with status {worker.process.returncode}: {said}"
-        if worker.noise: why += f" ({worker.noise} lines of its output were no answer)"
+            if reply: return reply
+            if reply == {}: raise self._wrong(f"wrote a line of more than {_LONGEST >> 20} MB")
+            why = worker.status()
+            self.close() # what it said is read to its end
+            said = "".join(worker.errors)
+            why += f": {failure(said, [said] if texts else [])}" # it may quote a report once it has one
         self.close()
+        if worker.noise: why += f" ({worker.noise} lines of its output were no answer)"
         raise _Failed(why)
 
     def __call__(self, texts: list[str]) -> list[dict]:
         """Annotations of the texts; an empty text has no entities and is not sent. `CourseError` in one line
         where the worker crashes, stalls or answers something else."""
         texts = list(texts)
+        if odd := [i for i, t in enumerate(texts, 1) if not isinstance(t, str)]:
+            raise ValueError(f"text {odd[0]} must be text, got {without_text(texts[odd[0] - 1])}")
         once = [t for t in dict.fromkeys(texts) if t.strip()]
         batches = dict(enumerate(once[i:i + self.batch] for i in range(0, len(once), self.batch)))
         found, failed = {}, 0
         while batches:
-            try: self._gather(batches, found, once)
+            try: self._gather(batches, found, texts)
             except _Failed as error:
                 failed += 1
                 if failed > self.again:
@@ -235,25 +287,28 @@ class RadGraphModel:
         sender.start() # both pipes are used at once, so neither can fill up
         while batches:
             reply = self._reply(self.timeout, "gave no answer", texts)
-            asked = batches.get(reply.get("id")) if isinstance(reply.get("id"), int) else None
-            try: found |= zip(asked, _annotations(reply, asked), strict=True)
-            except ValueError as error:
-                self.close()
-                raise CourseError(f"RadGraph in {self.python} {error}") from None
+            asked = batches.get(reply.get("id")) if type(reply.get("id")) is int else None # and no bool
+            try: found |= zip(asked, _annotations(reply, asked, texts), strict=True)
+            except ValueError as error: raise self._wrong(error) from None
             del batches[reply["id"]]
 
 def _ask_all(worker, batches):
     for number, some in batches.items(): worker.ask({"id": number, "texts": some})
 
 # %% ../../nbs/05c_radgraph.ipynb #750d3fb7
-def _annotations(reply, asked): # as many as the texts that were asked; `ValueError` for anything else
+_EXCEPTION = re.compile(r"[A-Z]\w{0,60}(Error|Exception)", re.A) # its name, and no free text: that may quote
+_VERSION = re.compile(r"[\w.+-]{1,40}", re.A)
+
+def _annotations(reply, asked, texts): # as many as were asked; `ValueError` for anything else
     if asked is None: raise ValueError("answered what it was not asked")
     if "error" in reply:
-        name = re.sub(r"\W.*", "", str(reply["error"]), flags=re.S)[:40] # nothing but an exception's name
-        raise ValueError(f"failed on {len(asked)} reports: {name}")
+        name = reply["error"]
+        known = isinstance(name, str) and _EXCEPTION.fullmatch(name)
+        raise ValueError(f"failed on {len(asked)} reports: {name if known else 'it names no exception'}")
     found = reply.get("annotations")
     if not isinstance(found, list) or len(found) != len(asked):
         got = f"{len(found)} annotations" if isinstance(found, list) else "no annotations"
         raise ValueError(f"gave {got} for {len(asked)} reports")
-    for annotation in found: _entities(annotation, "an answer")
+    for text, annotation in zip(asked, found):
+        _entities(annotation, f"gave what cannot be used: the answer for report {texts.index(text) + 1}")
     return found

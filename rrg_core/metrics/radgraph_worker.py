@@ -6,7 +6,7 @@
 __all__ = ['answer', 'load', 'serve', 'main']
 
 # %% ../../nbs/05p_radgraph_worker.ipynb #161abec3
-import json, os, sys
+import json, os, signal, sys
 
 def answer(request, annotate): # A parsed line; texts -> annotations
     "The reply to one line."
@@ -48,3 +48,5 @@ def main():
             out.flush()
 
         serve(sys.stdin, write)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid(): # in a session of its own
+        os.killpg(0, signal.SIGKILL)

@@ -9,6 +9,7 @@ __all__ = ['TOKENIZERS', 'METRICS', 'COCO', 'find_java', 'failure', 'ptb_tokens'
 
 # %% ../../nbs/05a_text.ipynb #5e17e8c8
 import os, re, shutil, subprocess, tempfile, threading
+from array import array
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -267,36 +268,44 @@ def _meteor_formula(sums): # (..., 23) -> score (...)
     return {"METEOR": _over(p * r, _ALPHA*p + (1-_ALPHA) * r) * (1 - _GAMMA * pieces**_BETA)}
 
 # %% ../../nbs/05a_text.ipynb #beeb2151
+class _Cells:
+    "A sparse matrix that is filled row by row, sixteen bytes a cell."
+    def __init__(self):
+        self.values, self.rows, self.columns = array("d"), array("i"), array("i")
+
+    def put(self, value, row, column): # no row may lie above that of the cell before
+        self.values.append(value)
+        self.rows.append(row)
+        self.columns.append(column)
+
+    def matrix(self, shape): # takes values and columns as they lie, without a copy
+        from scipy.sparse import csr_array
+        values, rows, columns = (np.frombuffer(x, x.typecode) if x else np.zeros(0, x.typecode)
+                                 for x in (self.values, self.rows, self.columns))
+        ends = np.append(0, np.bincount(rows, minlength=shape[0]).cumsum()).astype(np.int32)
+        return csr_array((values, columns, ends), shape=shape)
+
 class _Cider:
     "Sparse counts of the n-grams of every pair of hypothesis and reference."
     def __init__(self, hypotheses, references):
-        from scipy.sparse import csr_array
-        ids, self.n = {}, len(hypotheses)
-        names = ("overlap", "hyp", "ref", "present")
-        cells = {k: ([], [], []) for k in names} # values, rows (4 · pair + order − 1), columns
-
-        def put(name, value, row, gram): # remember one cell
-            for store, x in zip(cells[name], (value, row, ids.setdefault(gram, len(ids)))):
-                store.append(x)
-
-        self.report, gaps = [], []
+        ids, self.n, self.report, gaps = {}, len(hypotheses), [], []
+        overlap, hyp, ref, present = (_Cells() for _ in range(4))
         for i, (hypothesis, group) in enumerate(zip(hypotheses, references)):
             h, refs = bleu_scorer.precook(hypothesis), [bleu_scorer.precook(r) for r in group]
-            for gram in set().union(*(r[1] for r in refs)):
-                put("present", 1, i, gram)
+            for gram in dict.fromkeys(g for _, r in refs for g in r): # in one order in every run
+                present.put(1, i, ids.setdefault(gram, len(ids)))
             for length, r in refs:
-                pair = 4 * len(self.report)
+                row = 4 * len(self.report) - 1 # and one to four: short n-grams come first in `precook`
                 for gram, count in h[1].items():
-                    put("hyp", count**2, pair + len(gram) - 1, gram)
+                    hyp.put(count**2, row + len(gram), ids.setdefault(gram, len(ids)))
                 for gram, count in r.items():
-                    put("ref", count**2, pair + len(gram) - 1, gram)
-                    if gram in h[1]:
-                        put("overlap", min(count, h[1][gram]) * count, pair + len(gram) - 1, gram)
+                    ref.put(count**2, row + len(gram), ids[gram])
+                    if gram in h[1]: overlap.put(min(count, h[1][gram]) * count, row + len(gram), ids[gram])
                 self.report.append(i)
                 gaps.append(max(h[0] - 1, 0) - max(length - 1, 0)) # lengths in bigrams
-        shapes = dict.fromkeys(names[:3], (4 * len(gaps), len(ids))) | {"present": (self.n, len(ids))}
-        for k, (value, row, column) in cells.items():
-            setattr(self, k, csr_array((np.array(value, float), (row, column)), shape=shapes[k]))
+        pairs = 4 * len(gaps), len(ids)
+        self.overlap, self.hyp, self.ref = (cells.matrix(pairs) for cells in (overlap, hyp, ref))
+        self.present = present.matrix((self.n, len(ids)))
         self.near = np.exp(-np.square(gaps) / (2 * 6.**2))
 
     def per_report(self, rows=None): # (n,) with the document frequencies of the corpus `rows`

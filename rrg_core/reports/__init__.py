@@ -6,8 +6,9 @@
 __all__ = ['words_of', 'CLEANERS', 'DATASETS', 'clean_chex', 'clean_cvt2distilgpt2', 'clean_llava_rad',
            'clean_medclip', 'clean_plain', 'clean_r2gen', 'clean_radcliq', 'clean_rgrg',
            'clean_spaced', 'IndianaReport', 'iu_reports', 'KEYS', 'OFFICIAL', 'Sections',
-           'as_text', 'choose', 'section_name', 'sections', 'sentences', 'LENGTHS', 'THRESHOLDS',
-           'decode', 'encode_r2gen', 'losses', 'train_bpe', 'train_words', 'train_wordpiece']
+           'as_text', 'choose', 'overrides_mimic', 'section_name', 'sections', 'sections_mimic',
+           'sentences', 'LENGTHS', 'THRESHOLDS', 'decode', 'encode_r2gen', 'losses', 'train_bpe',
+           'train_words', 'train_wordpiece']
 
 # %% ../../nbs/03_reports.ipynb #756befc4
 import re
@@ -16,8 +17,8 @@ from .cleaning import (CLEANERS, DATASETS, clean_chex, clean_cvt2distilgpt2, cle
                                        clean_medclip, clean_plain, clean_r2gen, clean_radcliq, clean_rgrg,
                                        clean_spaced)
 from .indiana import IndianaReport, iu_reports
-from .sections import (KEYS, OFFICIAL, Sections, as_text, choose, section_name, sections,
-                                       sentences)
+from .sections import (KEYS, OFFICIAL, Sections, as_text, choose, overrides_mimic,
+                                       section_name, sections, sections_mimic, sentences)
 from .tokenizers import (LENGTHS, THRESHOLDS, decode, encode_r2gen, losses, train_bpe,
                                          train_words, train_wordpiece)
 
@@ -25,9 +26,9 @@ from .tokenizers import (LENGTHS, THRESHOLDS, decode, encode_r2gen, losses, trai
 _all_ = [
     "CLEANERS", "DATASETS", "clean_chex", "clean_cvt2distilgpt2", "clean_llava_rad", "clean_medclip",
     "clean_plain", "clean_r2gen", "clean_radcliq", "clean_rgrg", "clean_spaced", "IndianaReport",
-    "iu_reports", "KEYS", "OFFICIAL", "Sections", "as_text", "choose", "section_name", "sections",
-    "sentences", "LENGTHS", "THRESHOLDS", "decode", "encode_r2gen", "losses", "train_bpe", "train_words",
-    "train_wordpiece"
+    "iu_reports", "KEYS", "OFFICIAL", "Sections", "as_text", "choose", "overrides_mimic", "section_name",
+    "sections", "sections_mimic", "sentences", "LENGTHS", "THRESHOLDS", "decode", "encode_r2gen", "losses",
+    "train_bpe", "train_words", "train_wordpiece"
 ]
 
 # %% ../../nbs/03_reports.ipynb #d4965d1c

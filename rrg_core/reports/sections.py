@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'TITLE', 'KEYS', 'OFFICIAL', 'as_text', 'section_name', 'Sections', 'sections',
-           'choose', 'blocks', 'sentences']
+           'choose', 'overrides_mimic', 'sections_mimic', 'blocks', 'sentences']
 
 # %% ../../nbs/03b_sections.ipynb #a0f24af2
-import re
+import ast, re
+from functools import cache
+from os.path import commonprefix
+from pathlib import Path
 
 from defusedxml import ElementTree, DefusedXmlException
 
@@ -23,60 +26,110 @@ def as_text(
     return text
 
 # %% ../../nbs/03b_sections.ipynb #8ef1ec8f
-NAMES = [(r"\bIMPRESSIONS?\b|^IMP$|CONCLUSION", "impression"), (r"ADDEND", "addendum"),
-         (r"WET READ", "wet_read"), (r"\bFINDINGS?\b", "findings"), (r"COMPARISON", "comparison"),
-         (r"NDICATION|REASON FOR", "indication"), (r"HISTORY|CLINICAL INFORMATION", "history"),
-         (r"TECHNIQUE|PROCEDURE", "technique"), (r"RECOMMENDATION", "recommendation"),
-         (r"NOTIFICATION", "notification"), (r"^EXAM|^STUDY|^TYPE OF EXAM", "examination")]
+NAMES = [(r"\bPFI\b|PROVISIONAL FINDINGS|WET ?READ", "wet_read"),
+         (r"\bIMPRESSIONS?\b|^IMP$|CONCLUSION", "impression"), (r"ADDEND", "addendum"),
+         (r"\bFINDINGS?\b", "findings"), (r"COMPARISON|^REFERENCE (?:EXAM|FILM|STUD)", "comparison"),
+         (r"\bINDICATIONS?\b|REASON FOR", "indication"),
+         (r"HISTORY|CLINICAL INFORMATION", "history"), (r"TECHNIQUE|PROCEDURE", "technique"),
+         (r"RECOMMENDATION", "recommendation"), (r"NOTIFICATION", "notification"),
+         (r"^COMMENTS?$", "comment"), (r"^EXAM|^STUDY|^TYPE OF EXAM", "examination")]
 TITLE = re.compile(r"CHEST|PORTABLE|VIEWS?\b|RADIOGRAPH|X-?RAY|\bPA\b|\bRIBS?\b")
-KEYS = (*dict.fromkeys(name for _, name in NAMES), "preamble", "last_paragraph", "full_report")
+KEYS = (*dict.fromkeys(name for _, name in NAMES), "preamble", "last_paragraph", "full_report", "earlier")
+
+# %% ../../nbs/03b_sections.ipynb #a301461f
+_SPELLED = ("IMPRESSION IMPRESSIONS FINDING FINDINGS INDICATION INDICATIONS COMPARISON COMPARISONS "
+            "CONCLUSION TECHNIQUE EXAMINATION HISTORY RECOMMENDATION NOTIFICATION ADDENDUM").split()
+
+def _near(word, name):
+    "Whether the two are the same but for one letter, or for two neighbours that are swapped."
+    k = len(commonprefix((word, name)))
+    a, b = word[k:], name[k:]
+    return a[1:] == b[1:] or a[1:] == b or a == b[1:] or a[:2] == b[1::-1] and a[2:] == b[2:]
+
+@cache
+def _spelled(word):
+    if word in _SPELLED: return word
+    return next((name for name in _SPELLED if len(word) > 5 and _near(word, name)), word)
+
+def _plain(heading):
+    "In capitals, with single spaces and without typing errors."
+    return re.sub(r"[A-Z]+", lambda m: _spelled(m[0]), " ".join(heading.upper().split()))
+
+# %% ../../nbs/03b_sections.ipynb #0d107109
+_OTHER = re.compile(r"(?:OTHER|ADDITIONAL|INCIDENTAL|FURTHER|REMAINING)\b") # Adds to its section
+_BODY = ("findings", "impression", "addendum", "wet_read", "comment")
 
 def section_name(
     heading: str, # As printed, without the colon
     inside: str = "" # The section in which it stands
 ) -> str | None: # None: no heading of a section, a line of the text
     "Which section a heading opens. A study's title (`CHEST, TWO VIEWS`) opens the findings."
-    heading = " ".join(heading.upper().split())
+    heading = _plain(heading)
+    if "CONTRAINDICATION" in heading: return None
+    if inside == "findings" and not _OTHER.match(heading) and re.search(r"\w+ FINDINGS?$", heading):
+        return None # BONE FINDINGS: …
     for pattern, name in NAMES:
         if re.search(pattern, heading): return name
-    if inside in ("findings", "impression", "addendum", "wet_read"):
-        return None # LUNGS: … inside the findings
+    if inside in _BODY: return None # LUNGS: … inside the findings
     return "findings" if TITLE.search(heading) else re.sub(r"\W+", "_", heading.lower()).strip("_")
 
 # %% ../../nbs/03b_sections.ipynb #3fe7f71b
-_CAPITALS = re.compile(r"[ \t]*([A-Z][A-Z0-9 ()/,&.'\-]*?)[ \t]*:[ \t]*(.*)$")
-_SMALL = re.compile(
-    r"[ \t]*((?:findings|impressions?|conclusions?|findings and impression|(?:clinical "
-    r")?(?:indications?|history)|comparisons?|technique|examination|exam|recommendations?)[ \t]*):[ "
-    r"\t]*(.*)$", re.I)
-_ALONE = re.compile(r"[ \t]*(FINDINGS|IMPRESSION|CONCLUSION|FINDINGS AND "
-                    r"IMPRESSION|INDICATION|HISTORY|COMPARISON|TECHNIQUE|EXAMINATION)()[ \t]*$")
-_RULE, _FINAL = re.compile(r"[ \t]*_{5,}[ \t]*$"), re.compile(r"[ \t]*FINAL REPORT\b.*$")
-_ASIDE = re.compile(r"[ \t]*((?:FINAL )?ADDENDUM|WET READ)\b(?:[^:]*:)?[ \t]*(.*)$")
+_WORDS = r"[A-Z](?:[A-Z0-9 ()/,&'-]|(?<=\d):(?=\d\d)|\.(?! )|(?<=\b[A-Z])\.(?= ))*?" # No sentence ends in it
+_CAPITALS = re.compile(rf"[ \t]*({_WORDS})[ \t]*:(?!\S)[ \t]*(.*)$")
+_SMALL = re.compile(r"[ \t]*([A-Z][A-Z ()/&-]*?)[ \t]*:(?!\S)[ \t]*(.*)$", re.I)
+_ALONE = re.compile(r"[ \t]*([A-Z][A-Z ()/&-]*?)()[ \t]*$")
+_NAME = r"\s+(?=([A-Z][A-Z ()/&-]{0,40}?)[ \t]{0,3}:(?!\S))"
+_WITHIN = re.compile(r"(?:(?<=[.!?;:|_])|(?<=[.!?][\"')\]])|(?<=X{4}))" + _NAME, re.I)
+_AFTER = re.compile(r"(?<=[a-z\d)])" + _NAME) # Capitals behind small ones
+_MAIN = (r"(?:FINDINGS? ?(?:AND|/|&) ?)?IMPRESSIONS?|(?:OTHER |ADDITIONAL |INCIDENTAL )?FINDINGS?"
+         r"|CONCLUSIONS?|(?:CLINICAL )?(?:INDICATIONS?|HISTORY)|CLINICAL INFORMATION|COMPARISONS?"
+         r"|TECHNIQUE|EXAMINATION|EXAM|REASON FOR (?:THE |THIS )?(?:EXAM|EXAMINATION|STUDY)")
+_USUAL = (rf"{_MAIN}|RECOMMENDATIONS?|RECOMMENDATION\(S\)|NOTIFICATIONS?|ADDENDUM|COMMENTS?|WET ?READ"
+          r"|(?:COMPARISON|REFERENCE) (?:EXAM|FILM|STUDY)|PATIENT HISTORY|TYPE OF EXAM(?:INATION)?")
+_MEASURED = re.compile(r"\d+ ?: ?\d|[\d.]+ ?(?:MCG|MG|ML|CC|UNITS?|L) ?(?:/|PER\b)", re.I)
 
-def _heading(line, inside):
-    "(name, rest of the line) where the line opens a section, else None."
-    for pattern in (_CAPITALS, _SMALL, _ALONE):
-        if (m := pattern.match(line)) and (name := section_name(m[1], inside)): return name, m[2]
-    return None
+def _heading(line, inside, goes_on=False):
+    "(name, whether it adds, rest of the line) where the line opens a section, else None."
+    if m := _CAPITALS.match(line):
+        usual = re.fullmatch(_USUAL, _plain(m[1]))
+        if not usual and (goes_on or _MEASURED.match(m[2])): return None
+    elif m := _SMALL.match(line) or _ALONE.match(line):
+        if goes_on or not re.fullmatch(_USUAL, _plain(m[1])): return None
+    name = section_name(m[1], inside) if m else None
+    return (name, bool(_OTHER.match(_plain(m[1]))), m[2]) if name else None
+
+def _pieces(line):
+    "The line, cut where a sentence begins with the name of a section."
+    if ":" not in line: return [line]
+    cuts = [m.start(1) for m in _WITHIN.finditer(line)
+            if re.fullmatch(_USUAL if m[1].isupper() else _MAIN, _plain(m[1]))]
+    cuts += [m.start(1) for m in _AFTER.finditer(line)
+             if re.fullmatch(_MAIN, _plain(m[1])) and not _HANGING.search(line, 0, m.start())]
+    return [line[a:b] for a, b in zip([0, *sorted(cuts)], [*sorted(cuts), None])]
 
 # %% ../../nbs/03b_sections.ipynb #8f89b720
-def _split(text):
-    "Yield (section, line) for every line of a report."
-    lines, section, aside = text.splitlines(), "preamble", False
+_RULE, _FINAL = re.compile(r"[ \t]*_{5,}[ \t]*$"), re.compile(r"[ \t]*FINAL REPORT\b[ \t]*:?(.*)$")
+_ASIDE = re.compile(r"[ \t]*((?:FINAL )?ADDENDUM|WET ?READ)\b[ \t]*:?[ \t]*(.*)$")
+
+def _parts(text):
+    "[section, whether it adds, lines] in the order of the report."
+    lines, parts, aside = text.splitlines(), [["preamble", True, []]], False
     last = max((i for i, l in enumerate(lines) if _RULE.match(l) or _FINAL.match(l)), default=-1)
     for i, line in enumerate(lines):
-        if _RULE.match(line) or _FINAL.match(line): section, aside = "preamble", False
-        elif not aside and (m := _ASIDE.match(line)):
-            section, aside = "addendum" if "ADDENDUM" in m[1] else "wet_read", i < last
-            yield section, None
-            yield section, m[2]
-        elif not aside and (found := _heading(line, section)):
-            section = found[0]
-            yield section, None # A new start: when a name repeats, the last one counts
-            yield section, found[1]
-        else:
-            yield section, line
+        if m := _RULE.match(line) or _FINAL.match(line):
+            parts.append(["preamble", True, []])
+            aside, line = False, m[1] if m.lastindex else ""
+        if not aside and (m := _ASIDE.match(line)):
+            aside = i < last
+            parts.append(["addendum" if "ADDENDUM" in m[1] else "wet_read", True, [m[2]]])
+            continue
+        for piece in [line] if aside else _pieces(line):
+            inside, _, before = parts[-1]
+            goes_on = bool(before) and bool(_HANGING.search(before[-1].rstrip()))
+            found = None if aside else _heading(piece, inside, goes_on)
+            if found: parts.append([*found[:2], [found[2]]])
+            else: before.append(piece)
+    return parts
 
 # %% ../../nbs/03b_sections.ipynb #9a1c03e2
 _HEADING = re.compile(r"[A-Z][\w /&,-]{1,30}:(?=\s|$)")
@@ -148,30 +201,49 @@ class Sections(dict):
     def __repr__(self): # no word of a report
         return f"Sections({', '.join(f'{named(k)}: {len(t.split())} words' for k, t in self.items())})"
 
+# %% ../../nbs/03b_sections.ipynb #132ac87c
+_says = re.compile(r"[^\W_]").search # A letter or a digit; blanks alone say nothing
+
+def _body_apart(parts):
+    "Findings without a heading as a part of their own, `last_paragraph`."
+    if any(name == "findings" and _says(text) for name, _, text in parts): return parts
+    end = next((i for i, part in enumerate(parts) if part[0] == "impression"), len(parts))
+    k = max((i for i in range(end) if parts[i][0] not in ("addendum", "wet_read")), default=0)
+    if not end or parts[k][0] in ("preamble", "addendum", "wet_read"): return parts
+    name, adds, text = parts[k]
+    head, _, rest = text.partition("\n\n")
+    body = [("last_paragraph", True, rest)] if rest else []
+    return [*parts[:k], (name, adds, head), *body, *parts[k + 1:]]
+
 def _free(text):
-    parts = {}
-    for name, line in _split(text):
-        if line is None:
-            parts[name] = [] if name not in ("addendum", "wet_read") else parts.get(name, []) + [""]
-        else:
-            parts.setdefault(name, []).append(line)
-    out = Sections({k: t for k, lines in parts.items() if (t := _unwrap(lines))})
-    if list(out) == ["preamble"]: return Sections(full_report=out["preamble"])
-    body = [k for k in out if k not in ("addendum", "wet_read")]
-    if body and not out.keys() & {"findings", "impression"}:
-        head, _, rest = out[body[-1]].partition("\n\n")
-        out["last_paragraph"] = rest or head
+    out, join = Sections(), lambda *texts: "\n\n".join(t for t in texts if t)
+    parts = [(name, adds, t) for name, adds, lines in _parts(text) if (t := _unwrap(lines))]
+    for name, adds, said in _body_apart(parts):
+        if adds: out[name] = join(out.get(name), said)
+        elif _says(said) or name not in out:
+            if _says(old := out.get(name, "")): out["earlier"] = join(out.get("earlier"), old)
+            out[name] = said
+    if out.keys() <= {"preamble", "addendum", "wet_read"} and "preamble" in out:
+        out["full_report"] = out.pop("preamble")
     return out
 
+# %% ../../nbs/03b_sections.ipynb #19ed6e35
 def _xml(text, where):
     try:
         root = ElementTree.fromstring(text, forbid_dtd=True)
     except (ElementTree.ParseError, DefusedXmlException) as e:
         raise DataError(where, "XML", f"cannot be read ({type(e).__name__})") from None
-    return Sections({
-        a.get("Label", "").lower(): t
-        for a in root.iter("AbstractText") if (t := "".join(a.itertext()).strip())
-    })
+    out, found = Sections(), list(root.iter("AbstractText"))
+    if not found: raise DataError(where, "XML", "has no AbstractText, where the sections of a report are")
+    for a in found:
+        name = a.get("Label", "").lower() or "full_report"
+        if text := "".join(a.itertext()).strip(): out[name] = f"{out.get(name, '')}\n\n{text}".strip()
+    return out
+
+_XML = re.compile( # A declaration; a tag before another one, or cut off; a tag around everything
+    r"\s*<(?:[?!]|[A-Z][^<>]*>\s*(?:<|$)|[A-Z][\w:.-]*(?:\s+[\w:-]+\s*=[^<>]*)?$"
+    r"|([A-Z]\w*)\b[^>]*>.*</\1>\s*$)", re.I | re.S)
+_TYPED = {0xFEFF: None, 0xA0: " ", 0xFF1A: ":"} # A byte order mark, a blank that does not break, a wide colon
 
 def sections(
     text: str, # A report as MIMIC-CXR stores it, or the XML of an Indiana report
@@ -180,15 +252,15 @@ def sections(
     # "addendum", …
 ) -> Sections:
     "The sections of a report, without empty ones. `DataError` for what is no text, or broken XML."
-    text = as_text(text, where)
-    return _xml(text, where) if text.lstrip().startswith("<") else _free(text)
+    text = as_text(text, where).translate(_TYPED)
+    return _xml(text, where) if _XML.match(text) else _free(text)
 
 # %% ../../nbs/03b_sections.ipynb #0cf94992
 OFFICIAL = ("impression", "findings", "last_paragraph", "comparison")
 
 def choose(
     found: dict, # As `sections` makes it
-    order: tuple = OFFICIAL, # Sections, best first
+    order: tuple = (*OFFICIAL, "full_report"), # Sections, best first
     where: str = "report" # The record, named in the error
 ) -> tuple[str, str]: # (section, text)
     "The first of these sections that has text. `DataError` where none has, `ValueError` for an unknown name."
@@ -199,6 +271,88 @@ def choose(
         if name not in KEYS: raise ValueError(f"unknown section {named(name)}; known: {', '.join(KEYS)}")
         if text := found.get(name, ""): return name, text
     raise DataError(where, " / ".join(order), "is empty: nothing to take as reference")
+
+# %% ../../nbs/03b_sections.ipynb #a26efa76
+_MIMIC = re.compile(r"\n ([A-Z ()/,-]+):\s")
+_MIMIC_NAMES = {name: spelled.split(", ") for name, spelled in {
+    "findings": "finding, findins, findindgs, findgings, findngs, findnings, finidngs",
+    "impression": "conclusion, ndication, impresson, imprression, imoression, impressoin, imprssion, "
+                  "impresion, imperssion, mpression, impession",
+    "indication": "reason for examination, reason for exam, clinical indication, idication",
+    "comparison": "reference exam, comparision, comparsion, comparrison, comparisions",
+    "history": "clinical information, pfi", "examination": "exam, type of examination",
+    "recommendations": "recommendation(s), recommendation", "wet read": "wetread"
+}.items()}
+_MIMIC_TITLE = re.compile(
+    r"chest|portable|ribs|bone window|pa and lat|lateral and (?:pa|ap)|ap and lateral|two views|"
+    r"frontal (?:and|view|upright|semi-upright)|(?:pa|ap|one|lateral) view")
+
+def _mimic_name(heading):
+    heading = heading.lower().strip()
+    for name, spelled in _MIMIC_NAMES.items():
+        if heading in spelled: return name
+    for name in ("impression", "findings", "history", "comparison", "addendum"):
+        if name in heading: return name
+    usual = ("indication", "examination", "technique", "notification", "recommendations", "comment", "date")
+    return "findings" if heading not in usual and _MIMIC_TITLE.search(heading) else heading
+
+def _mimic_parts(text):
+    "(name, text, start) of the official parser, in the order of the report."
+    m = _MIMIC.search(text)
+    parts = [("preamble", text[:m.start(1)], 0) if m else ("full report", text, 0)]
+    while m:
+        start, name = m.end(), _mimic_name(m[1])
+        m = _MIMIC.search(text, max(start, text.find("\n", start)))
+        parts.append((name, text[start:m.start() if m else None], start))
+    main = ("impression", "findings")
+    parts = [part for part in parts if part[0] not in main or part[1].strip()]
+    name, last, start = parts[-1]
+    if not any(part[0] in main for part in parts) and "\n \n" in last:
+        head, _, rest = last.partition("\n \n")
+        parts[-1:] = [(name, head, start), ("last_paragraph", rest, start + len(head))]
+    return parts
+
+# %% ../../nbs/03b_sections.ipynb #17234f68
+def overrides_mimic(
+    path: Path # Your copy of the official txt/section_parser.py
+) -> dict[str, str | tuple[int, int]]: # Study (without its s) → a section's name, or the text's start and end
+    "The official table of studies that are cut by hand. `DataError` names the file and what is wrong in it."
+    name, found, out = Path(path).name, {}, {}
+    try:
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as e:
+        raise DataError(name, "file", f"cannot be read as Python ({type(e).__name__})") from None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            found |= {t.id: node.value for t in node.targets if isinstance(t, ast.Name)}
+    for table in ("custom_section_names", "custom_indices"):
+        if table not in found: raise DataError(name, table, "is missing: no copy of the official file")
+        try:
+            entries = ast.literal_eval(found[table]).items()
+        except ValueError:
+            entries = [(None, None)]
+        for study, value in entries:
+            cut = tuple(value) if isinstance(value, (list, tuple)) else value
+            right = isinstance(cut, str) if table == "custom_section_names" else (
+                isinstance(cut, tuple) and len(cut) == 2 and all(type(k) is int and k >= 0 for k in cut))
+            if not right or not re.fullmatch(r"s\d+", str(study)):
+                raise DataError(name, table, "must map a study (s and digits) to a name, or to start and end")
+            out[study[1:]] = cut
+    return out
+
+def sections_mimic(
+    text: str, # A report of MIMIC-CXR, as its file has it
+    override: str | tuple[int, int] | None = None, # Of this study, from `overrides_mimic`
+    where: str = "report" # The record, named in an error
+) -> tuple[dict[str, str], str]: # (name → text, the text that the official script takes or "")
+    "What the official parser and script of MIMIC-CXR make of a report. `DataError` for what is no text."
+    text = as_text(text, where).replace("\r\n", "\n").replace("\r", "\n") # as Python reads a file
+    found = {name: part.strip() for name, part, _ in _mimic_parts(text)}
+    if isinstance(override, tuple): return found, text[slice(*override)]
+    if override is not None and override not in found:
+        raise DataError(where, f"section {named(override)}", "is missing, which the override names")
+    chosen = override or next((name for name in OFFICIAL if name in found), None)
+    return found, found.get(chosen, "")
 
 # %% ../../nbs/03b_sections.ipynb #ec370178
 _NEVER = {

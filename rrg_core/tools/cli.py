@@ -233,15 +233,17 @@ _WITHOUT = typer.Option(metavar="METRIC", help="Leave a text metric out: BLEU, M
 _METRICS = typer.Option(metavar="NAME,…", help="Add metrics that need a model: radgraph, chexbert, "
                         "bertscore, radcliq. The published model where its root is named (RRG_ROOT_RADGRAPH, "
                         "RRG_ROOT_CHEXBERT, RRG_ROOT_WEIGHTS), else a stand-in whose score is called "
-                        "…-standin; NAME-standin asks for it. Repeatable.")
+                        "…-standin; NAME-standin asks for it. A root without the model's files is an error. "
+                        "Repeatable.")
 
 @app.command()
 def evaluate(
     predictions: Annotated[
         Optional[str],
-        typer.Argument(help="Parquet, CSV, JSON (ReXrank's too) or JSON lines with a hypothesis and a "
-                            "reference a record, also .gz; - is standard input. Or a .txt with a report a "
-                            "line, and --reference another one.")] = None,
+        typer.Argument(help="A CSV with a row a study: a column of generated reports and one of reference "
+                            "reports. Also .tsv, Parquet, JSON (ReXrank's too) and JSON lines, each also "
+                            ".gz; - is standard input. Or a .txt with a report a line, and --reference "
+                            "another one.")] = None,
     protocol: Annotated[Optional[list[str]], _PROTOCOL] = None,
     list_: Annotated[
         bool,
@@ -267,6 +269,8 @@ def evaluate(
     max_words: Annotated[Optional[int], _MAX_WORDS] = None,
     without: Annotated[Optional[list[str]], _WITHOUT] = None,
     metrics: Annotated[Optional[list[str]], _METRICS] = None,
+    full: Annotated[bool, typer.Option("--full", help="Print the whole table, with intervals, also under "
+                                                      "more than three protocols.")] = False,
     bootstraps: Annotated[Optional[int], typer.Option(
         min=0, help="Replicates; 0 leaves the intervals out. Default: 1000.")] = None,
     seed: Annotated[int, _SEED] = 0,
@@ -275,12 +279,19 @@ def evaluate(
 ):
     """Score predictions under named protocols, with 95 % bootstrap intervals.
 
-    A record has a hypothesis, the generated report, and a reference, the radiologist's. A study_id and a
-    patient_id are used where they are there. What is printed: what is odd in the file, the scores, notes on
-    what could not be done as the protocol means it, and a signature to quote beside the numbers.
+    A record has a hypothesis, the generated report, and a reference, the radiologist's; the columns may have
+    other usual names. A study_id and a patient_id are used where they are there. What is printed: what is odd
+    in the file, the scores, notes on what could not be done as the protocol means it, and a signature to
+    quote beside the numbers. BLEU, METEOR, ROUGE-L and CIDEr compare words; CE-precision, CE-recall and CE-F1
+    compare the findings that a labeler reads in both texts.
+
+    \b
+    study_id,hypothesis,reference
+    s1,No effusion.,"Lungs are clear, no pleural effusion."
 
     \b
     rrg evaluate mine.csv
+    rrg evaluate mine.csv -p all --out table.csv
     rrg evaluate mine.csv -p fita -p chex --per-report each.csv --out table.csv
     rrg evaluate mine.csv --hypothesis report_1 --reference findings --without METEOR
     rrg evaluate mine.csv --metrics radgraph,chexbert,bertscore,radcliq
@@ -291,7 +302,7 @@ def evaluate(
                            keep_duplicates, per_report, tuple(without or ()), group=group,
                            drop_empty=drop_empty, train=train, labels=labels, max_words=max_words,
                            bootstraps=bootstraps, seed=seed, delimiter=delimiter, encoding=encoding,
-                           metrics=metrics))
+                           metrics=metrics, full=full))
 
 # %% ../../nbs/98c_cli.ipynb #98c0d002
 @app.command()
@@ -313,6 +324,7 @@ def compare(
                              "their order; `rrg evaluate --per-report` writes such a file.")] = None,
     max_words: Annotated[Optional[int], _MAX_WORDS] = None,
     without: Annotated[Optional[list[str]], _WITHOUT] = None,
+    metrics: Annotated[Optional[list[str]], _METRICS] = None,
     bootstraps: Annotated[int, typer.Option(min=1, help="Draws, and as many exchanges.")] = 1000,
     seed: Annotated[int, _SEED] = 0,
     delimiter: Annotated[Optional[str], _DELIMITER] = None,
@@ -322,17 +334,19 @@ def compare(
 
     Each file is one that `rrg evaluate` reads, with the same references. Studies are matched by study_id, or
     by their order where there is none. The interval is that of a paired bootstrap, p of a paired
-    randomisation; p_holm counts all scores of a protocol's table, and is the one to judge by.
+    randomisation; p_holm counts all scores of a protocol's table, and is the one to judge by. A positive
+    difference favours the other system against the baseline, but for RadCliQ, where lower is better.
 
     \b
     rrg compare baseline.csv mine.csv
+    rrg compare baseline.csv mine.csv --metrics radgraph,chexbert,bertscore,radcliq
     rrg compare baseline.csv mine.csv other.csv -p fita --plot forest.svg --out differences.csv
     """
     from rrg_core.metrics.compare import compare_command
     print(compare_command(predictions, protocol or ["default"], out, plot, hypothesis=hypothesis,
                           reference=reference, group=group, drop_empty=drop_empty, train=train, labels=labels,
                           max_words=max_words, without=tuple(without or ()), bootstraps=bootstraps, seed=seed,
-                          delimiter=delimiter, encoding=encoding))
+                          delimiter=delimiter, encoding=encoding, metrics=metrics))
 
 # %% ../../nbs/98c_cli.ipynb #741879b9
 phantom_app = typer.Typer(no_args_is_help=True,

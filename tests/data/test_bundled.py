@@ -172,6 +172,29 @@ def test_iu_xml_that_attacks_or_lacks():
             iu_record(xml, "7.xml")
 
 
+def test_iu_words_under_tags_and_in_second_sections():
+    def read(findings, more=""):
+        sections = "".join(f'<AbstractText Label="{s}"/>' for s in ("COMPARISON", "INDICATION", "IMPRESSION"))
+        body = f'<AbstractText Label="FINDINGS">{findings}</AbstractText>{more}{sections}'
+        return iu_record(f'<e><uId id="CXR9"/>{body}</e>'.encode())["findings"]
+
+    second = '<AbstractText Label="FINDINGS">{}</AbstractText>'
+    for findings, more, out in [
+        ("Heart <i>is</i> large.", "", "Heart is large."), ("<i>Heart</i> is large.", "", "Heart is large."),
+        ("Heart is <b>large</b>", "", "Heart is large"), ("<p>a</p><p>b</p>", "", "ab"),
+        ("a <i>b <b>c</b> d</i> e", "", "a b c d e"), ("a<br/>b", "", "ab"), ("a <!-- c --> b", "", "a  b"),
+        ("a<![CDATA[ <5 mm]]>", "", "a <5 mm"), ("1 &lt; 2", "", "1 < 2"), ("<i/>", "", ""), ("  a\n", "", "a"),
+        ("a", second.format("b"), "a\nb"), ("", second.format("b"), "b"), ("a", second.format(""), "a"),
+        ("a", second.format("<i>b</i> c"), "a\nb c"), ("a", second.format("b") + second.format("c"), "a\nb\nc")
+    ]:
+        assert read(findings, more) == out, (findings, more)
+    with tempfile.TemporaryDirectory() as d:
+        with zipfile.ZipFile(Path(d) / "empty.zip", "w") as z:
+            z.writestr("readme.txt", "no report")
+        with pytest.raises(DataError, match="empty.zip: reports are missing"):
+            iu_records(Path(d) / "empty.zip")
+
+
 def test_iu_views_keep_to_the_evidence():
     views = iu_views()
     first = {r["images"][0] for r in iu_records() if r["images"]}

@@ -1,6 +1,6 @@
 """Exported from nbs/01d_mimic_cxr.ipynb: edit it there, then run `nbdev-export`."""
 import json, os, re, zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from importlib import import_module
@@ -9,11 +9,10 @@ import pandas as pd
 from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError, repo_root
 from rrg_core.data.bundled import csv_table, open_zip, read_member
-from rrg_core.data.storage import Studies, prepared, read_prepared, spread, write_prepared
-from rrg_core.data.study import OBSERVATIONS, SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, named, named_file, read_image
+from rrg_core.data.storage import Studies, prepared, read_prepared, several, spread, write_prepared
+from rrg_core.data.study import OBSERVATIONS, SECTIONS, SPLITS, DataError, Image, Report, Study, check_splits, first_record, named, named_file, read_image
 import contextlib, gzip, io, logging, pytest, tempfile
 import numpy as np
-from rrg_core.data.study import check_splits
 from rrg_core.data.mimic_cxr import *
 
 
@@ -128,6 +127,123 @@ def test_mimic_names_what_is_wrong():
     assert repr(Funnel(pd.DataFrame({"subject_id": ["19999901"]}))) == "Funnel(1 images after no filter)"
 
 
+def test_mimic_loads_that_find_nothing_are_errors():
+    quiet = lambda line: None
+
+    def refused(table="", change=None, remove="", **options):
+        "The error of loading a miniature that was changed."
+        with tempfile.TemporaryDirectory() as d:
+            root = fixture(Path(d))
+            for path in root.rglob(remove or "no such file"):
+                path.unlink()
+            if table:
+                path = root / f"mimic-cxr-2.0.0-{table}.csv.gz"
+                change(pd.read_csv(path, dtype=str)).to_csv(path, index=False)
+            with pytest.raises(DataError) as e:
+                load("train", root, say=quiet, **options)
+            assert "\n" not in str(e.value) and "nvented" not in str(e.value)
+            return str(e.value)
+
+    each = lambda column, f: lambda t: t.assign(**{column: t[column].map(f)})
+    one = lambda column, value, k=0: lambda t: t.assign(**{column: [*t[column][:k], value, *t[column][k + 1:]]})
+    rows = [ # SVT-Yang/MedST#4 is a root without reports; the other kinds are our own
+        ("MedST#4", "reports are missing", dict(remove="*.txt")),
+        ("ids s5…", "split.csv.gz record 1: study_id must be digits", dict(
+            table="split", change=each("study_id", "s{}".format))),
+        ("ids 5….0", "split.csv.gz record 1: study_id must be digits", dict(
+            table="split", change=each("study_id", "{}.0".format))),
+        ("a blank before", "record 1: study_id must be digits", dict(
+            table="split", change=each("study_id", " {}".format))),
+        ("a blank behind", "record 3: study_id must be digits", dict(
+            table="split", change=one("study_id", "59999902 ", 2))),
+        ("another digit", "record 1: study_id must be digits", dict(
+            table="split", change=one("study_id", "5999990１"))),
+        ("no id", "split.csv.gz record 2: study_id is missing",
+         dict(table="split", change=one("study_id", None, 1))),
+        ("no patient", "record 2: subject_id is missing", dict(table="split", change=one("subject_id", None, 1))),
+        ("patients p1…", "record 1: subject_id must be digits", dict(
+            table="split", change=each("subject_id", "p{}".format))),
+        ("a float patient", "record 1: subject_id must be digits", dict(
+            table="split", change=each("subject_id", "{}.0".format))),
+        ("labels s5…", "chexpert.csv.gz record 1: study_id must be digits", dict(
+            table="chexpert", change=each("study_id", "s{}".format))),
+        ("labels 5….0", "chexpert.csv.gz record 2: study_id must be digits", dict(
+            table="chexpert", change=one("study_id", "59999902.0", 1))),
+        ("other images", "metadata table: dicom_id names no image", dict(
+            table="metadata", change=each("dicom_id", "{}.dcm".format))),
+        ("a patient in two splits", "split.csv.gz study '59999902': split 'test' leaks", dict(
+            table="split", change=lambda t: t.assign(split=t.split.mask(t.study_id == "59999902", "test")))),
+        ("a study in two splits", "split.csv.gz record 2: study_id lies in two splits", dict(
+            table="split", change=one("split", "validate", 1))),
+        ("FRONTAL", "views must be of AP, PA, LATERAL, LL, got 'FRONTAL'", dict(views=("FRONTAL", ))),
+        ("frontal", "views must be of", dict(views="frontal")),
+            ("views=None", "views must be of", dict(views=None)),
+        ("AP,PA", "views must be of", dict(views="AP,PA")),
+            ("empty view", "views must be of", dict(views=("", ))),
+        ("findngs", "need must be of indication, comparison, findings, impression", dict(need="findngs")),
+        ("need=None", "need must be of", dict(need=None)), ("last_paragraph", "need must", dict(
+            need=("last_paragraph", )))
+    ]
+    for what, message, change in rows:
+        assert message in refused(**change), (what, refused(**change))
+    for sections, overrides in (("mimic", None), ("Official", None), (None, None),
+                                ("course", "section_parser.py")):
+        with tempfile.TemporaryDirectory() as d, pytest.raises(ValueError, match="sections"):
+            load("train", fixture(Path(d)), say=quiet, sections=sections, overrides=overrides)
+
+
+def test_mimic_sections_of_the_official_parser():
+    texts = {
+        "59999901": " FINAL REPORT\n HISTORY:  Cough.\n \n Lungs are clear.\n", # its rules
+        "59999902": " FINAL REPORT\n INDICATION: Tube. FINDINGS: Clear.\n IMPRESSION:  Normal.\n",
+        "59999903": " FINAL REPORT\n INDICATION:  Large effusion.\n \n IMPRESSION:\n", # overrides
+        "59999904": " FINAL REPORT\n COMPARISON:  Two tubes. Done.\n",
+        "59999906": " FINAL REPORT\n COMPARISON:  Heart is large.\n"
+    }
+    fake = "\n".join([
+        "def rules():", "    custom_section_names = {'s59999903': 'indication'} # invented",
+        "    custom_indices = {'s59999904': [28, 38], 's59999909': [0, 0]}", "raise SystemExit('never run')"])
+    with tempfile.TemporaryDirectory() as d, tempfile.TemporaryDirectory() as elsewhere:
+        root, lines, quiet = fixture(Path(d)), [], lambda line: None
+        for file in root.rglob("s*.txt"):
+            file.write_text(texts[file.stem[1:]])
+
+        def read(**options):
+            found = [s for split in SPLITS for s in load(split, root, (), (), **{"say": quiet} | options)]
+            return {s.study_id: {k: v for k, v in vars(s.report).items() if v and k != "language"} for s in found}
+
+        course, plain = read(), read(sections="official", say=lines.append)
+        assert course["59999901"] == {"indication": "Cough."} and course["59999902"] == {
+            "indication": "Tube.", "findings": "Clear.", "impression": "Normal."}
+        assert plain["59999901"] == {"indication": "Cough.", "impression": "Lungs are clear."}
+        assert plain["59999902"] == {"indication": "Tube. FINDINGS: Clear.", "impression": "Normal."}
+        assert plain["59999903"] == {"indication": "Large effusion."} and plain["59999906"] == {
+            "impression": "Heart is large."}
+        assert sum("section_parser.py" in line for line in lines) == 3
+        for place, given in ((root, False), (root / "txt", False), (Path(elsewhere), True)):
+            place.mkdir(exist_ok=True)
+            (place / "section_parser.py").write_text(fake)
+            named_one = {"overrides": place / "section_parser.py"} if given else {}
+            cut = read(sections="official", **named_one)
+            assert cut["59999903"] == {"impression": "Large effusion."} # and no indication that is the answer
+            assert cut["59999904"] == {"impression": texts["59999904"][28:38].strip()} and cut[
+                "59999901"] == plain["59999901"]
+            (place / "section_parser.py").unlink()
+        for wrong, message in (("x = 1", "custom_section_names is missing"),
+                               ("def (", "cannot be read as Python"),
+                               ("custom_section_names = {}", "custom_indices is missing"),
+                               (fake.replace("[28, 38]", "[28]"), "custom_indices must map"),
+                               (fake.replace("[28, 38]", "[28, -1]"), "custom_indices must map"),
+                               (fake.replace("'indication'", "open('x')"), "custom_section_names must map"),
+                               (fake.replace("'s59999903'", "'59999903'"), "custom_section_names must map"),
+                               (fake.replace("'indication'", "'nothing'"), "s59999903.txt: section 'nothing'")):
+            (root / "section_parser.py").write_text(wrong)
+            with pytest.raises(DataError, match=message):
+                read(sections="official")
+        with pytest.raises(DataError, match="section_parser.py: file cannot be read"):
+            read(sections="official", overrides=root / "nowhere" / "section_parser.py")
+
+
 def test_mimic_reads_tables_by_their_exact_names():
     def copied(names): # The table of splits under each of these names, its images called after the name
         with tempfile.TemporaryDirectory() as d:
@@ -186,6 +302,32 @@ def test_mimic_damaged_archives_and_tables_are_named():
                                          len(b) // 2), lambda b: flipped(b,
                                                                          len(b) - 8)):
             assert f"{table}: table cannot be read" in damaged(table, change, zipped=False)
+
+
+def test_mimic_options_in_one_word_and_any_letters():
+    quiet = lambda line: None
+    with tempfile.TemporaryDirectory() as d:
+        root, out = fixture(Path(d) / "raw"), Path(d) / "out"
+        ids = lambda where=root, **options: [
+            s.study_id for s in load("train", where, say=quiet, **options)]
+        default = ids()
+        for options in (dict(need="findings"), dict(need="Findings"), dict(need=("FINDINGS", )),
+                        dict(need=["findings", "Findings"]), dict(views=("ap", "pa")),
+                        dict(views=["PA", "AP", "pa"])):
+            assert ids(**options) == default == ["59999901", "59999902"], options
+        for options, expected in ((dict(views="AP"), ["59999902"]), (dict(views="pa"), ["59999901"]),
+                                  (dict(views="lateral"), ["59999901"]), (dict(views="LL"), []),
+                                  (dict(views=" AP "), ["59999902"]), (dict(need="impression"), default),
+                                  (dict(need="indication"), ["59999902"]), (dict(need="comparison"), []),
+                                  (dict(need=()), default),
+                                  (dict(need=("indication", "findings")), ["59999902"])):
+            assert ids(**options) == expected, options
+        prepare(root, out, need="Findings", views=["ap", "pa"], say=quiet)
+        assert ids(out) == ids(out, need="findings", views=("AP", "PA")) == default
+        (root / report_name("19999901", "59999901")).write_text(" FINDINGS:  ___\n \n IMPRESSION:  ___.\n")
+        assert ids() == ids(need="impression") == ["59999902"] # blanks alone are no reference
+        (root / report_name("19999901", "59999902")).unlink() # of one report that is missing, none is a lie
+        assert ids(need=()) == ["59999901"]
 
 
 def test_mimic_prepared_folder_gives_the_same_studies():

@@ -9,7 +9,7 @@ from PIL import Image as PILImage
 from rrg_core.data.bundled import csv_table, iu_dicom, iu_records, iu_views
 from rrg_core.engine.files import file_hash
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
+from rrg_core.data.storage import PREPARED, Studies, prepared, read_prepared, several, spread, write_prepared
 from rrg_core.data.study import SECTIONS, SPLITS, DataError, Image, Report, Study, first_record, image_size, named, named_file, read_image, without_text
 import io, pytest, tarfile, tempfile
 import numpy as np
@@ -115,7 +115,13 @@ def test_openi_keeps_the_better_known_projection():
             for header, name in known.items():
                 found = stated(word, [name])
                 assert found == ({name: (views[header], "projection")} if word else {}), (word, header)
-        for word in ("frontal", "Frontal ", "L", "LATERAL", "Oblique"):
+        for word in ("frontal", "Frontal ", "FRONTAL", " frontal", "lateral", "LATERAL", "Lateral ", "pa", "ap",
+                     "Ap"):
+            plain = word.strip().upper()
+            same = expected[plain if plain in ("AP", "PA") else plain.capitalize()]
+            for header, name in known.items():
+                assert stated(word, [name]) == {name: (same[header], "projection")}, (word, header)
+        for word in ("L", "LL", "Oblique", "Front", "Frontal/Lateral", "0", "lat", "AP/PA", "none", "NaN"):
             with pytest.raises(DataError, match="indiana_projections.csv record 1: projection .* is unknown"):
                 stated(word, [known["AP"]])
         with pytest.raises(DataError, match="indiana_projections.csv record 2: filename is duplicated"):
@@ -241,6 +247,59 @@ def test_r2gen_records_are_counted_from_one():
                     number = k + 1 + (key == "train")
                     with pytest.raises(DataError, match=f"annotation.json {key} record {number}: {message}"):
                         r2gen_items(d)
+
+
+def test_openi_loads_that_find_nothing_are_errors():
+    def annotated(root, change):
+        "A miniature of R2Gen's copy whose first record was changed."
+        data = json.loads((fixture_images(root, "r2gen") / "annotation.json").read_text())
+        key = next(k for k in ("train", "val", "test") if data[k])
+        data[key][0] |= change(data[key][0])
+        (root / "annotation.json").write_text(json.dumps(data))
+        return f"annotation.json {key} record 1: "
+
+    rows = [ # what the record says → what the error says of it
+        ({"id": 9001}, "id must begin with CXR and a number, got 9001"),
+            ({"id": "9001"}, "id must begin with CXR"),
+        ({"id": None}, "id must begin with CXR and a number, got None"), ({"id": ["CXR9001_x"]}, "id must begin"),
+        ({"id": ""}, "id must begin with CXR"), ({"id": "cxr9001_x"}, "id must begin with CXR"),
+        ({"id": 9001.0}, "id must begin with CXR and a number, got 9001.0"),
+            ({"id": "CXR_IM-9"}, "id must begin"),
+        ({"id": "CXR9001x"}, "id must begin with CXR"), ({"id": True}, "id must begin with CXR"),
+        ({"image_path": "CXR1_IM-1/0.png"}, "image_path must be a list of paths, got a text of 15 characters"),
+        ({"image_path": None}, "image_path must be a list of paths, got None"),
+        ({"image_path": [0, 1]}, "image_path must be a list"), ({"image_path": {"0": "a"}}, "image_path must be"),
+        ({"image_path": [["a.png"]]}, "image_path must be a list of paths")
+    ]
+    with tempfile.TemporaryDirectory() as d:
+        d, archive = Path(d), fixture_archive(Path(d) / "reports.tgz")
+        for k, (change, message) in enumerate(rows):
+            where = annotated(d / str(k), lambda item: change)
+            with pytest.raises(DataError) as e:
+                load("train", d / str(k), archive=archive)
+            assert str(e.value).startswith(where + message), (change, str(e.value))
+        read = lambda root: {s.study_id: len(s.images) for p in SPLITS for s in load(p, root, archive=archive)}
+        whole = read(fixture_images(d / "whole", "r2gen"))
+        annotated(d / "windows", lambda item: {"image_path": [p.replace("/", "\\") for p in item["image_path"]]})
+        assert read(d / "windows") == whole and len(whole) == 3
+        annotated(d / "climbs", lambda item: {"image_path": ["..\\..\\a.png"]})
+        with pytest.raises(DataError, match="image_path leaves its folder"):
+            read(d / "climbs")
+        for kind, pattern in (("r2gen", "*.png"), ("kaggle", "*.png")): # the table is there, the images are not
+            for film in fixture_images(d / f"no {kind}", kind).rglob(pattern):
+                film.unlink()
+            with pytest.raises(DataError, match=f"images are missing.*layout {kind}"):
+                read(d / f"no {kind}")
+        (d / "foreign").mkdir()
+        PILImage.fromarray(np.zeros((9, 9), np.uint8)).save(d / "foreign" / "CXR5555_IM-1-1.png")
+        with pytest.raises(DataError, match="images are missing"):
+            read(d / "foreign")
+        for need in ("findings", "Findings", ("FINDINGS", ), ["findings"]):
+            assert [len(load(s, need=need, archive=archive)) for s in SPLITS] == [
+                len(load(s, need=("findings", ), archive=archive)) for s in SPLITS]
+        for need in ("findngs", "f", None, 3, ("findings", "body")):
+            with pytest.raises(ValueError, match="need must be of indication, comparison, findings, impression"):
+                load("train", need=need, archive=archive)
 
 
 def test_the_whole_collection_is_text():

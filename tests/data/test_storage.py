@@ -70,6 +70,21 @@ def test_a_duplicated_id_and_a_missing_column_are_named():
             assert list(empty) == []
 
 
+def test_several_reads_words_as_they_are_meant():
+    SECTIONS = ("indication", "comparison", "findings", "impression")
+    for value, out in [
+        ("findings", ("findings", )), ("Findings", ("findings", )), (("FINDINGS", ), ("findings", )), ((), ()),
+        (["findings", "impression"], ("findings", "impression")), ([" Impression "], ("impression", )),
+        (("findings", "Findings"), ("findings", )), ({"comparison": 1}, ("comparison", )),
+        (iter(["findings"]), ("findings", )), (SECTIONS, SECTIONS)
+    ]:
+        assert several("need", value, SECTIONS) == out, value
+    for value in ("findngs", "", "findings impression", None, 3, True, (None, ), [["findings"]], ("findings", 3),
+                  b"findings", float("nan")):
+        with pytest.raises(DataError, match="load: need must be of indication, comparison, findings"):
+            several("need", value, SECTIONS)
+
+
 def test_a_prepared_folder_is_used_only_as_it_was_made():
     one = Study("s1", "p1", "phantom", "train", report=Report(findings="a"))
     with tempfile.TemporaryDirectory() as d:

@@ -93,9 +93,27 @@ def test_cues_tell_what_a_denial_is_about():
         ("it - none", "none_after"),
         ("ddx: it", "doubt_list"), ("differential aeration", ), ("it, ?mass", "doubt_before"),
         ("it (probable)", "doubt_after"), ("is there edema?", "doubt_whole", "mark_after"),
+        ("does not show", "denial_before"), ("does not reach", ), ("did not recur", "denial_after"),
+        ("has not resolved", "keep"), ("failed to appear", "denial_after"),
+        ("no longer requires drainage of", "keep"), ("no longer has", "denial_before"),
+        ("not known when", "keep"), ("no more than a", "keep"), ("not there a year ago", "keep"),
+        ("not definitely a", "doubt_around"), ("not definitely seen", "denial_after"),
+        ("not proven", "doubt_after"), ("not diagnostic of", "doubt_around"), ("not real", "denial_after"),
+        ("indistinguishable from", "doubt_both"), ("cannot tell it from", "doubt_whole"),
+        ("cannot be confirmed or excluded", "doubt_after"), ("cannot be identified", "denial_after"),
+        ("more likely this than", "doubt_before"), ("argues against", "denial_before"),
+        ("all but disappeared", "keep"), ("was pulled", "denial_after"), ("was pulled back", ),
+        ("edema: not any longer", "none_after"), ("was resected", "denial_after"),
+        ("no previous X-ray", "keep"), ("not in a position to exclude", "doubt_around"),
+        ("edema? Answer: no", "none_after"), ("edema 0", "minus"),
         ("edema? yes", "yes_after"), ("edema? no", "none_after"), ("edema: not excluded", "doubt_after")
     ]:
         assert cues(text) == names, (text, cues(text))
+    for text, *parts in [("No:\n- edema\n- mass", "No \n, edema\n, mass"),
+                         ("No edema:\n- mass", "No edema:\n", "mass"),
+                         ("Absent:\n\n- edema", "Absent:", "edema"),
+                         ("Possible:\n- edema\nHeart: big", "Possible \n, edema", "Heart: big")]:
+        assert [s for _, s in split_report(text)] == parts, (text, split_report(text))
     assert canonical("nopneumothorax") == "no pneumothorax" and canonical("pleuraleffusion") == "pleural effusion"
     assert canonical("a" * 100_000) == "a" * 100_000
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from rrg_core.data.study import named_file
 from rrg_core.engine.code import weights_hash
 from rrg_core.engine.desk import progress
 from rrg_core.engine.settings import CourseError, data_root, figures_at, profile, repo_root
@@ -62,7 +63,8 @@ def test_published_score_is_the_packages():
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
         m.delenv("RRG_ROOT_WEIGHTS", raising=False)
-        with pytest.raises(CourseError, match="stands in.*huggingface.co/distilbert.*RRG_ROOT_WEIGHTS/distil"):
+        with pytest.raises(CourseError, match="RRG_ROOT_WEIGHTS/distilroberta-base/config.json does not exist.*"
+                                              "huggingface.co/distilbert.*standin-phantom-bert stands in"):
             BERTScore.published()
         folder = Path(d) / "distilroberta-base"
         torch.manual_seed(0)

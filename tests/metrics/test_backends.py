@@ -1,8 +1,8 @@
 """Exported from nbs/05o_backends.ipynb: edit it there, then run `nbdev-export`."""
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 import numpy as np
 import pandas as pd
 from rrg_core.data.study import named
@@ -11,6 +11,7 @@ from rrg_core.engine.settings import CourseError, data_root
 from rrg_core.metrics.composite import COMPONENTS, RadCliQ, bleu2
 from rrg_core.metrics.radgraph import RadGraphModel, radgraph_f1
 import sys, tempfile, textwrap, venv
+from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from rrg_core.engine.settings import CourseError
 from rrg_core.metrics.backends import *
@@ -55,27 +56,51 @@ def test_chexbert_standin_by_hand():
     assert score("Granuloma.", "Edema.") == 0
 
 
-def test_names_and_files_are_checked_first():
-    for names, words in [("bleurt", "unknown metric 'bleurt'; --metrics adds radgraph, chexbert, bertscore, rad"),
-                         ("radcliq,BLEU", "unknown metric 'BLEU'"), ("", "unknown metric"),
-                         (["radcliq", ""], "unknown metric"), ("bertscore-standin-standin", "unknown metric"),
-                         ("standin", "unknown metric 'standin'"), ("RADCLIQ", "unknown metric 'RADCLIQ'")]:
+def test_names_are_read_kindly():
+    choices = "; --metrics adds radgraph, chexbert, bertscore, radcliq, each also as NAME-standin"
+    empty, unknown = "a name of a metric is empty .a comma too many.." + choices, "unknown metric "
+    for thread, names, words in [ # a public thread of its kind, what was typed, the error
+            ("xapi-project/xen-api#6214", "radcliq-standin,", empty), ("xapi-project/xen-api#6214", "", empty),
+            ("distributed-system-analysis/pbench#2618", "radgraph,,chexbert", empty),
+            ("distributed-system-analysis/pbench#2618", ["radcliq", " "], empty),
+            ("distributed-system-analysis/pbench#2618", ",", empty),
+            ("intel/PerfSpect#154", "bleurt", unknown + "'bleurt'" + choices),
+            ("intel/PerfSpect#154", "radcliq-standin,BLEU", unknown + "'BLEU'" + choices),
+            ("intel/PerfSpect#154", "RadCliQ-v1", unknown + "'RadCliQ-v1', did you mean 'radcliq'. --metrics ad"),
+            ("intel/PerfSpect#154", "bert-score", unknown + "'bert-score', did you mean 'bertscore'."),
+            ("intel/PerfSpect#154", "chexbart-standin", "did you mean 'chexbert'."),
+            ("ParaToolsInc/taucmdr#309", "radgraph;chexbert", unknown),
+            ("intel/PerfSpect#154", "standin", unknown),
+            ("ParaToolsInc/taucmdr#309", "radgraph chexbert", unknown + "a text of 17 characters"),
+            ("intel/PerfSpect#154", "bertscore-standin-standin", unknown),
+            ("numenta/NAB#129", [None, 5], unknown)]:
         with pytest.raises(CourseError, match=words): Components(names)
+    for thread, names in [ # and what is read
+            ("xapi-project/xen-api#6214", " chexbert-standin , radgraph-standin "),
+            ("intel/PerfSpect#154", "CheXbert-standin,RadGraph-STANDIN"),
+            ("numenta/NAB#129", ["chexbert-standin", "radgraph-standin"]),
+            ("numenta/NAB#129", ["chexbert-standin,radgraph-standin", "CHEXBERT-standin"]),
+            ("pa11y/pa11y#114", "chexbert-standin,chexbert-standin,radgraph-standin")]:
+        assert list(Components(names).definitions) == ["CheXbert-standin", "RadGraph-standin",
+                                                       "RadGraph-combined-standin"], (thread, names)
+
+
+def test_a_root_without_its_file_is_an_error():
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
-        for root in ("WEIGHTS", "CHEXBERT", "RADGRAPH"): m.delenv(f"RRG_ROOT_{root}", raising=False)
-        m.setenv("RRG_ROOT_CHEXBERT", d)
-        with pytest.raises(CourseError, match="chexbert.pth does not exist.*StanfordAIMI/RRG_scorers.*stands in"):
-            Components("radcliq")
-        m.delenv("RRG_ROOT_CHEXBERT")
-        m.setenv("RRG_ROOT_RADGRAPH", f"{d}/env")
-        with pytest.raises(CourseError, match="bin/python is missing"): Components("bertscore,radgraph")
-        m.delenv("RRG_ROOT_RADGRAPH")
-        m.setenv("RRG_ROOT_WEIGHTS", d)
-        assert list(Components("bertscore").definitions) == ["BERTScore-standin"] # no such folder in it
-        (Path(d) / "distilroberta-base").mkdir()
-        with pytest.raises(CourseError, match="distilroberta-base/config.json is missing. It comes from https://hugg"
-                                              ".*standin-phantom-bert stands in"): Components("radcliq")
-        assert list(Components("bertscore-standin").definitions) == ["BERTScore-standin"]
+        for name, root, file in [("radgraph", "RADGRAPH", "bin/python is missing"),
+                                 ("chexbert", "CHEXBERT", "chexbert.pth does not exist.*StanfordAIMI/RRG_scorer"),
+                                 ("bertscore", "WEIGHTS", "distilroberta-base/config.json does not exist.*https"),
+                                 ("bertscore", "WEIGHTS", "distilroberta-base/config.json is missing.*https://")]:
+            for other in ("WEIGHTS", "CHEXBERT", "RADGRAPH"): m.delenv(f"RRG_ROOT_{other}", raising=False)
+            said = list(Components(name).definitions)
+            assert said and all("-standin" in s for s in said) # no root: the stand-in, named so
+            for where in (d, f"{d}/nowhere") if "is missing.*https" not in file else (d, ):
+                m.setenv(f"RRG_ROOT_{root}", where)
+                for asked in (name, "radcliq"):
+                    with pytest.raises(CourseError, match=f"{file}.*--metrics {name}-standin asks"):
+                        Components(asked)
+            assert list(Components(f"{name}-standin").definitions) == said
+            if root == "WEIGHTS": (Path(d) / "distilroberta-base").mkdir(exist_ok=True) # a folder without files
 
 
 def test_nothing_heavy_is_imported_before_it_is_asked():

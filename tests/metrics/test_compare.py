@@ -9,7 +9,7 @@ from rrg_core.engine.desk import progress
 from rrg_core.engine.files import atomic
 from rrg_core.engine.settings import CourseError
 from rrg_core.metrics.clinical import ClinicalStatistics, Protocol
-from rrg_core.metrics.evaluate import _checked_ending, _given_labels, _groups, _known, _label_pair, _of_empty, _read_labels, _scores_of, _shortened, _text_counts, _training_texts, _written, find_protocols, input_hash, read_pairs, signature
+from rrg_core.metrics.evaluate import _checked_ending, _component_notes, _component_signature, _given_labels, _groups, _head_lines, _known, _label_pair, _of_empty, _read_labels, _ready, _scores_of, _shortened, _text_counts, _training_texts, _written, find_protocols, health, input_hash, read_pairs, signature
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.metrics.text import Meteor
 import json, tempfile
@@ -123,10 +123,10 @@ def test_files_are_matched_or_refused():
         run = lambda *paths, **o: compare(paths, quick, label=label, bootstraps=50, **o)
         table = run(a, b).set_index("metric")
         assert table.n.iloc[0] == 3 and table.difference["ROUGE-L"] > 0
-        assert "whole patients" in table.attrs["notes"][0]
+        assert "whole patients" in table.attrs["health"]["groups"]
         base[::-1].assign(hypothesis=["c d", "b", "a b"]).iloc[:2].to_parquet(d / "c.parquet")
         fewer = run(a, d / "c.parquet")
-        assert fewer.n.iloc[0] == 2 and "1 records" in fewer.attrs["notes"][1]
+        assert fewer.n.iloc[0] == 2 and "1 records" in fewer.attrs["notes"][0]
         spaced = file("s.csv", reference=["a  b", " b", "c\nd"]) # the same words
         assert (run(a, spaced).difference == 0).all()
         bare = [d / "x.csv", d / "y.csv"]
@@ -151,7 +151,7 @@ def test_files_are_matched_or_refused():
         said = compare_command([a, b, spaced], [quick, replace(quick, name="other")], out=str(d / "t.json"),
                                plot=str(d / "f.svg"), label=label, bootstraps=20)
         kept = json.loads((d / "t.json").read_text())
-        assert len(kept["scores"]) == 2 * 2 * 4 and kept["notes"] and "holm:8" in kept["scores"][0]["signature"]
+        assert len(kept["scores"]) == 2 * 2 * 4 and kept["health"] and "holm:8" in kept["scores"][0]["signature"]
         assert (d / "f.svg").read_text().startswith("<?xml") and "b, s against a: 3 studies" in said
 
         def other_truth(value):
@@ -162,6 +162,51 @@ def test_files_are_matched_or_refused():
         assert quoting({"paths": lambda x: compare([x, "b.csv"]), "other truth": other_truth,
                         "texts": lambda x: compare_texts({"a": [x], "b": [x, x]}, [x]),
                         "group": lambda x: compare([a, b], quick, group=x)}) == []
+
+
+def test_metrics_by_name_and_health_of_each_file():
+    from rrg_core.metrics.backends import Components
+    from rrg_core.metrics.evaluate import evaluate, evaluate_command
+
+    truth = ["Large left pleural effusion.", "Lungs are clear.", "Pneumonia.", "Heart is normal.", "No edema."]
+    says = {"a": ["Small left pleural effusion.", "Lungs are clear.", "", "Heart is enlarged.", "No edema."],
+            "b": ["Lungs are clear."] * 5, "c": ["qwer tzui", *truth[1:]]}
+    names = "radgraph-standin,chexbert-standin,bertscore-standin,radcliq-standin"
+    with tempfile.TemporaryDirectory() as d:
+        files, out = [Path(d) / f"{name}.csv" for name in says], Path(d) / "t.json"
+        for file, said in zip(files, says.values()):
+            pd.DataFrame({"subject_id": list("xxyzz"), "study_id": list("12345"), "hypothesis": said,
+                          "reference": truth}).to_csv(file, index=False)
+        options = dict(without=("METEOR", ), bootstraps=20, metrics=[names], max_words=3)
+        printed = compare_command(files, ["default", "fita"], out=str(out), **options)
+        rows = pd.DataFrame(json.loads(out.read_text())["scores"])
+        alone = [evaluate(f, ["default", "fita"], **options) for f in files]
+        for k, name in ((1, "b"), (2, "c")): # the numbers of evaluate, in its order
+            own = rows[rows["system"] == name].reset_index(drop=True)
+            own = pd.concat([own[own["protocol"] == p] for p in ("default", "fita", "any")])
+            assert own["metric"].tolist() == alone[0]["metric"].tolist()
+            np.testing.assert_allclose(own["of baseline"], alone[0]["value"], atol=1e-6)
+            np.testing.assert_allclose(own["of system"], alone[k]["value"], atol=1e-6)
+        assert rows["protocol"].tolist() == sorted(rows["protocol"], key=["default", "fita", "any"].index)
+        last = rows[rows["protocol"] == "any"]
+        assert (last["low"] <= last["difference"]).any() and last["p_holm"].max() <= 1
+        signed, = last["signature"].unique()
+        for part in ("metrics:RadGraph-standin+", "|models:radgraph=rules,", "|boot:20|", "|groups:3|",
+                     f"|test:paired-bootstrap+randomisation|holm:{len(last)}"): assert part in signed, part
+        better = last[(last["metric"] == "RadCliQ-standin") & (last["system"] == "c")]
+        assert (better["difference"] < 0).all() and "RadCliQ is better where it is lower" in printed
+        block = printed.split("\n| ")[0]
+        health = json.loads(out.read_text())["health"]
+        for k, name in enumerate(says): # as evaluate has it for the file
+            line = next(v for v in block.splitlines() if v.startswith(f"hypotheses of {name}"))
+            assert line.endswith(health[f"hypotheses of {name}"]) and health["groups"] in block
+            assert health[f"hypotheses of {name}"] == alone[k].attrs["health"]["hypotheses"]
+            assert health["references"] == alone[k].attrs["health"]["references"]
+        assert "1 empty" in health["hypotheses of a"] and "unread or foreign" in health["hypotheses of c"]
+        for metrics, words in [("bleurt", "unknown metric"), ("radcliq,", "a comma too many")]:
+            with pytest.raises(CourseError, match=words): compare(["none.csv", "other.csv"], metrics=metrics)
+        few = compare(files[:2], metrics=Components("chexbert-standin"), without=("METEOR", ), bootstraps=5)
+        assert few["metric"].iloc[-1] == "CheXbert-standin" and "RadCliQ" not in " ".join(few.attrs["notes"])
 
 
 def test_labels_of_the_references_are_one_truth():

@@ -214,6 +214,42 @@ def test_the_command():
             evaluate(path, "default", label=label)
 
 
+def test_many_protocols_are_one_compact_table():
+    label = lambda texts: np.array([[1. if "effusion" in t.lower() else np.nan] * 14 for t in texts])
+    pairs = {"hypothesis": ["no effusion", "", "clear lungs"],
+             "reference": ["pleural effusion", "effusion", "clear"]}
+    with tempfile.TemporaryDirectory() as d:
+        path, out = Path(d) / "p.csv", Path(d) / "t.json"
+        pd.DataFrame(pairs).to_csv(path, index=False)
+        options = dict(label=label, bootstraps=5, without=("METEOR", ))
+        said = evaluate_command(str(path), "all", out=str(out), **options)
+        long = evaluate_command(str(path), "all", full=True, **options)
+        rows = pd.DataFrame(json.loads(out.read_text())["scores"])
+        assert set(rows.protocol) == set(PROTOCOLS) # the file has them all, with signatures
+        lines = said.splitlines()
+        assert len(lines) < len(PROTOCOLS) + 25 and max(map(len, lines)) < 250 and "--full" in lines[-2]
+        table = lines[lines.index(next(l for l in lines if l.startswith("protocol "))):][:len(PROTOCOLS) + 2]
+        assert [l.split()[0] for l in table[2:]] == list(PROTOCOLS)
+        head = table[0].split()[1:]
+        for name in ("default", "r2gen-iu", "chex-ex-f1-14", "llava-rad-pos-macro-f1-5"): # each in its place
+            line, own = table[2 + list(PROTOCOLS).index(name)], rows[rows.protocol == name]
+            want = {m: f"{v:.3f}" for m, v in zip(own.metric, own.value)}
+            for column in head:
+                start = table[0].index(column) + len(column)
+                assert line[:start].split(" ")[-1] == want.get(column, ""), (name, column)
+        alike = lines[lines.index(table[-1]) + 1]
+        assert "the same under every protocol that has it: " in alike
+        assert not {a.split()[0] for a in alike.partition(": ")[2].split(", ")} & set(head)
+        assert "protocol:default|" not in said and long.count("\nprotocol:") == len(PROTOCOLS)
+        assert "| llava-rad-pos-macro-f1-5" in long and table[5] in long and "--full" not in long
+        few = evaluate_command(str(path), ["default", "fita", "chex-mic-f1-14"], **options)
+        assert few.count("\nprotocol:") == 3 and "the same under" not in few and "| fita " in few
+        same = [replace(PROTOCOLS["chex-mic-f1-14"], name=f"p{i}") for i in range(4)]
+        twins = evaluate_command(str(path), same, metrics="chexbert-standin", **options)
+        assert "\nprotocol " not in twins and "that has it: CE-precision " in twins # nothing differs
+        assert "| CheXbert-standin |" in twins and "|models:chexbert=rules|" in twins # further rows stay whole
+
+
 def test_scoring_loads_what_it_needs_and_no_more():
     code = """if True:
         import sys

@@ -1,9 +1,10 @@
 """Exported from nbs/05c_radgraph.ipynb: edit it there, then run `nbdev-export`."""
-import inspect, json, os, queue, re, subprocess, threading
+import inspect, json, os, queue, re, signal, subprocess, threading, time, weakref
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from rrg_core.data.study import named, named_file
+from rrg_core.data.study import named, named_file, without_text
 from rrg_core.engine.settings import CourseError, data_root
 from rrg_core.metrics import radgraph_worker
 from rrg_core.metrics.text import failure
@@ -84,7 +85,10 @@ def test_empty_repeated_and_capitals():
                        (lambda: radgraph_f1([one], one), "single"), (lambda: radgraph_f1([], []), "0 hypotheses"),
                        (lambda: radgraph_f1(report(e("a", "OBS-DP", ("modify", "7"))), one), "points to '7'"),
                        (lambda: radgraph_f1({"entities": {"1": {"tokens": "a", "label": "b"}}}, one),
-                        "relations is missing")]:
+                        "relations is missing"),
+                       (lambda: radgraph_f1({"s1": 7, "s2": 7}, {"s1": one, "s2": 7}), "hypothesis 's1' is no"),
+                       (lambda: radgraph_f1(None, None), "are needed, got"), (lambda: radgraph_f1(5, one), "got"),
+                       (lambda: radgraph_f1(one, one, ["simple"]), "level must be")]:
         with pytest.raises(ValueError, match=words):
             bad()
 
@@ -183,9 +187,10 @@ def test_a_worker_that_misbehaves():
         "dies": "ended with status 4: MemoryError; 0 of 6", "stalls": "gave no answer in 0.7 seconds; 0 of 6",
         "not utf-8": r"gave no answer in 0.7 seconds \(3 lines of its output were no answer\)",
         "garbage": r"gave no answer in 0.7 seconds \(3 lines", "one short": "gave 1 annotations for 2 reports",
-        "no list": "gave no annotations for 2 reports", "no annotation": "an answer is no RadGraph annotation",
-        "dangling": "a relation points to '7'", "another id": "answered what it was not asked",
-        "odd id": "answered what it was not asked", "fails": "failed on 2 reports: ValueError$",
+        "no list": "gave no annotations for 2 reports", "no annotation": "for report 1 is no RadGraph annotation",
+        "dangling": "report 1, entity '1': the field relations points to '7'",
+        "another id": "answered what it was not asked",
+        "odd id": "answered what it was not asked", "fails": "failed on 2 reports: it names no exception$",
         "half a line": r"ended with status 0: no message \(1 lines", "twice": "answered what it was not asked"}
     right = ("well", "dies once", "stalls once", "warns", "floods errors", "out of order")
     for kind in (*wrong, *right):
@@ -203,3 +208,160 @@ def test_a_worker_that_misbehaves():
                 with pytest.raises(CourseError, match=wrong[kind]) as error: model(texts)
                 assert "Secretword" not in str(error.value) and "\n" not in str(error.value), kind
             assert time.monotonic() - begun < 10, kind
+
+
+def test_malformed_answers_name_record_and_field():
+    import json, sys, textwrap
+    fake = """
+    #!{python}
+    import json, sys
+    ask = lambda: json.loads(sys.stdin.readline())
+    def say(x): print(json.dumps(x), flush=True)
+    ask()
+    say({ready})
+    r = ask()
+    say({{"id": r["id"]}} | json.loads({answer!r}))
+    sys.stdin.read()
+    """
+    nan, one = float("nan"), {"tokens": "heart", "label": "ANAT-DP", "relations": []}
+    good = {"text": "", "entities": {"1": one}}
+    of = lambda second: {"annotations": [good, second]}
+    entity = lambda **fields: of({"entities": {"1": one, "2": one | fields}})
+    here, field = "for report 2, entity '2': ", "the field relations"
+    rows = [ # the thread, the answer, what the error says
+        ("langchain-ai/langchain#22061", entity(relations=5), f"{here}{field} must be a list, got an int"),
+        ("nlp-tlp/quickgraph#2", entity(relations=None), f"{here}{field} must be a list, got None"),
+        ("langchain-ai/langchain#22061", entity(relations={"modify": "1"}), f"{field} must be a list, got a dic"),
+        ("langchain-ai/langchain#22061", entity(relations=["ab"]), f"{here}{field}: a relation is a kind and a"),
+        ("langchain-ai/langchain#22061", entity(relations=[5]), f"{here}{field}: a relation is a kind and a tar"),
+        ("langchain-ai/langchain#22061", entity(relations=[[["modify"], "1"]]), f"{field}: a relation is a kind"),
+        ("langchain-ai/langchain#22061", entity(relations=[["modify", "1", "2"]]), f"{field}: a relation is a k"),
+        ("infiniflow/ragflow#4995", entity(relations=[["modify", None]]), f"{here}{field} points to of another"),
+        ("infiniflow/ragflow#4995", entity(relations=[["modify", nan]]), f"{field} points to of another name"),
+        ("infiniflow/ragflow#4995", entity(relations=[["modify", "Secretword"]]), "points to of another name, w"),
+        ("autozimu/LanguageClient-neovim#55", entity(tokens=None), f"{here}the field tokens must be a text, got"),
+        ("JSONbored/metagraphed#5988", entity(tokens=["Secretword"]), "the field tokens must be a text, got a l"),
+        ("JSONbored/metagraphed#5988", entity(tokens=nan), "the field tokens must be a text, got nan"),
+        ("JSONbored/metagraphed#5988", entity(label=["ANAT-DP"]), "the field label must be a text, got a list"),
+        ("autozimu/LanguageClient-neovim#55", entity(label=None), "the field label must be a text, got None"),
+        ("langchain-ai/langchain#22061", of({"entities": {"2": {"tokens": "a"}}}), "the field label is missing"),
+        ("langchain-ai/langchain#22061", of({"entities": {"2": 5}}), f"{here}is an int, where fields with names"),
+        ("langchain-ai/langchain#22061", of({"entities": {"2": [one]}}), f"{here}is a list of 1, where fields"),
+        ("langchain-ai/langchain#22061", of({"entities": {"2": "tokens label relations"}}), "is a text of 22 ch"),
+        ("infiniflow/ragflow#4995", of({"entities": {"Secretword": None}}), "entity of another name: is None"),
+        ("JSONbored/metagraphed#5988", of({"entities": [one]}), "for report 2 is no RadGraph annotation"),
+        ("autozimu/LanguageClient-neovim#55", of({"entities": None}), "for report 2 is no RadGraph annotation"),
+        ("autozimu/LanguageClient-neovim#55", of(None), "for report 2 is no RadGraph annotation"),
+        ("JSONbored/metagraphed#5988", of([]), "for report 2 is no RadGraph annotation"),
+        ("BaseIntelligence/bounty-challenge#11353", {}, "gave no annotations for 2 reports"),
+        ("autozimu/LanguageClient-neovim#55", {"annotations": None}, "gave no annotations for 2 reports"),
+        ("JSONbored/metagraphed#5988", {"annotations": {"0": good, "1": good}}, "gave no annotations for 2 repo"),
+        ("JSONbored/metagraphed#5988", {"annotations": nan}, "gave no annotations for 2 reports"),
+        ("benchmark-subsetting/cere#108", {"annotations": []}, "gave 0 annotations for 2 reports"),
+        ("benchmark-subsetting/cere#108", {"annotations": [good] * 3}, "gave 3 annotations for 2 reports"),
+        ("sublimelsp/LSP#2233", {"id": None, "annotations": [good] * 2}, "answered what it was not asked"),
+        ("sublimelsp/LSP#2233", {"id": False, "annotations": [good] * 2}, "answered what it was not asked"),
+        ("sublimelsp/LSP#2233", {"id": nan, "annotations": [good] * 2}, "answered what it was not asked"),
+        ("aks129/HealthClawGuardrails#309", {"error": "ValueError"}, "failed on 2 reports: ValueError$"),
+        ("aks129/HealthClawGuardrails#309", {"error": "Secretword"}, "failed on 2 reports: it names no exceptio"),
+        ("aks129/HealthClawGuardrails#309", {"error": "KeyError: 'Secretword'"}, "it names no exception$"),
+        ("carlos-emr/carlos#148", {"error": "Secretword Error"}, "failed on 2 reports: it names no exception$"),
+        ("carlos-emr/carlos#148", {"error": "ValueError\nSecretword"}, "it names no exception$"),
+        ("department-of-veterans-affairs/vets-api#26216", {"error": {"message": "Secretword"}}, "no exception$"),
+        ("department-of-veterans-affairs/vets-api#26216", {"error": None}, "names no exception$"),
+        ("sublimelsp/LSP#226", {"error": ["Secretword"], "annotations": [good] * 2}, "names no exception$")]
+    ready = [("JSONbored/metagraphed#5988", r, "got ready without naming its version")
+             for r in ({"ready": None}, {"ready": ["1"]}, {"ready": "Secretword ill"}, {"ready": ""}, {"id": 0})]
+
+    def raised(answer, ready={"ready": "1"}):
+        with tempfile.TemporaryDirectory() as d:
+            program = Path(d) / "python"
+            filled = textwrap.dedent(fake).lstrip()
+            program.write_text(filled.format(python=sys.executable, ready=ready, answer=json.dumps(answer)))
+            program.chmod(0o755)
+            with pytest.raises(CourseError) as error, RadGraphModel(program, start=20, timeout=20) as model:
+                model(["Secretword one", "Secretword two"])
+        return str(error.value)
+
+    found = [(thread, answer, words, raised(answer)) for thread, answer, words in rows]
+    found += [(thread, answer, words, raised({}, answer)) for thread, answer, words in ready]
+    for thread, answer, words, said in found:
+        assert re.search(words, said) and "Secretword" not in said and "\n" not in said, (thread, answer, said)
+    with pytest.raises(ValueError, match="text 2 must be text, got None"): # one's own fault is told as such
+        RadGraphModel(sys.executable)(["heart", None])
+
+
+def test_nothing_outlives_the_worker():
+    import signal, subprocess, sys, textwrap, time
+    fake = """
+    #!{python}
+    import json, os, subprocess, sys, time
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) # it holds the pipes open
+    open("{pids}", "w").write(f"{{os.getpid()}} {{child.pid}}")
+    kind, out = "{kind}", sys.stdout.buffer
+    sys.stdin.readline()
+    if kind == "no start": os._exit(3)
+    print(json.dumps({{"ready": "1"}}), flush=True)
+    for line in sys.stdin:
+        if kind == "stalls": time.sleep(60)
+        if kind == "crashes": os._exit(3)
+        if kind == "closes its output": out.close(); os.close(1); time.sleep(60)
+        while kind == "writes without end": out.write(b"Secretword " * 10000)
+        print(json.dumps(dict(id=json.loads(line)["id"], annotations=[dict(entities={{}})])), flush=True)
+    """
+
+    def alive(pid): # a zombie has ended
+        try: return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text() if Path("/proc").exists() else (
+            os.kill(pid, 0) is None)
+        except OSError: return False
+
+    def ended(pids):
+        numbers, until = [int(p) for p in pids.read_text().split()], time.monotonic() + 10
+        while any(map(alive, numbers)) and time.monotonic() < until: time.sleep(.02)
+        return not any(map(alive, numbers))
+
+    def program(folder, kind):
+        path = Path(folder) / "python"
+        filled = textwrap.dedent(fake).lstrip()
+        path.write_text(filled.format(python=sys.executable, kind=kind, pids=f"{folder}/pids"))
+        path.chmod(0o755)
+        return path
+
+    rows = [ # the thread, what the worker does, the error
+        ("algoo/preview-generator#230", "answers", None),
+        ("Netflix/metaflow#2976", "stalls", "gave no answer in 1 s"),
+        ("zalando-zmon/zmon-worker#426", "crashes", "ended with status 3"),
+        ("staticafi/symbiotic#207", "no start", "ended with status 3"),
+        ("apache/airflow#65738", "closes its output", "gave no answer in 1 s"), # its child has it open
+        ("maksimzayats/acodex#30", "writes without end", "wrote a line of more than 64 MB")]
+    for thread, kind, words in rows:
+        with tempfile.TemporaryDirectory() as d:
+            begun, patience = time.monotonic(), 1 if words and "1 s" in words else 20
+            with RadGraphModel(program(d, kind), again=0, timeout=patience) as model:
+                if words is None: assert model(["heart"]) == [{"entities": {}}]
+                else:
+                    with pytest.raises(CourseError, match=words) as error: model(["Secretword"])
+                    assert "Secretword" not in str(error.value), thread
+            assert ended(Path(d) / "pids") and time.monotonic() - begun < 15, (thread, kind)
+    code = """
+    import os, signal, sys
+    from rrg_core.metrics.radgraph import RadGraphModel
+    model = RadGraphModel(sys.argv[1]).open()
+    if sys.argv[2] == "is killed": os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[2] == "fails": raise KeyboardInterrupt
+    """
+    package = """
+    import os, subprocess, sys
+    class RadGraph:
+        def __init__(self, model_type):
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+            open("{pids}", "w").write(f"{{os.getpid()}} {{child.pid}}")
+    """
+    for how in ("ends", "fails", "is killed"): # this program, with the real worker next door
+        with tempfile.TemporaryDirectory() as d:
+            (Path(d) / "radgraph.py").write_text(textwrap.dedent(package).format(pids=f"{d}/pids"))
+            python = Path(d) / "python"
+            python.write_text(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {d!r})\nexec(sys.argv[2])\n")
+            python.chmod(0o755)
+            subprocess.run([sys.executable, "-c", textwrap.dedent(code), python, how], capture_output=True)
+            assert ended(Path(d) / "pids"), how

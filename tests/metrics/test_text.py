@@ -1,5 +1,6 @@
 """Exported from nbs/05a_text.ipynb: edit it there, then run `nbdev-export`."""
 import os, re, shutil, subprocess, tempfile, threading
+from array import array
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache

@@ -2,7 +2,7 @@
 import re
 from rrg_core.reports.cleaning import CLEANERS, DATASETS, clean_chex, clean_cvt2distilgpt2, clean_llava_rad, clean_medclip, clean_plain, clean_r2gen, clean_radcliq, clean_rgrg, clean_spaced
 from rrg_core.reports.indiana import IndianaReport, iu_reports
-from rrg_core.reports.sections import KEYS, OFFICIAL, Sections, as_text, choose, section_name, sections, sentences
+from rrg_core.reports.sections import KEYS, OFFICIAL, Sections, as_text, choose, overrides_mimic, section_name, sections, sections_mimic, sentences
 from rrg_core.reports.tokenizers import LENGTHS, THRESHOLDS, decode, encode_r2gen, losses, train_bpe, train_words, train_wordpiece
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest, seaborn as sns

@@ -1,5 +1,8 @@
 """Exported from nbs/03b_sections.ipynb: edit it there, then run `nbdev-export`."""
-import re
+import ast, re
+from functools import cache
+from os.path import commonprefix
+from pathlib import Path
 from defusedxml import ElementTree, DefusedXmlException
 from rrg_core.data.study import DataError, named, without_text
 import pytest
@@ -26,11 +29,12 @@ def test_sections_fallback():
     assert dict(sections("The lungs are clear.")) == {"full_report": "The lungs are clear."}
     assert sections(" COMPARISON: None.\n\n Lungs are clear.\n\n Heart is normal."
                     )["last_paragraph"] == "Lungs are clear.\n\nHeart is normal."
-    assert sections(" COMPARISON: None.")["last_paragraph"] == "None."
+    assert sections(" COMPARISON: None.") == {"comparison": "None."}
     assert "last_paragraph" not in sections("FINDINGS: Clear.") and sections(
         "FINDINGS:\n\nIMPRESSION: Clear.") == {"impression": "Clear."}
-    assert sections("IMPRESSION: a\nIMPRESSION: b") == {"impression": "b"
-                                                        } and sections("") == sections(" \n") == {}
+    assert sections("IMPRESSION: a\nIMPRESSION: b") == {"impression": "b", "earlier": "a"}
+    assert sections("IMPRESSION: a\nIMPRESSION:\n") == {"impression": "a"}
+    assert sections("") == sections(" \n") == {}
     assert sections("FINDINGS AND IMPRESSION: Clear.") == {"impression": "Clear."}
     assert sections(" PORTABLE CHEST: Clear.\n NOTE: x") == {"findings": "Clear. NOTE: x"}
 
@@ -49,10 +53,181 @@ def test_sections_asides():
     assert sections(" WET READ: Clear.\n FINDINGS: Also clear.")["findings"] == "Also clear."
 
 
+def test_sections_by_headings():
+    cases = [ # the public report in whose spirit the row is, the report, its sections
+        ("mimic-code#1982", " NDICATION:  Cough.\n \n FINDINGS:  Clear.",
+         dict(indication="Cough.", findings="Clear.")),
+        ("own: a clock time",
+         " AP CHEST, 4:30 A.M. ON ___\n \n HISTORY:  Cough.\n \n IMPRESSION:  Small effusion.",
+         dict(preamble="AP CHEST, 4:30 A.M. ON ___", history="Cough.", impression="Small effusion.")),
+        ("own", " FINDINGS:  Opacity.\n \n IMPRESSON:  Opacity.",
+         dict(findings="Opacity.", impression="Opacity.")),
+        ("own", " INDICATION:  Cough.\n \n FINDNGS:  Opacity.\n \n IMPRESSION:  Same.",
+         dict(indication="Cough.", findings="Opacity.", impression="Same.")),
+        ("own", " COMPARISION:  ___.\n \n FINDINGS:  Clear.", dict(comparison="___.", findings="Clear.")),
+        ("own", " REFERENCE EXAM:  ___.\n \n FINDINGS: Clear.", dict(comparison="___.", findings="Clear.")),
+        ("own", " IMPRESSION:  Effusion.\n \n COMMENT:  Told to the team.",
+         dict(impression="Effusion.", comment="Told to the team.")),
+        ("own", " FINDINGS:  Effusion.\n \n OTHER FINDINGS:  Scoliosis.",
+         dict(findings="Effusion.\n\nScoliosis.")),
+        ("own", " INDICATION:  Line placement.", dict(indication="Line placement.")),
+        ("own", " Lungs are clear.\n \n Heart is normal.",
+         dict(full_report="Lungs are clear.\n\nHeart is normal.")),
+        ("ReXrank#2", "Findings: None. Impression: 1. Two chest tubes.\n2. No pneumothorax.",
+         dict(findings="None.", impression="1. Two chest tubes.\n2. No pneumothorax.")),
+        ("own", "INDICATION: Cough. FINDINGS: Clear lungs. IMPRESSION: Normal.",
+         dict(indication="Cough.", findings="Clear lungs.", impression="Normal.")),
+        ("own, decided", " FINDINGS:  Tube seen on the\n CT HISTORY: none given.\n The effusion is large.",
+         dict(findings="Tube seen on the CT HISTORY: none given. The effusion is large.")),
+        ("own", " FINDINGS:  Effusion.\n CONTRAINDICATIONS: none.\n Edema.",
+         dict(findings="Effusion. CONTRAINDICATIONS: none. Edema.")),
+        ("own", "<5 mm nodule in the left apex.", dict(full_report="<5 mm nodule in the left apex.")),
+        ("own", "\ufeffFINDINGS: Clear.\nIMPRESSION: Normal.", dict(findings="Clear.", impression="Normal.")),
+        ("RRG24#9", " INDICATION:  Cough.\n \n COMPARISON:  ___\n \n The heart is large.",
+         dict(indication="Cough.", comparison="___", last_paragraph="The heart is large.")),
+        ("cxr-clip#7", " HISTORY:  Cough.\n \n Lungs are clear.",
+         dict(history="Cough.", last_paragraph="Lungs are clear.")),
+        ("own, decided", " CHEST, TWO VIEWS:  ___\n \n HISTORY:  Cough.\n \n Lungs are clear.",
+         dict(findings="___", history="Cough.", last_paragraph="Lungs are clear.")),
+        ("own", " FINDINGS:  Old one.\n \n FINDINGS:  New one.", dict(findings="New one.", earlier="Old one.")),
+        ("own", " WET READ: Large.\n ______\n FINAL REPORT\n FINDINGS: Small.\n ADDENDUM: None.",
+         dict(wet_read="Large.", findings="Small.", addendum="None.")),
+        ("own", "findings :\tClear.\r\n\r\nimpression\xa0: Normal.\r\n",
+         dict(findings="Clear.", impression="Normal.")),
+    ]
+    body = "\n \n FINDINGS:  Clear."
+    same = lambda kind, key, *headings: [(kind, f" {h}:  Old film.{body}",
+                                          {key: "Old film.", "findings": "Clear."})
+                                         for h in headings]
+    cases += same("a letter is wrong", "impression", "IMPRESION", "IMPRSSION", "IMPRESSOIN", "IMOPRESSION",
+                  "MPRESSION",
+                  "IMPRESSIONN", "IMPTESSION", "Impresson", "CONCLUSON", "CONCUSION")
+    cases += same("a letter is wrong", "comparison", "COMPARSION", "COMPARRISON", "COMPARISIONS", "COMPRISON",
+                  "CMPARISON",
+                  "COMPARISO", "COMPARISON EXAM", "REFERENCE FILM", "Comparison", "COMPARISON/TECHNIQUE")
+    cases += same("a letter is wrong", "indication", "IDICATION", "INDCATION", "INDICATIO", "INDICATOIN",
+                  "INDICTAION",
+                  "REASON FOR EXAM", "Reason for this examination", "CLINICAL INDICATION", "INDICATIONS",
+                  "INDICATION(S)")
+    cases += same("names of their own", "recommendation", "RECOMMENDATION(S)", "RECOMMENDATIONS",
+                  "Recommendation")
+    cases += same("names of their own", "history", "CLINICAL HISTORY", "HISTROY", "PATIENT HISTORY",
+                  "CLINICAL INFORMATION")
+    cases += same("names of their own", "wet_read", "PFI", "PROVISIONAL FINDINGS IMPRESSION", "PFI REPORT",
+                  "WETREAD")
+    cases += same("a free heading", "contrast", "CONTRAST") + same("a free heading", "date", "DATE")
+    inside = lambda kind, *lines: [(kind, f" FINDINGS:  Heart is large.\n {line}\n Edema.",
+                                    dict(findings=f"Heart is large. {line} Edema.")) for line in lines]
+    cases += inside("no heading", "Film of 4:30 p.m. is better.", "AT 4:30 THE TUBE WAS MOVED.", "CT RATIO: 1:2.",
+                    "CT RATIO 1:2.", "HEPARIN 1:1000 was given.", "DOPAMINE: 5 MCG/KG/MIN.", "NITRO DRIP AT 2:1.",
+                    "LUNGS: Clear.", "BONE FINDINGS: None.", "RELATIVE CONTRAINDICATION: none.", "Note: rotated.",
+                    "See www.x.org:80 for more.", "TIME:10:15 is the hour.", "History of CHF: stable.",
+                    "SCORE: 3 of 5.",
+                    "The history: cough.", "FINDINGS:none was dictated.", "Compare with the FINDINGS: of ___.")
+    cases += [("no heading", f" INDICATION: Cough.\n {line}{body}",
+               dict(indication=f"Cough. {line}", findings="Clear."))
+              for line in ("CT RATIO: 1:2", "DOPAMINE: 5 MCG/KG/MIN", "NOREPI: 0.1 mcg / kg", "EF RATIO: 1 : 2",
+                           "SALINE: 10 ML PER HOUR", "CONTRAINDICATIONS: none", "AT 4:30 PM", "RATE 10:1",
+                           "ETT 4:30",
+                           "INSULIN: 2 UNITS/HR")]
+    one = dict(indication="Cough.", findings="Clear lungs.", impression="Normal.")
+    cases += [("one line", text, one) for text in (
+        "FINAL REPORT INDICATION: Cough. FINDINGS: Clear lungs. IMPRESSION: Normal.",
+        "Indication: Cough. Findings: Clear lungs. Impression: Normal.",
+        "indication: Cough. findings: Clear lungs. impression: Normal.",
+        "INDICATION: Cough.  FINDINGS:  Clear lungs.  IMPRESSION:  Normal.",
+        "INDICATION : Cough. FINDINGS : Clear lungs. IMPRESSION : Normal.",
+        "INDICATION: Cough.\tFINDINGS: Clear lungs.\tIMPRESSION: Normal.",
+        "INDICATION: Cough. FINDNGS: Clear lungs. IMPRESSON: Normal.",
+        "REASON FOR EXAM: Cough. FINDINGS: Clear lungs. CONCLUSION: Normal.",
+        "INDICATION:\xa0Cough. FINDINGS:\xa0Clear lungs. IMPRESSION:\xa0Normal.",
+        "\ufeffINDICATION\uff1a Cough. FINDINGS\uff1a Clear lungs. IMPRESSION\uff1a Normal.",
+        "INDICATION: Cough. FINDINGS: Clear lungs.\rIMPRESSION: Normal.",
+        "INDICATION: Cough. TECHNIQUE: FINDINGS: Clear lungs. IMPRESSION: Normal.")]
+    cases += [("one line, no stop", "COMPARISON: XXXX INDICATION: Cough FINDINGS: Clear IMPRESSION: ___",
+               dict(comparison="XXXX", indication="Cough", findings="Clear", impression="___")),
+              ("a sign, no tag", "<unk> FINDINGS are normal.", dict(full_report="<unk> FINDINGS are normal.")),
+              ("a sign, no tag", "< 5 mm\nIMPRESSION: Scar.", dict(preamble="< 5 mm", impression="Scar.")),
+              ("a sentence in capitals", "THE LUNGS ARE CLEAR. IMPRESSION: NORMAL.",
+               dict(preamble="THE LUNGS ARE CLEAR.", impression="NORMAL.")),
+              ("a title with a time", " AP CHEST, 4:30 P.M.: Clear.", dict(findings="Clear.")),
+              ("an empty repeat", " FINDINGS: Clear.\n FINDINGS:\n IMPRESSION: a",
+               dict(findings="Clear.", impression="a")),
+              ("a body before the impression", " INDICATION: Cough.\n \n Lungs clear.\n \n IMPRESSION: Normal.",
+               dict(indication="Cough.", last_paragraph="Lungs clear.", impression="Normal.")),
+              ("no body: findings are there", " INDICATION: Cough.\n \n Fever.\n \n FINDINGS: Clear.",
+               dict(indication="Cough.\n\nFever.", findings="Clear.")),
+              ("a body of paragraphs", " TECHNIQUE: Supine.\n \n Clear.\n \n No effusion.",
+               dict(technique="Supine.", last_paragraph="Clear.\n\nNo effusion.")),
+              ("under an addendum", " ADDENDUM: Moved.\n ______\n FINAL REPORT\n Clear.\n \n Normal.",
+               dict(addendum="Moved.", full_report="Clear.\n\nNormal.")),
+              ("later findings add", " IMPRESSION: Old.\n FINDINGS: a\n IMPRESSION: b\n ADDITIONAL FINDINGS: c",
+               dict(earlier="Old.", findings="a\n\nc", impression="b"))]
+    for kind, text, expected in cases:
+        assert dict(sections(text)) == expected, (kind, text, dict(sections(text)))
+
+
+def test_sections_lose_no_word():
+    import random
+
+    rng, number = random.Random(0), iter(range(10**6))
+    headings = ["FINDINGS", "IMPRESSION", "INDICATION", "HISTORY", "COMPARISON", "TECHNIQUE", "OTHER FINDINGS",
+                "COMMENT",
+                "CHEST, TWO VIEWS", "WET READ", "ADDENDUM", "FINDINGS AND IMPRESSION", "IMPRESSON", "Findings",
+                "impression", "LUNGS", "CONTRAST", "LAST PARAGRAPH", "EARLIER", "FULL REPORT", "PREAMBLE", "PFI",
+                "CONTRAINDICATIONS", "CT HISTORY", "RECOMMENDATION(S)", "NOTIFICATION", "DATE", "BONE FINDINGS"]
+    words = lambda: " ".join(rng.choice([f"w{next(number)}", f"W{next(number)}.", f"4:3{next(number)}",
+                                         f"{next(number)} mm", f"of the w{next(number)}"])
+                             for _ in range(rng.randint(0, 5)))
+    for _ in range(2000):
+        text = rng.choice(["", "\ufeff", "<", "                FINAL REPORT\n"])
+        for _ in range(rng.randint(1, 9)):
+            text += rng.choice(["", " ", "  ", "\t"]) + rng.choice(["", "", f"{rng.choice(headings)}: "])
+            text += words() + rng.choice([" ", ". ", "\n", "\n \n", "\r\n", ".\n", "\n\n", "\n FINAL REPORT ",
+                                          "\n ______\n", "\x0b", "\n WET READ by ", "\n ADDENDUM (2) "])
+        found = " ".join(sections(text).values())
+        lost = {w for w in re.findall(r"[wW]?\d+", text)} - set(re.findall(r"[wW]?\d+", found))
+        assert not lost, (text, dict(sections(text)))
+    for r in iu_reports()[::10]: # a report in one line, and each of its texts as a report of its own
+        line = " ".join(f"{name.upper()}: {text}" for name, text in r.sections.items())
+        for text in (line, r.findings, r.impression, line.upper(), line.lower()):
+            found = " ".join([*sections(text).keys(), *sections(text).values()]).lower()
+            assert set(re.findall(r"\w+", text.lower())) <= set(re.findall(r"\w+", found)), r.study_id
+
+
+def test_section_names_of_typing_errors():
+    right = "IMPRESSION FINDINGS INDICATION COMPARISON CONCLUSION TECHNIQUE HISTORY".split()
+    for word in right: # each error of one letter, against the official parser's list and beyond it
+        name = section_name(word)
+        swapped = {word[:i] + word[i + 1] + word[i] + word[i + 2:] for i in range(len(word) - 1)}
+        missing, doubled = ({word[:i] + word[i] * m + word[i + 1:] for i in range(len(word))} for m in (0, 2))
+        wrong = {word[:i] + "X" + word[i + 1:] for i in range(len(word))}
+        for typed in swapped | missing | doubled | wrong:
+            assert section_name(typed) == name and section_name(typed.lower()) == name, typed
+    for other in ("COMPRESSION", "DEPRESSION", "MEDICATION", "OCCLUSION", "CONCUSSION", "CONTRAST", "PREPARATION",
+                  "FUSION",
+                  "VENTILATION", "DICTATION", "LOCATION", "HISTOLOGY", "MODIFICATION", "FEEDING"):
+        assert section_name(other) == other.lower() and section_name(other, "findings") is None
+    for other in ("CONTRAINDICATION", "CONTRAINDICATIONS", "MRI CONTRAINDICATIONS", "Contraindications"):
+        assert section_name(other) is None
+
+
 def test_sections_xml():
     xml = '<e><AbstractText Label="COMPARISON"/><AbstractText Label="FINDINGS">a &amp; b</AbstractText></e>'
     assert sections(xml) == {"findings": "a & b"} and sections(xml)["comparison"] == ""
     for bad in ("<e>", '<!DOCTYPE e [<!ENTITY a "b">]><e>&a;</e>'):
+        with pytest.raises(DataError, match="s9: XML"):
+            sections(bad, "s9")
+    for text, expected in [
+        ('<e><AbstractText Label="FINDINGS">a <i>b</i> c</AbstractText></e>', {"findings": "a b c"}),
+        ('<e><AbstractText Label="FINDINGS">a</AbstractText><AbstractText Label="FINDINGS">b</AbstractText></e>',
+         {"findings": "a\n\nb"}), ('<AbstractText Label="IMPRESSION">a</AbstractText>', {"impression": "a"}),
+        ("\ufeff <e>\n <AbstractText>a</AbstractText></e>", {"full_report": "a"}),
+        ('<?xml version="1.0"?><e><AbstractText Label="FINDINGS"/></e>', {})
+    ]:
+        assert sections(text) == expected, text
+    for bad in ("<e/>", "<e><f>a</f></e>", "<?xml version='1.0'?>", '<e><AbstractText Label="FINDINGS">a</e>',
+                '<e><AbstractText Label="FIN', "<e"):
         with pytest.raises(DataError, match="s9: XML"):
             sections(bad, "s9")
 
@@ -62,6 +237,39 @@ def test_choose_order():
         {"findings": "a", "impression": "b"})[0] == "impression"
     with pytest.raises(DataError, match="s9: findings is empty"):
         choose({"impression": "b"}, ("findings", ), "s9")
+    with pytest.raises(DataError, match="is empty"):
+        choose(sections(" INDICATION:  Line placement."))
+    assert choose(sections(" Lungs are clear.\n \n Heart is normal.")) == (
+        "full_report", "Lungs are clear.\n\nHeart is normal.")
+
+
+def test_sections_of_the_official_parser():
+    text = lambda *parts: " FINAL REPORT\n" + "".join(f" {part}\n \n" for part in parts)
+    for report, found, taken in [
+        (text("HISTORY:  Cough.", "Clear.", "Normal."),
+         dict(history="Cough.", last_paragraph="Clear.\n \n Normal."),
+         "Clear.\n \n Normal."), (text("INDICATION:  Tube."), dict(indication="Tube.", last_paragraph=""), ""),
+        (" INDICATION: Tube.", {"full report": "INDICATION: Tube."}, ""),
+        (" Clear.\n \n Normal.", {"full report": "Clear.", "last_paragraph": "Normal."}, "Normal."),
+        (text("NDICATION: a") + " .", dict(impression="a\n \n ."), "a\n \n ."),
+        (text("FINDINGS: a", "FINDINGS:", "OTHER FINDINGS: b"), dict(findings="b"), "b"),
+        (text("CHEST, 4:30 A.M.", "HISTORY: a", "IMPRESSION: b"), dict(history="a", impression="b"), "b"),
+        (text("CT HISTORY: a", "LUNGS: b", "PORTABLE: c"), dict(history="a", lungs="b", findings="c"), "c"),
+        (text("PFI: a", "RECOMMENDATION(S): b", "IMPRESSION: c"),
+         dict(history="a", recommendations="b", impression="c"),
+         "c"), ("\n COMPARISON: a", dict(comparison="a"), "a"),
+        ("\n HISTORY: a. FINDINGS: b", dict(history="a. FINDINGS: b"), ""),
+        ("\r\n FINDINGS:  a\r\n \r\n IMPRESSION:\r\n", dict(findings="a"), "a"),
+        ("\n FINDINGS:\n IMPRESSION: a\n", dict(findings="IMPRESSION: a"), "IMPRESSION: a")
+    ]:
+        got, chosen = sections_mimic(report)
+        got.pop("preamble", "")
+        assert got == found and chosen == taken, (report, got, chosen)
+    report = text("INDICATION: a", "TECHNIQUE: b", "IMPRESSION: c")
+    assert sections_mimic(report, "technique")[1] == "b" and sections_mimic(report, (1, 6))[1] == report[1:6]
+    assert sections_mimic(report, (0, 0))[1] == ""
+    with pytest.raises(DataError, match="s9: section 'note' is missing"):
+        sections_mimic(report, "note", "s9")
 
 
 def test_items_keep_their_lines_and_wraps_do_not():

@@ -86,6 +86,11 @@ def test_help_and_version_answer():
     assert "regenerate" in runner.invoke(app, ["--help"]).output and runner.invoke(
         app, ["--version"]).output.count(".") == 2
     assert runner.invoke(app, ["regenerat"]).exit_code == 2
+    for command, words in {"evaluate": ("study_id,hypothesis,reference", "A CSV with a row a study",
+                                        "--full", "CE-F1"),
+                           "compare": ("--metrics", "--max-words", "--labels", "difference favours")}.items():
+        said = " ".join(runner.invoke(app, [command, "--help"], env={"COLUMNS": "400"}).output.split())
+        for word in words: assert word in said, (command, word)
 
 
 def test_errors_of_commands_quote_no_report():
