@@ -76,7 +76,7 @@ def _decode(folder, settings, seed, p, first=None):
 # %% ../../nbs/11e_variants.ipynb #11e0a018
 def _r2gen_settings(settings, p):
     mine = {k: v for k, (v, _) in recipe_of("r2gen", p, RECIPES).items()}
-    return mine | {"beams": settings["beams"]}
+    return mine | {k: settings[k] for k in ("beams", ) if k in settings} # training does not know them
 
 def _train_r2gen(folder, settings, seed, p): train_r2gen(folder, _r2gen_settings(settings, p), seed, p)
 
