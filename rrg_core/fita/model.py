@@ -8,7 +8,7 @@ __all__ = ['contrast', 'FitaConfig', 'Fita', 'saliency_of', 'sizes_of', 'spelled
            'aligned_features', 'mapped', 'principal', 'alignment']
 
 # %% ../../nbs/11_fita.ipynb #45f80276
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -185,12 +185,11 @@ def sizes_of(config) -> dict:
 
 def spelled(
     words: PreTrainedTokenizerFast, # The report's words
-    choice: str, # Of a BERT, from `rrg_core.learning.published.chosen`
-    p: Profile
+    model, # A `BertModel`, and
+    tokenizer # its tokenizer: see `load_bert`
 ) -> tuple[WordFeatures,
            Tensor]: # The causal BERT before any tuning, (14, e) embeddings of the observations' names
     "BERT base over report words."
-    model, tokenizer = load_bert(choice, p)
     text = WordFeatures(sizes_of(model.config), len(words))
     text.bert.load_state_dict(model.state_dict())
     text.set_pieces(words.convert_ids_to_tokens(range(len(words))), tokenizer,
@@ -246,7 +245,7 @@ def _tune_words(folder, settings, seed, p):
     told = table.findings.tolist()
     words = words_of(told, settings["min_count"])
     torch.manual_seed(seed)
-    refiner = TextRefiner(spelled(words, settings["bert"], p)[0]).train()
+    refiner = TextRefiner(spelled(words, *load_bert(settings["bert"], p))[0]).train()
     ids, labels = told_sentences(told, words, settings["max_tokens"])
     rng = np.random.default_rng(seed)
     found, held = triplets(labels, settings["triplets"], rng), triplets(labels, 100, rng)
@@ -300,18 +299,22 @@ class FitaSystem(ReportSystem):
         data.inputs |= dict(saliency=maps, probabilities=chances, observations=target)
         return data
 
+    @cached_property
+    def bert(self): return load_bert(self.settings["bert"], self.p) # a model and its tokenizer
+
+    def config(self, sized: dict, bert: dict = None) -> FitaConfig: # Sizes of a BERT, its weights' by default
+        s, paper = self.settings, self.settings["size"] == "paper"
+        bert = bert or sizes_of(self.bert[0].config)
+        mine = {k: s[k] for k in ("width", "layers", "ifr", "tfr", "ca", "connection")}
+        mine |= dict(encoder_layers=s["layers"], bert=bert, name_width=bert["hidden_size"])
+        beside = {"image_encoder": None, "classifier": None} | mine | sized # maps are made beforehand
+        return FitaConfig.paper(**beside) if paper else FitaConfig.course(**beside)
+
     def fresh(self, seed: int, train: Studies, refiner: Path = None) -> Fita:
         "BERT, and with TFR its head, come from the first phase (`refiner`, else made where it is missing)."
-        s = self.settings
-        text, names = spelled(train.words, s["bert"], self.p)
+        s, (text, names) = self.settings, spelled(train.words, *self.bert)
         if s["tfr"] and refiner is None: refiner = refined_words(s, seed, self.p, str)
-        paper = s["size"] == "paper"
-        made = FitaConfig.paper().to_diff_dict() if paper else {}
-        sizes = {k: s[k] for k in ("width", "layers", "ifr", "tfr", "ca", "connection")}
-        sizes |= dict(encoder_layers=s["layers"], name_width=names.shape[1], bert=sizes_of(text.bert.config))
-        torch.manual_seed(seed)
-        config = made | {"image_encoder": None, "classifier": None} | sizes | self.sized(train)
-        model = Fita(FitaConfig(**config) if paper else FitaConfig.course(**config))
+        model = super().fresh(seed, train)
         model.text.load_state_dict(text.state_dict())
         model.graph.set_buffers(names, cooccurrence(label_many(train.table.findings.tolist())))
         if s["tfr"]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CODE', 'OURS', 'RECIPES', 'EXPERIMENTS', 'MAIN', 'ONE_SEED', 'PARTS', 'SYSTEMS', 'recipe_of',
-           'DEFAULTS', 'train_r2gen', 'decode_r2gen', 'throughput']
+           'DEFAULTS', 'train_r2gen', 'decode_r2gen', 'system_of', 'throughput']
 
 # %% ../../nbs/07_learning.ipynb #dd517431
 from functools import partial
@@ -120,6 +120,11 @@ def _trivial(folder, settings, seed, p, first=None):
 def _reads(settings):
     from rrg_core.learning.writers import read_by
     return read_by(settings["encoder"])
+
+def system_of(kind:str): # A key of `RECIPES`
+    "The `ReportSystem` of a recipe."
+    from rrg_core.learning.writers import R2GenSystem
+    return {"r2gen": R2GenSystem}[kind]
 
 _trivial_system = System(_trivial, score=micro_f1)
 SYSTEMS: Registry = {

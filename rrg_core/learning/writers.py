@@ -169,7 +169,7 @@ _OF_RECIPE = {f.name for f in fields(Recipe)} - {"seed", "groups", "watch"} # Se
 
 class ReportSystem:
     "A kind of report writer: what it reads, how a fresh model is made, how it is trained and how it writes."
-    model:type = None # Its `PreTrainedModel`; a subclass names it, and gives `fresh`
+    model:type = None # Its `PreTrainedModel`; a subclass names it, and gives `config`
     given:tuple = () # What `generate` takes of a batch beside the image
     title = "A report writer" # Of the model card
 
@@ -187,9 +187,14 @@ class ReportSystem:
         words = words or words_of(table.findings, s["min_count"])
         return Studies(table, words, encoded(table.findings, words, s["max_tokens"]), **{self.image: image})
 
+    def config(self, sized:dict): # A `PretrainedConfig`
+        "The model's settings, given what the data and the encoder decide (`sized`)."
+        raise NotImplementedError
+
     def fresh(self, seed:int, train:Studies): # A `PreTrainedModel`
         "A model that has learned nothing but what its parts bring with them."
-        raise NotImplementedError
+        torch.manual_seed(seed)
+        return self.model(self.config(self.sized(train)))
 
     def sized(self, train:Studies)->dict: # Settings of a `DecoderConfig`
         "Vocabulary, special ids, longest report, and the encoder or the width of its features."
@@ -281,8 +286,6 @@ class R2GenSystem(ReportSystem):
     "R2Gen, or the plain transformer."
     model, title = R2Gen, "R2Gen baseline"
 
-    def fresh(self, seed:int, train:Studies)->R2Gen:
-        s = self.settings
-        mine = {k: s[k] for k in ("width", "layers", "memory", "slots")} | self.sized(train)
-        torch.manual_seed(seed)
-        return R2Gen(R2GenConfig(**mine) if s["size"] == "paper" else R2GenConfig.course(**mine))
+    def config(self, sized:dict)->R2GenConfig:
+        mine = {k: self.settings[k] for k in ("width", "layers", "memory", "slots")} | sized
+        return R2GenConfig(**mine) if self.settings["size"] == "paper" else R2GenConfig.course(**mine)

@@ -1,5 +1,5 @@
 """Exported from nbs/11_fita.ipynb: edit it there, then run `nbdev-export`."""
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 import numpy as np
 import pandas as pd
