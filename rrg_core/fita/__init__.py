@@ -22,8 +22,8 @@ _MODULES = {
     "ifr": (False, "FITA, Table 2: the baseline"), "tfr": (False, "FITA, Table 2: the baseline"),
     "ca": (False, "FITA, Table 2: the baseline"),
     "maps": ("its own", "FITA, section 3.2"),
-    "classifier": ("xrv-densenet121-res224-all", "FITA, section 4.2: TorchXRayVision; which weights, ours"),
-    "bert": ("bert-base-uncased", "FITA, section 4.2"),
+    "classifier": ("xrv-densenet121-res224-all", "FITA, section 3.2: TorchXRayVision; which weights, ours"),
+    "bert": ("bert-base-uncased", "FITA, section 4.1"),
     "connection": ("u", "KiUT"),
     "triplets": (200, OURS), "text_epochs": (8, OURS), "text_rate": (1e-3, OURS)}
 _WITHOUT = "memory", "slots"
@@ -34,7 +34,7 @@ RECIPES = {
     "fita": {
         "course": _without(_COURSE) | _MODULES,
         "paper": _without(SHARED["r2gen"]["paper"]) | _MODULES | {
-            "text_epochs": (30, "FITA, section 4.2"), "text_rate": (2e-5, "ours: BERT's usual rate")},
+            "text_epochs": (30, "FITA, section 4.1"), "text_rate": (2e-5, "ours: BERT's usual rate")},
         "openi": SHARED["r2gen"]["openi"]},
     "r2gen": { # Of equal size and tuning: a memory in place of the graph, as long, from the same encoder
         "course": _COURSE | {"width": (112, "ours: as many parameters as KiUT")},

@@ -57,7 +57,7 @@ def _hours(chapter, settings, p): # lines on time
     n, tests = PUBLISHED.get(p.data, (p.train, p.test))
     if settings["size"] != "paper": return ["  the course's size: the chapter's cost.csv says what a run took"]
     step, write = (_speed(chapter, w) for w in ("training step", "decode"))
-    if not step: return ["  no step of this size was measured: the chapter's page, run on a GPU, adds it"]
+    if not step: return ["  no step of this size was measured yet: the page, run on a GPU, adds it"]
     hours = settings["epochs"]*n/step[0]/3600
     out = [f"  {settings['epochs']} epochs of {n:,} studies at {step[0]:g} studies a second on one "
            f"{step[1]}: {hours:.1f} hours"]

@@ -10,7 +10,7 @@ def test_a_card_names_every_value_and_its_source():
     for k, (v, where) in module.RECIPES["r2gen"]["paper"].items(): assert k in card and where in card, k
     assert "standin-shapes-resnet stands in" in card and "hours" in card and "NVIDIA" in card
     fita = recipe_card("fita", "d", profile("mimic"))
-    assert "ifr" in fita and "variant d" in fita and "FITA, section 4.2" in fita
+    assert "ifr" in fita and "variant d" in fita and "FITA, section 4.1" in fita
     course = recipe_card("fita", "baseline", profile("phantom"))
     assert "ours" in course and "see cost.csv" in course
     for chapter, variant, words in (("learning", "constant", "learns nothing"), ("fita", "e", "unknown variant")):
