@@ -55,7 +55,7 @@ def _speed(chapter, what): # studies a second, machine: the last row of the pape
 
 def _hours(chapter, settings, p): # lines on time
     n, tests = PUBLISHED.get(p.data, (p.train, p.test))
-    if settings["size"] != "paper": return ["  the course's size: the chapter's cost.csv says what a run took"]
+    if settings["size"] != "paper": return ["  the course's size: the chapter's cost.csv has what a run took"]
     step, write = (_speed(chapter, w) for w in ("training step", "decode"))
     if not step: return ["  no step of this size was measured yet: the page, run on a GPU, adds it"]
     hours = settings["epochs"]*n/step[0]/3600
