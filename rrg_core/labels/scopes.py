@@ -65,6 +65,7 @@ _SEEN = (r"(?:seen|identified|visualized|visible|demonstrated|noted|present|evid
          r"observed|apparent|found|shown)")
 _VERB = re.compile(
     r"\b(?:is|are|was|were|has|have|had|remains?|persists?|appears?|shows?|demonstrates?|reveals?|"
+    r"may|might|could|would|suggests?|represents?|reflects?|indicates?|"
     r"terminat\w+|ends|overl(?:ies|ie|ying)|projects?|"
     r"courses?|in place|in position|unchanged|stable(?=$| ,)|there|present|extends?|measures?)\b")
 _CLOSES = re.compile(rf"\b(?:is|are|was|were|be|been) (?:\w+ )?{_SEEN}\b")

@@ -153,10 +153,12 @@ def compare_texts(
     shared = given if shared is None else shared
     for k, v in given.items(): shared.setdefault(k, v)
     text = _text_counts(shared, *below, protocol, known, meteor)
-    clinical = ClinicalStatistics(*_label_pair(shared, *below, protocol, label), protocol)
+    pair = _label_pair(shared, *below, protocol, label)
+    clinical = ClinicalStatistics(*pair, protocol)
     out = _compared(_scores_of(text, clinical).values(), names, size, bootstraps, seed, groups)
     out["protocol"] = protocol.name
-    signed = signature(protocol, size, bootstraps, seed, label, known, groups, input_hash(*below))
+    digest = input_hash(*below, () if label is None else pair, known, groups)
+    signed = signature(protocol, size, bootstraps, seed, label, known, groups, digest)
     return out.assign(signature=_tested(signed, out))
 
 # %% ../../nbs/05j_compare.ipynb #5a0c0a20
@@ -212,7 +214,7 @@ def _compare_components(parts, hypotheses, references, groups=None, bootstraps=1
     out = _compared([lambda rows: dict(zip(each, values[rows].mean(0)))], list(hypotheses), size, bootstraps,
                     seed, groups)
     out["protocol"] = "any"
-    digest = input_hash(texts, truths)
+    digest = input_hash(texts, truths, groups=groups)
     signed = _component_signature(parts, each, size, bootstraps, seed, groups, digest)
     return out.assign(signature=_tested(signed, out))
 

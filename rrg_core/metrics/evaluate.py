@@ -436,9 +436,18 @@ _PACKAGES = {"BLEU": "pycocoevalcap", "METEOR": "pycocoevalcap", "ROUGE-L": "pyc
              "CIDEr": "pycocoevalcap", "sacreBLEU": "sacrebleu", "rouge-score": "rouge-score",
              "rouge-score stemmed": "rouge-score"}
 
-def input_hash(hypotheses: list[str], references: list[list[str]]) -> str: # Sixteen characters
-    "SHA-256 of the pairs that were scored: the same whatever file they came in, another for another order."
-    return sha256(json.dumps([hypotheses, references]).encode()).hexdigest()[:16]
+def input_hash(hypotheses: list[str],
+               references: list[list[str]],
+               labels=(), # Finished ones: arrays (n, 14)
+               known=None, # Words of training reports
+               groups=None) -> str: # Sixteen characters
+    """SHA-256 of what was scored: the same whatever file it came in and whatever its groups are called,
+    another for another order."""
+    read = sha256(json.dumps([hypotheses, references]).encode())
+    for table in labels: read.update(np.ascontiguousarray(table, "f4").tobytes())
+    if known is not None: read.update(json.dumps(sorted(known)).encode())
+    if groups is not None: read.update(json.dumps(pd.factorize(np.asarray(groups))[0].tolist()).encode())
+    return read.hexdigest()[:16]
 
 @for_readers
 def signature(protocol: Protocol, n: int, bootstraps: int, seed: int, label, known, groups,
@@ -518,8 +527,9 @@ def score_texts(
         "definition": definition[k]
     } for (k, v), lo, hi in zip(_headlines(values, replicates, protocol).items(), low, high)])
     frame.attrs["notes"] = _notes(protocol, label, known, references)
-    frame.attrs["signature"] = signature(protocol, size, drawn, seed, label, known, groups,
-                                         input_hash(hypotheses, references))
+    given = () if label is None else _label_pair(shared, hypotheses, references, protocol, label)
+    digest = input_hash(hypotheses, references, given, known, groups)
+    frame.attrs["signature"] = signature(protocol, size, drawn, seed, label, known, groups, digest)
     return frame
 
 def _text_definition(score, protocol):
@@ -782,7 +792,8 @@ def _scored_pairs(frame, path, protocols, group=None, train=None, labels=None, m
     notes, further = _table_notes(tables) + slow, None
     if parts := _ready(metrics):
         further = parts(texts, [r[0] for r in truths])
-        tables.append(_component_table(parts, further, truths, groups, input_hash(texts, truths), **options))
+        digest = input_hash(texts, truths, groups=groups)
+        tables.append(_component_table(parts, further, truths, groups, digest, **options))
         notes += tables[-1].attrs["notes"]
     out = pd.concat([t.assign(signature=t.attrs["signature"]) for t in tables], ignore_index=True)
     out.attrs = {"notes": notes, "health": _health_of(shared, texts, truths, protocols, drawn, out)}

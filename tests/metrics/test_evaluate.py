@@ -505,6 +505,19 @@ def test_what_an_output_holds():
         find_protocols("default", ["meteor"])
 
 
+def test_a_signature_is_another_where_a_number_may_be():
+    said, told = ["no edema", "edema", "clear"], [["no edema"], ["edema"], ["edema"]]
+    quick, table = replace(PROTOCOLS["default"], metrics=("BLEU", )), np.zeros((3, 14))
+    asked = lambda **more: score_texts(said, told, quick, bootstraps=20, **more).attrs["signature"]
+    labels = lambda value: lambda texts: np.full((len(texts), 14), value)
+    found = [asked(), asked(label=labels(1.)), asked(label=labels(0.)), asked(groups=["a", "a", "b"]),
+             asked(groups=["a", "b", "b"]), asked(seed=1)]
+    assert len(set(found)) == len(found)
+    assert asked() == found[0] and asked(groups=["x", "x", "y"]) == found[3] # the names of groups do not count
+    words = [input_hash(said, told, known=w) for w in (None, {"edema"}, {"edema", "no"}, {"no", "edema"})]
+    assert words[2] == words[3] and len(set(words)) == 3
+
+
 def test_without_draws_the_values_are_the_same():
     plain = replace(PROTOCOLS["default"], text=None, metrics=("ROUGE-L", ))
     mean = replace(PROTOCOLS["chex-mic-f1-14"], metrics=())
