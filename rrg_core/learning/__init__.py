@@ -28,6 +28,7 @@ RECIPES = {"r2gen": {
     "course": {
         "encoder": ("standin-phantom-resnet", "ours: taught by phantoms, and frozen"),
         "encoder_rate": (None, "ours: two cores"),
+        "zeroed": (0., "ours: see 07h_writers"),
         "site": ("structured", "ours: reports in a fixed style"),
         "size": ("course", "ours: see 07g_r2gen"),
         "memory": (True, "R2Gen, section 3.2"), "slots": (3, "R2Gen, section 4.3"),
@@ -41,6 +42,7 @@ RECIPES = {"r2gen": {
     "paper": {
         "encoder": ("imagenet-resnet101", "R2Gen, section 4.3"),
         "encoder_rate": (5e-5, "R2Gen, section 4.3"),
+        "zeroed": (0., OURS),
         "site": (None, "the data's own reports"),
         "size": ("paper", "R2Gen, section 4.3, and its code"),
         "memory": (True, "R2Gen, section 3.2"), "slots": (3, "R2Gen, section 4.3"),
@@ -77,6 +79,7 @@ def DEFAULTS(p:Profile)->dict:
 EXPERIMENTS:Registry = {
     "r2gen": {}, # Relational memory, memory-driven normalisation
     "no-memory": {"memory": False}, # The plain transformer: R2Gen's own ablation
+    "dimmed": {"memory": False, "zeroed": .3}, # Known to be worse: can the course's way of deciding see it?
     "twice": {"epochs": 24}, # Is the baseline at its plateau?
     "free-style": {"memory": False, "site": "hospital"}, # What wording costs
     # Grey shapes: stands for ImageNet

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['split_of', 'pixels_of', 'spoken', 'words_of', 'images_of', 'described', 'standardised',
-           'read_by', 'scale_of', 'features_of', 'Studies', 'encoded', 'collate', 'ReportSystem',
-           'written', 'R2GenSystem']
+           'read_by', 'scale_of', 'features_of', 'Studies', 'encoded', 'collate', 'dimmed',
+           'ReportSystem', 'written', 'shown', 'R2GenSystem']
 
 # %% ../../nbs/07h_writers.ipynb #b8e55854
 import re
@@ -164,6 +164,16 @@ def collate(items:list[dict])->dict: # decoder_input_ids and labels (b, t), and 
     inputs = {k: _stacked([x[k] for x in items]) for k in items[0] if k != "ids"}
     return report_batch([x["ids"] for x in items]) | inputs
 
+# %% ../../nbs/07h_writers.ipynb #338b1b98
+def dimmed(features:np.ndarray, # (n, cells, d)
+           share:float # Of the channels, drawn once
+          )->np.ndarray: # The same shape
+    "Features with some channels at 0, which is their mean. `ValueError` for a share outside of 0 to 1."
+    if not 0 <= share <= 1: raise ValueError(f"the share of channels must lie between 0 and 1, got {share}")
+    out, d = np.array(features), features.shape[-1]
+    out[..., np.random.default_rng(0).permutation(d)[:round(share*d)]] = 0
+    return out
+
 # %% ../../nbs/07h_writers.ipynb #96b0dc84
 _OF_RECIPE = {f.name for f in fields(Recipe)} - {"seed", "groups", "watch"} # Settings that `fit` takes
 
@@ -184,6 +194,7 @@ class ReportSystem:
         s, p = self.settings, self.p
         image, table = images_of(split, s["site"], p, str) if self.end_to_end else features_of(
             s["encoder"], split, s["site"], p, str)
+        if s["zeroed"]: image = dimmed(image, s["zeroed"])
         words = words or words_of(table.findings, s["min_count"])
         return Studies(table, words, encoded(table.findings, words, s["max_tokens"]), **{self.image: image})
 
@@ -199,14 +210,14 @@ class ReportSystem:
     def sized(self, train:Studies)->dict: # Settings of a `DecoderConfig`
         "Vocabulary, special ids, longest report, and the encoder or the width of its features."
         words, inside = train.words, {}
-        if self.end_to_end: inside = dict(image_encoder=self._encoder.config.to_dict())
-        width = self._encoder.config.width if self.end_to_end else train.inputs["features"].shape[-1]
+        if self.end_to_end: inside = dict(image_encoder=self.encoder.config.to_dict())
+        width = self.encoder.config.width if self.end_to_end else train.inputs["features"].shape[-1]
         ids = {k: getattr(words, k) for k in ("pad_token_id", "bos_token_id", "eos_token_id")}
         return dict(vocab_size=len(words), max_tokens=self.settings["max_tokens"], feature_width=width,
                     **ids, **inside)
 
     @cached_property
-    def _encoder(self): return load_encoder(self.settings["encoder"], self.p) # as it begins
+    def encoder(self): return load_encoder(self.settings["encoder"], self.p) # as it begins
 
     def told(self, model, data:Studies): # (n, 14) scores, higher is surer; None where it has no heads
         "What the model's own heads say of each observation, before a word is written."
@@ -215,7 +226,7 @@ class ReportSystem:
     def begun(self, model): # The same model
         "The image encoder inside a model begins with its weights; its label head, which nobody reads, rests."
         if self.end_to_end:
-            model.image_encoder.load_state_dict(self._encoder.state_dict())
+            model.image_encoder.load_state_dict(self.encoder.state_dict())
             model.image_encoder.to(memory_format=torch.channels_last) # a third faster on a CPU
             for name, part in model.image_encoder.named_children(): part.requires_grad_(name != "head")
         return model
@@ -280,6 +291,17 @@ def written(system:ReportSystem, folder:Path, first:int=None # All test studies 
     test = system.read("test", words).first(first)
     said = system.write(model, test, system.settings["beams"])
     return pd.DataFrame(dict(study_id=test.table.study_id, hypothesis=said, reference=test.table.findings))
+
+def shown(system:ReportSystem, studies:list, words:PreTrainedTokenizerFast, scale:np.ndarray=None
+         )->Studies: # `scale` of the training images, where it is at hand
+    "Studies of any source, such as eight new phantoms, as a system reads them."
+    s, pixels = system.settings, np.stack([pixels_of(x, system.p.image_size) for x in studies])[:, None]
+    if not system.end_to_end:
+        scale = scale_of(s["encoder"], s["site"], system.p, str) if scale is None else scale
+        pixels = standardised(described(system.encoder, pixels), scale)
+    told = dict(study_id=[x.study_id for x in studies], findings=[x.report.findings for x in studies])
+    ids = encoded(told["findings"], words, s["max_tokens"])
+    return Studies(pd.DataFrame(told), words, ids, **{system.image: pixels})
 
 # %% ../../nbs/07h_writers.ipynb #354e381b
 class R2GenSystem(ReportSystem):

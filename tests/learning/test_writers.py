@@ -63,6 +63,13 @@ def test_a_batch_holds_every_input():
     assert made.first(2).inputs["kind"].tolist() == [0, 1]
 
 
+def test_dimmed_features_lose_a_share_of_their_channels():
+    x = np.ones((3, 4, 10), "f2")
+    assert [(dimmed(x, s)[0, 0] == 0).sum() for s in (0, .3, 1)] == [0, 3, 10]
+    assert np.array_equal(dimmed(x, .3)[0], dimmed(x, .3)[2]) and x.all()
+    with pytest.raises(ValueError, match="between 0 and 1"): dimmed(x, 30)
+
+
 def test_a_system_trains_saves_and_writes_frozen_or_end_to_end():
     import tempfile
     from dataclasses import replace
