@@ -265,6 +265,7 @@ def _tune_words(folder, settings, seed, p):
         batch=1,
         rate=settings["text_rate"],
         seed=seed,
+        count=lambda b: len(b["reports"]), # there may be no triplet
         best=None,
         precision="no")
     refiner.cpu()
