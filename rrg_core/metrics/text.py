@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from pycocoevalcap.bleu import bleu_scorer
 from pycocoevalcap.meteor import meteor as coco_meteor
 from pycocoevalcap.rouge.rouge import Rouge
@@ -380,9 +379,10 @@ class TextStatistics:
             else: out[names[0]] = table[rows].mean()
         return {name: float(value) for name, value in out.items()}
 
-    def per_report(self) -> pd.DataFrame: # A row a report, a column a score
+    def per_report(self): # A `pandas.DataFrame`: a row a report, a column a score
         """Scores of each report alone (CIDEr: with the document frequencies of all). Their means are not the
         corpus scores, ROUGE-L and CIDEr apart."""
+        import pandas as pd # half a second, for who asks for this table alone
         out = {}
         for metric, table in self.tables.items():
             if metric == "sacreBLEU":
