@@ -37,7 +37,7 @@ RECIPES = {"r2gen": {
         "epochs": (12, "ours: the plateau, see the curves"), "batch": (32, OURS), "rate": (3e-3, OURS),
         "optimiser": ("adamw", OURS), "options": ({}, OURS), "weight_decay": (.01, OURS),
         "schedule": ("one-cycle", OURS), "decay": (.8, OURS), "decay_epochs": (1, OURS), "clip": (1., OURS),
-        "best": (None, "ours: the last state"), "judged": (300, OURS), "precision": ("no", OURS),
+        "keep": ("last", OURS), "judged": (300, OURS), "precision": ("no", OURS),
         "beams": (3, "R2Gen, section 4.3")},
     "paper": {
         "encoder": ("imagenet-resnet101", "R2Gen, section 4.3"),
@@ -52,7 +52,7 @@ RECIPES = {"r2gen": {
         "optimiser": ("adam", "R2Gen, section 4.3"), "options": ({"amsgrad": True}, CODE),
         "weight_decay": (5e-5, CODE), "schedule": ("step", CODE), "decay": (.8, "R2Gen, section 4.3"),
         "decay_epochs": (1, CODE), "clip": (1., "ours: the norm; R2Gen's code clips each value at .1"),
-        "best": ("max", "ours: validation F1; R2Gen's code takes BLEU-4"), "judged": (500, OURS),
+        "keep": ("best by validation F1", "ours; R2Gen's code takes BLEU-4"), "judged": (500, OURS),
         "precision": (None, "ours: bf16 where the GPU has it"),
         "beams": (3, "R2Gen, section 4.3")},
     "openi": { # Where the paper's differs on Indiana University's reports

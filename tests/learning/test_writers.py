@@ -9,6 +9,7 @@ import torch
 from fastcore.basics import patch
 from transformers import PreTrainedTokenizerFast
 from rrg_core.data import load
+from rrg_core.engine.code import Registry, for_readers
 from rrg_core.engine.experiments import shared
 from rrg_core.engine.settings import CourseError, Profile
 from rrg_core.learning.baselines import micro_f1
