@@ -1,6 +1,7 @@
 """Exported from nbs/07k_recipe_cards.ipynb: edit it there, then run `nbdev-export`."""
 import pytest
-from rrg_core.engine.settings import profile
+from rrg_core.engine.experiments import chapter_module
+from rrg_core.engine.settings import CourseError, profile
 from rrg_core.learning.recipe_cards import *
 
 
