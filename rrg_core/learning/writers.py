@@ -156,7 +156,7 @@ def encoded(reports, words, max_tokens:int)->list: # n lists of word ids
     return [encode_r2gen(words, clean_r2gen(r, "iu_xray"), max_tokens) for r in reports]
 
 def _stacked(rows): # (b, …); of unlike lengths (b, longest, …), zeros behind
-    x = [torch.as_tensor(np.array(r)) for r in rows] # copies: what lies on the disk is read-only
+    x = [r if torch.is_tensor(r) else torch.tensor(r) for r in rows] # copies: the disk's are read-only
     if x[0].dtype == torch.float16: x = [r.float() for r in x]
     return torch.nn.utils.rnn.pad_sequence(x, batch_first=True) if x[0].ndim else torch.stack(x)
 

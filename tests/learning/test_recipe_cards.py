@@ -13,6 +13,6 @@ def test_a_card_names_every_value_and_its_source():
     fita = recipe_card("fita", "d", profile("mimic"))
     assert "ifr" in fita and "variant d" in fita and "FITA, section 4.1" in fita
     course = recipe_card("fita", "baseline", profile("phantom"))
-    assert "ours" in course and "see cost.csv" in course
+    assert "ours" in course and "cost.csv has what a run took" in course
     for chapter, variant, words in (("learning", "constant", "learns nothing"), ("fita", "e", "unknown variant")):
         with pytest.raises(CourseError, match=words): recipe_card(chapter, variant, profile("phantom"))
