@@ -65,6 +65,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'rrg_core.data.mimic_cxr._check_cutting': ( 'mimic_cxr.html#_check_cutting',
                                                                                      'rrg_core/data/mimic_cxr.py'),
                                          'rrg_core.data.mimic_cxr._find': ('mimic_cxr.html#_find', 'rrg_core/data/mimic_cxr.py'),
+                                         'rrg_core.data.mimic_cxr._hash_of': ('mimic_cxr.html#_hash_of', 'rrg_core/data/mimic_cxr.py'),
                                          'rrg_core.data.mimic_cxr._image': ('mimic_cxr.html#_image', 'rrg_core/data/mimic_cxr.py'),
                                          'rrg_core.data.mimic_cxr._numbers': ('mimic_cxr.html#_numbers', 'rrg_core/data/mimic_cxr.py'),
                                          'rrg_core.data.mimic_cxr._official': ('mimic_cxr.html#_official', 'rrg_core/data/mimic_cxr.py'),

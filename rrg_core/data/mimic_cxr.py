@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..engine.files import entrust
+from ..engine.files import entrust, file_hash
 from ..engine.settings import CourseError, repo_root
 from .bundled import csv_table, open_zip, read_member
 from .storage import Studies, prepared, read_prepared, several, spread, write_prepared
@@ -327,6 +327,7 @@ def load(
             "what to fetch and where to sign")
     entrust("mimic-cxr")
     asked = {"need": need, "views": views, "unit": unit, "sections": sections}
+    if overrides is not None: asked["overrides"] = _hash_of(overrides) # else what it was prepared with
     if entry := prepared(root, "mimic-cxr", split, asked):
         say(f"{split}: {entry['studies']:,} studies, prepared")
         studies, counts = read_prepared(entry, stream), pd.DataFrame(entry["counts"])
@@ -339,6 +340,9 @@ def load(
     if not entry: studies = Studies.of(studies)
     studies.counts = counts
     return studies
+
+def _hash_of(copy): # of the official parser; None for no copy
+    return copy and (file_hash(copy) if Path(copy).is_file() else "a file that is not there")
 
 def _upper(views):
     "Views as the metadata writes them, a single one as a tuple."
@@ -440,7 +444,8 @@ def prepare(
         studies = load(split, root, need, views, unit, say, jobs, False, sections, overrides)
         return studies, json.loads(studies.counts.to_json(orient="records"))
 
-    options = {"need": need, "views": views, "unit": unit, "sections": sections}
+    copy = parser_copy(root, overrides) if sections == "official" else None
+    options = {"need": need, "views": views, "unit": unit, "sections": sections, "overrides": _hash_of(copy)}
     return write_prepared(out, "mimic-cxr", options, of_split)
 
 def verify(

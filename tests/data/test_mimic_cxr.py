@@ -6,7 +6,7 @@ from functools import cache, cached_property, partial
 from importlib import import_module
 from pathlib import Path
 import pandas as pd
-from rrg_core.engine.files import entrust
+from rrg_core.engine.files import entrust, file_hash
 from rrg_core.engine.settings import CourseError, repo_root
 from rrg_core.data.bundled import csv_table, open_zip, read_member
 from rrg_core.data.storage import Studies, prepared, read_prepared, several, spread, write_prepared
@@ -356,6 +356,28 @@ def test_mimic_prepared_folder_gives_the_same_studies():
                                                                          "another folder")):
             with pytest.raises(CourseError, match=message):
                 prepare(Path(d) / "elsewhere", wrong, say=quiet)
+
+
+def test_a_prepared_folder_knows_who_cut_its_reports():
+    tables = "custom_section_names = {}\ncustom_indices = {'s59999901': [0, %d]}"
+    with tempfile.TemporaryDirectory() as d:
+        root, quiet, copies = fixture(Path(d) / "raw"), lambda line: None, []
+        for k in (20, 30):
+            copies.append(Path(d) / f"{k}" / "section_parser.py")
+            copies[-1].parent.mkdir()
+            copies[-1].write_text(tables % k)
+        asked = dict(need=(), say=quiet, sections="official")
+        for copy, other in (copies, copies[::-1]):
+            out = Path(d) / f"out {copy.parent.name}"
+            prepare(root, out, overrides=copy, **asked)
+            mine = list(load("train", out, overrides=copy, **asked))
+            assert mine == list(load("train", out, **asked)) == list(load("train", root, overrides=copy, **asked))
+            for wrong in (other, Path(d) / "nowhere.py"):
+                with pytest.raises(CourseError, match="was prepared with overrides"):
+                    load("train", out, overrides=wrong, **asked)
+        prepare(root, Path(d) / "bare", **asked) # without a copy
+        with pytest.raises(CourseError, match="was prepared with overrides = None"):
+            load("train", Path(d) / "bare", overrides=copies[0], **asked)
 
 
 def test_mimic_reports_in_several_processes():
