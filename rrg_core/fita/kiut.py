@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONNECTIONS', 'ORGANS', 'pairing', 'organ_edges', 'cooccurrence', 'GraphAttention',
-           'SymptomGraph', 'WordKeys', 'WordFeatures', 'KiutConfig', 'Knowledge', 'Kiut']
+           'SymptomGraph', 'WordKeys', 'WordFeatures', 'KiutConfig', 'Knowledge', 'Told', 'Kiut']
 
 # %% ../../nbs/11a_kiut.ipynb #54b8d27d
 from dataclasses import dataclass
@@ -230,6 +230,11 @@ class Knowledge(ModelOutput):
     levels: Tensor | None = None # (b, layers, n, d)
     symptoms: Tensor | None = None # (b, 14, d) C, or refined
 
+@dataclass
+class Told(Seq2SeqLMOutput):
+    "What the model returns: the loss is the sum of its terms."
+    terms: dict[str, Tensor] | None = None
+
 # %% ../../nbs/11a_kiut.ipynb #07d150a9
 class Kiut(ReportDecoder):
     "U-transformer with a symptom graph and an injecting last step."
@@ -270,9 +275,9 @@ class Kiut(ReportDecoder):
         return (self.text(ids, cache) if states is None else states) if self.config.bert else None
 
     def other_losses(self, known: Knowledge, words: Tensor | None, labels: Tensor,
-                     image: dict) -> Tensor | float:
-        "What is added to the cross entropy: nothing here, FITA's terms there."
-        return 0.
+                     image: dict) -> dict[str, Tensor]:
+        "What is added to the cross entropy, by name: nothing here, FITA's terms there."
+        return {}
 
 # %% ../../nbs/11a_kiut.ipynb #e25815d8
 @patch
@@ -343,18 +348,19 @@ def forward(
     attention_mask: Tensor = None, # transformers passes one; all cells are there
     return_dict: bool = True,
     **image # probabilities (b, 14), and what a subclass asks for
-) -> Seq2SeqLMOutput: # loss, logits (b, t, vocabulary), past_key_values
+) -> Told: # loss, its terms, logits (b, t, vocabulary), past_key_values
     "One pass over given words, or the next step of writing."
     known = self.know(features, pixels, **image) if encoder_outputs is None else encoder_outputs
     if use_cache and past_key_values is None: past_key_values = ReportCache()
     words = self.word_features(decoder_input_ids, past_key_values, word_states)
     logits = self.head(self.decode(decoder_input_ids, known, words, past_key_values)[:, -logits_to_keep:])
-    loss = None if labels is None else report_loss(logits, labels) + self.other_losses(
+    terms = None if labels is None else {"words": report_loss(logits, labels)} | self.other_losses(
         known, words, labels, image)
-    return Seq2SeqLMOutput(loss=loss,
-                           logits=logits,
-                           past_key_values=past_key_values,
-                           encoder_last_hidden_state=known.last_hidden_state)
+    return Told(loss=terms and sum(terms.values()),
+                terms=terms,
+                logits=logits,
+                past_key_values=past_key_values,
+                encoder_last_hidden_state=known.last_hidden_state)
 
 # %% ../../nbs/11a_kiut.ipynb #6ae33a99
 @patch

@@ -1,5 +1,5 @@
 """Exported from nbs/11_fita.ipynb: edit it there, then run `nbdev-export`."""
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 from rrg_core.reports.cleaning import clean_r2gen
 from rrg_core.nets.encoders import ResNetConfig, XrvConfig, build_encoder
-from rrg_core.fita import _needed, widened
 from rrg_core.fita.image_refiner import ImageRefiner, saliency
 from rrg_core.fita.kiut import Kiut, KiutConfig, Knowledge, WordFeatures, cooccurrence
 from rrg_core.labels import label_many
-from rrg_core.learning.writers import Pairs, features_of, paired, pixels_of, read_writer, split_of, words_of
+from rrg_core.learning.writers import ReportSystem, Studies, encoded, images_of, read_by, words_of
 from rrg_core.nets.decoder import report_batch
 from rrg_core.engine.experiments import shared
 from rrg_core.engine.settings import Profile
-from rrg_core.learning.published import load_bert, load_classifier, standins_among, start_token
+from rrg_core.learning.published import load_bert, load_classifier, start_token
 from rrg_core.reports import sentences
 from rrg_core.data.study import OBSERVATIONS
 from rrg_core.data.weights import read_weights
@@ -30,19 +29,21 @@ import rrg_core.fita as fita_module
 from rrg_core.engine.desk import Chapter
 from rrg_core.results.claims import Claim, claims, decide, ledger
 from rrg_core.nets.encoders import SmallPyramidConfig, XrvConfig, XrvDenseNet
-from rrg_core.fita import DEFAULTS
+from rrg_core.fita import DEFAULTS, _needed
 from rrg_core.fita.kiut import WordFeatures
 from rrg_core.fita.image_refiner import saliency
 from rrg_core.fita.kiut import cooccurrence
-from rrg_core.nets.decoder import count_parameters, leaks
+from rrg_core.nets.decoder import count_parameters, leaks, report_loss
 from rrg_core.engine.experiments import experiments, kept, merged, run_experiments
 from rrg_core.results.figures import colour, compare_reports, overlay_boxes, overlay_map
 from rrg_core.fita.speed import paper_scale
 from rrg_core.labels import label, label_many
-from rrg_core.learning.writers import described, image_encoder, scale_of, split_of, spoken, standardised, words_of, write_reports
+from rrg_core.learning.ceilings import another, ceilings, noise, swapped
+from rrg_core.learning.writers import collate, shown, split_of, spoken
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.phantom import render
+from rrg_core.phantom.probes import box_maps
 from rrg_core.phantom.scene import Finding, sample_scene
 from rrg_core.learning.published import load_classifier
 from rrg_core.learning.quality import auroc_columns
@@ -98,7 +99,7 @@ def test_tau_leaves_its_border_again():
         model = Fita(FitaConfig(**sizes, ifr=False, tfr=False)).train()
         model.joint = lambda *_: (u, text)
         model.tau.data.fill_(start)
-        loss = model.other_losses(None, None, torch.ones(4, 1), {})
+        loss, = model.other_losses(None, None, torch.ones(4, 1), {}).values()
         border = model.tau.item()
         assert .00099 < border < .50001
         loss.backward()
@@ -234,12 +235,9 @@ def test_words_are_the_same_in_every_epoch():
     ids = [[0, 3, 4, 0], [0, 5, 6, 7, 8, 0], [0, 1, 0]]
     made = word_states(text, ids, batch=2)
     assert [len(m) for m in made] == [3, 5, 2]
-    items = [(np.zeros((4, 3), "f2"), r, np.zeros((14, 4)), np.zeros(14), torch.zeros(14, dtype=torch.long), m)
-             for r, m in zip(ids, made)]
-    b = collate(items)
+    b, = Studies(None, None, ids, word_states=made).batches()
     there = b["labels"] != -100
     torch.testing.assert_close(b["word_states"][there], text(b["decoder_input_ids"])[there])
-    assert "word_states" not in collate([i[:5] for i in items])
 
 
 def test_pointing_hits_and_misses():
