@@ -76,6 +76,7 @@ class FitaConfig(KiutConfig):
                           attention_dropout=.1,
                           max_tokens=100,
                           joint=256,
+                          grid=(7, 7), # of 224 pixels
                           name_width=768,
                           image_encoder=ResNetConfig().to_dict(),
                           classifier=XrvConfig().to_dict(),
@@ -294,7 +295,7 @@ class FitaSystem(ReportSystem):
     def read(self, split: str, words: PreTrainedTokenizerFast = None) -> Studies:
         "Pixels or features, maps, probabilities, categories of the observations, encoded reports."
         s, data = self.settings, super().read(split, words)
-        maps, chances = saliency_of(s["classifier"], split, s["site"], self.p, str)
+        maps, chances = saliency_of(s["classifier"], split, s["site"], self.sized_for(split), str)
         if s["maps"] == "uniform": maps = np.ones_like(maps)
         target = categories(label_many(data.table.findings.tolist()))
         data.inputs |= dict(saliency=maps, probabilities=chances, observations=target)
@@ -303,11 +304,17 @@ class FitaSystem(ReportSystem):
     @cached_property
     def bert(self): return load_bert(self.settings["bert"], self.p) # a model and its tokenizer
 
-    def config(self, sized: dict, bert: dict = None) -> FitaConfig: # Sizes of a BERT, its weights' by default
+    def config(
+            self,
+            sized: dict,
+            bert: dict = None, # Sizes of a BERT, its weights' by default
+            grid: tuple[int, int] = None # Of the image cells, the encoder's by default
+    ) -> FitaConfig:
         s, paper = self.settings, self.settings["size"] == "paper"
         bert = bert or sizes_of(self.bert[0].config)
         mine = {k: s[k] for k in ("width", "layers", "ifr", "tfr", "ca", "connection")}
         mine |= dict(encoder_layers=s["layers"], bert=bert, name_width=bert["hidden_size"])
+        if s["relation"]: mine["grid"] = grid or self.encoder.grid(self.p.image_size)
         beside = {"image_encoder": None, "classifier": None} | mine | sized # maps are made beforehand
         return FitaConfig.paper(**beside) if paper else FitaConfig.course(**beside)
 

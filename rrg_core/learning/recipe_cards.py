@@ -37,6 +37,7 @@ def planned(system: ReportSystem, encoder: str, vocab: int = 4336): # On the `me
     sized = dict(vocab_size=vocab, max_tokens=s["max_tokens"], feature_width=config.width, pad_token_id=0,
                  bos_token_id=0, eos_token_id=0) | ({"image_encoder": config.to_dict()} if end_to_end else {})
     more = {"bert": BERT_BASE} if "bert" in s and s["size"] == "paper" else {}
+    if s.get("relation"): more["grid"] = (system.p.image_size // config.stride, ) * 2
     settings = system.config(sized, **more)
     with torch.device("meta"):
         return system.model(settings)

@@ -9,7 +9,7 @@ __all__ = ['JUDGES', 'split_of', 'pixels_of', 'spoken', 'words_of', 'images_of',
 
 # %% ../../nbs/07h_writers.ipynb #b8e55854
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -191,9 +191,14 @@ class ReportSystem:
     @property
     def image(self)->str: return "pixels" if self.end_to_end else "features"
 
+    def sized_for(self, split:str)->Profile:
+        "The profile, with `tested` times as many test studies where it counts them."
+        if split != "test" or not self.p.test: return self.p
+        return replace(self.p, test=self.p.test*self.settings.get("tested", 1))
+
     def read(self, split:str, words:PreTrainedTokenizerFast=None)->Studies:
         "A split as the model reads it; the words are the training reports' where none are given."
-        s, p = self.settings, self.p
+        s, p = self.settings, self.sized_for(split)
         image, table = images_of(split, s["site"], p, str) if self.end_to_end else features_of(
             s["encoder"], split, s["site"], p, str)
         if s["zeroed"]: image = dimmed(image, s["zeroed"])

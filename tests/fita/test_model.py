@@ -205,6 +205,7 @@ def test_the_paper_s_size_by_hand():
     think = linear(d, 512) + linear(512, d)
     encoder = linear(2048, d) + L * (attention + think + 2*norm) + norm
     decoder = v*d + L * (2*attention + think + 3*norm) + norm + linear(d, v)
+    relation = linear(64, 8) # four numbers in eight waves, sine and cosine, for eight heads
     graph = linear(e,
                    d) + d + 2 * (d*d + norm + 2*d + 1) # name, probability, two layers: map, norm, two ends, trust
     last = linear(e, d) + attention + norm
@@ -214,12 +215,13 @@ def test_the_paper_s_size_by_hand():
                                                ) # words, places, types, norm, layers; no pooler
     tfr = linear(e, e)
     assert count_parameters(Fita, FitaConfig.paper(),
-                            trainable=True) == 42_500_160 + encoder + decoder + graph + last + ifr + ca
+                            trainable=True) == 42_500_160 + encoder + relation + decoder + graph + last + ifr + ca
     with torch.device("meta"):
         densenet = sum(p.numel() for p in XrvDenseNet(XrvConfig()).parameters())
     assert count_parameters(
         Fita,
-        FitaConfig.paper()) == 42_500_160 + encoder + decoder + graph + last + ifr + ca + bert + tfr + densenet
+        FitaConfig.paper()
+    ) == 42_500_160 + encoder + relation + decoder + graph + last + ifr + ca + bert + tfr + densenet
 
 
 def test_words_are_the_same_in_every_epoch():

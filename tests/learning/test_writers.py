@@ -1,6 +1,6 @@
 """Exported from nbs/07h_writers.ipynb: edit it there, then run `nbdev-export`."""
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 import numpy as np
