@@ -133,7 +133,7 @@ class Experiment:
         if self.variant != getattr(self.module, "MAIN", None) or self.seed != self.profile.seed:
             folder, name = cache_root()/self.chapter, f"{self.profile.name}-{self.name}"
         build = partial(train, settings=self.learned, seed=self.seed, p=self.profile)
-        return Artifact(folder, name, parts, build, f"{self.chapter} {self.name} model")
+        return Artifact(folder, name, parts, build, f"{self.chapter} {self.name} model", _curve)
     @cached_property
     def predictions(self)->Artifact:
         "What it writes about the test studies."
@@ -163,10 +163,14 @@ def _train(e, what):
             raise CourseError(f"{what} needs the stand-in {need!r}, and {folder} does not exist: "
                               f"`rrg train learning {need} --profile {e.profile.name}` makes it")
     e.model.make(lambda words: None, anew=True)
+def _curve(folder): # of the model's record: its validation scores, a table of them where it wrote one
+    import pandas as pd
+    file = folder/"evaluations.csv"
+    return {"evaluations": pd.read_csv(file).to_dict("list")} if file.is_file() else {}
 def _notes(e, path): # of the predictions' record: the score, and what the training took
     out = {"score": e.system.score(read_predictions(path))} if e.system.score else {}
     trained = e.model.record() if e.model else {}
-    told = ("made", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "losses")
+    told = ("made", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "losses", "evaluations")
     return out | {k: trained[k] for k in told if k in trained}
 
 def experiments(desk:Desk, variants=None, # The chapter's; all of `EXPERIMENTS` by default

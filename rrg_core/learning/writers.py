@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['JUDGES', 'split_of', 'pixels_of', 'spoken', 'words_of', 'images_of', 'described',
            'standardised', 'read_by', 'scale_of', 'features_of', 'Studies', 'encoded', 'collate',
-           'dimmed', 'ReportSystem', 'scores_of_reports', 'written', 'shown', 'R2GenSystem']
+           'dimmed', 'ReportSystem', 'scores_of_reports', 'written', 'curves_of', 'shown',
+           'R2GenSystem']
 
 # %% ../../nbs/07h_writers.ipynb #b8e55854
 import re
@@ -305,6 +306,14 @@ def written(system:ReportSystem, folder:Path, first:int=None # All test studies 
     test = system.read("test", words).first(first)
     said = system.write(model, test, system.settings["beams"])
     return pd.DataFrame(dict(study_id=test.table.study_id, hypothesis=said, reference=test.table.findings))
+
+def curves_of(runs:dict, # Of `run_experiments`
+              variants, seed:int=None # The first of each by default
+             )->pd.DataFrame: # variant, step, epoch, the validation scores
+    "Scores after each epoch, as the records of the runs keep them."
+    kept = lambda frames: frames[next(iter(frames)) if seed is None else seed].attrs["evaluations"]
+    frames = [pd.DataFrame(kept(runs[v])).drop(columns="seconds").assign(variant=v) for v in variants]
+    return pd.concat(frames, ignore_index=True)
 
 def shown(system:ReportSystem, studies:list, words:PreTrainedTokenizerFast, scale:np.ndarray=None
          )->Studies: # `scale` of the training images, where it is at hand

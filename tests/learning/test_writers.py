@@ -71,6 +71,15 @@ def test_dimmed_features_lose_a_share_of_their_channels():
     with pytest.raises(ValueError, match="between 0 and 1"): dimmed(x, 30)
 
 
+def test_curves_are_read_from_the_records():
+    runs = {"a": {0: pd.DataFrame(), 1: pd.DataFrame()}, "b": {3: pd.DataFrame()}}
+    for k, frame in enumerate(f for frames in runs.values() for f in frames.values()):
+        frame.attrs["evaluations"] = {"step": [2, 4], "epoch": [1, 2], "F1": [k, k + .5], "seconds": [0, 0]}
+    found = curves_of(runs, ["a", "b"])
+    assert found.groupby("variant").F1.max().to_dict() == {"a": .5, "b": 2.5} and "seconds" not in found
+    assert curves_of(runs, ["a"], 1).F1.tolist() == [1, 1.5]
+
+
 def test_a_system_trains_saves_and_writes_frozen_or_end_to_end():
     import tempfile
     from dataclasses import replace
