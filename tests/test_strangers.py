@@ -24,6 +24,22 @@ def mimic(root):
         mimic_cxr.fixture(root)
 
 
+def openi(root):
+    "Noise in place of the radiographs of thirty reports, named as the National Library of Medicine names them."
+    import numpy as np
+    from PIL import Image
+    from rrg_core.data.bundled import iu_records
+    from rrg_core.data.openi import split_of, text_group
+    rng, wanted = np.random.default_rng(0), dict(train=16, valid=6, test=8)
+    root.mkdir()
+    for r in iu_records():
+        split = split_of(text_group(r))
+        if not (wanted[split] and r["findings"] and r["images"]): continue
+        wanted[split] -= 1
+        Image.fromarray(rng.integers(0, 256, (64, 64), dtype=np.uint8)).save(root / f"{r['images'][0]}.png")
+    assert not any(wanted.values())
+
+
 def clone(folder, data, sizes):
     "The library and two chapters, with a profile of smoke's size that reads other data."
     root = folder / "clone"
@@ -46,21 +62,45 @@ def clone(folder, data, sizes):
     return root
 
 
-def regenerated(root, **more):
+def environment(root, **more):
     own = {k: v for k, v in os.environ.items() if not k.startswith("RRG_")}
-    env = own | {"PYTHONPATH": str(root), "RRG_REPO": str(root), "OMP_NUM_THREADS": "1"} | more
+    return own | {"PYTHONPATH": str(root), "RRG_REPO": str(root), "OMP_NUM_THREADS": "1"} | more
+
+
+def regenerated(root, **more):
     command = [sys.executable, "-c", "from rrg_core.tools.cli import main; main()"]
-    done = subprocess.run([*command, "regenerate", "learning", "fita", "-p", "mini"], cwd=root, env=env,
-                          capture_output=True, text=True)
+    done = subprocess.run([*command, "regenerate", "learning", "fita", "-p", "mini"], cwd=root,
+                          env=environment(root, **more), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "build" / "mini" / "figures"
 
 
-def test_learning_and_fita_run_on_mimic_cxr(tmp_path):
-    mimic(tmp_path / "data")
-    root = clone(tmp_path, "mimic-cxr", dict(train=8, valid=4, test=6))
-    figures = regenerated(root, RRG_ROOT_MIMIC_CXR=str(tmp_path / "data"))
-    for chapter, tables in (("learning", ("baselines", "ceilings", "swaps", "training")),
+TWENTY = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import pandas as pd
+from rrg_core import fita
+from rrg_core.engine.experiments import merged
+from rrg_core.engine.settings import profile
+from rrg_core.fita.model import FitaSystem
+p = replace(profile("mini"), epochs=20)
+s = merged(fita, "d", p) | dict(judged=2)
+FitaSystem(s, p).train(Path(sys.argv[1]), 0)
+print(len(pd.read_csv(Path(sys.argv[1]) / "steps.csv")), s["size"], s["optimiser"], s["schedule"], s["rate"])
+"""
+RUNS = {"mimic-cxr": (mimic, "RRG_ROOT_MIMIC_CXR", dict(train=8, valid=4, test=6)),
+        "openi": (openi, "RRG_ROOT_OPENI", dict(train=8, valid=4, test=6))}
+
+
+@pytest.mark.parametrize("data", RUNS)
+def test_learning_and_fita_run_on(data, tmp_path):
+    make, variable, sizes = RUNS[data]
+    make(tmp_path / "data")
+    root = clone(tmp_path, data, sizes)
+    given = {variable: str(tmp_path / "data")}
+    figures = regenerated(root, **given)
+    for chapter, tables in (("learning", ("baselines", "ceilings", "swaps", "plateau")),
                             ("fita", ("table2", "claims", "ceilings", "swaps", "open"))):
         for t in tables: assert (figures / chapter / f"{t}.csv").is_file(), (chapter, t)
         for f in (figures / chapter / "predictions").glob("*.parquet"):
@@ -69,3 +109,7 @@ def test_learning_and_fita_run_on_mimic_cxr(tmp_path):
     assert claims.id.tolist() == [f"fita-{k}" for k in range(1, 8)] and (claims.n == 6).all()
     tracked = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True).stdout
     assert not [line for line in tracked.splitlines() if line.startswith("??")], tracked # all of it is private
+    (model := tmp_path / "model").mkdir()
+    done = subprocess.run([sys.executable, "-c", TWENTY, model], cwd=root, capture_output=True, text=True,
+                          env=environment(root, **given))
+    assert done.stdout.splitlines()[-1:] == ["20 paper adam step 0.0001"], done.stdout + done.stderr
