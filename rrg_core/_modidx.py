@@ -2356,6 +2356,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'rrg_core.results.figures.colour': ('figures.html#colour', 'rrg_core/results/figures.py'),
                                           'rrg_core.results.figures.compare_reports': ( 'figures.html#compare_reports',
                                                                                         'rrg_core/results/figures.py'),
+                                          'rrg_core.results.figures.flow_chart': ('figures.html#flow_chart', 'rrg_core/results/figures.py'),
                                           'rrg_core.results.figures.ink': ('figures.html#ink', 'rrg_core/results/figures.py'),
                                           'rrg_core.results.figures.overlay_boxes': ( 'figures.html#overlay_boxes',
                                                                                       'rrg_core/results/figures.py'),

@@ -35,7 +35,7 @@ from rrg_core.fita.image_refiner import saliency
 from rrg_core.fita.kiut import cooccurrence
 from rrg_core.nets.decoder import count_parameters, leaks, report_loss
 from rrg_core.engine.experiments import experiments, kept, merged, run_experiments
-from rrg_core.results.figures import colour, compare_reports, overlay_boxes, overlay_map
+from rrg_core.results.figures import colour, compare_reports, flow_chart, overlay_boxes, overlay_map
 from rrg_core.fita.speed import paper_scale
 from rrg_core.labels import label, label_many
 from rrg_core.learning.ceilings import another, ceilings, noise, swapped
