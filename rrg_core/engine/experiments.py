@@ -84,7 +84,7 @@ def merged(module, variant:str, p:Profile)->dict: # A chapter's module
     if defaults is not None and (unknown := set(differences) - set(defaults)):
         raise CourseError(f"variant {variant}: unknown setting {sorted(unknown)[0]!r}; "
                           f"the defaults are {', '.join(defaults)}")
-    return (defaults or {}) | differences
+    return (defaults or {}) | {k: v(defaults) if callable(v) else v for k, v in differences.items()}
 
 def has_experiments(chapter:str)->bool:
     "Whether `rrg_core.<chapter>` defines EXPERIMENTS; the module is not imported."

@@ -55,7 +55,7 @@ EXPERIMENTS:Registry = {
     "d": {"ifr": True, "tfr": True, "ca": True},
     "uniform": {"ifr": True, "maps": "uniform"},
     "r2gen": {"system": "r2gen"},
-    "twice": {"epochs": 24},
+    "twice": {"epochs": lambda recipe: 2*recipe["epochs"]},
 }
 MAIN, ONE_SEED = "d", ("twice", ) # The full model with the first seed is kept under figures/
 

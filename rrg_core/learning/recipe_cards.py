@@ -73,7 +73,8 @@ def recipe_card(chapter: str, variant: str, p: Profile) -> str: # Lines
     kind = settings["system"]
     if kind not in getattr(module, "RECIPES", {}):
         raise CourseError(f"{chapter} {variant}: {kind} learns nothing, so there is no recipe")
-    found, differs = recipe_of(kind, p, module.RECIPES), module.EXPERIMENTS[variant]
+    found = recipe_of(kind, p, module.RECIPES)
+    differs = {k: settings[k] for k in module.EXPERIMENTS[variant]}
     asked = module.RECIPES[kind]["course" if p.data == "phantom" else "paper"]
     given = lambda k, v: not (isinstance(v, str) and v in STANDINS and asked[k][0] in WEIGHTS)
     source = lambda k, v, where: f"variant {variant}" if k in differs else where if given(k, v) else (

@@ -14,6 +14,18 @@ from rrg_core.engine.store import Artifact, key_of, read_records, whole
 from rrg_core.engine.experiments import *
 
 
+def test_a_difference_may_follow_the_defaults():
+    import types
+    from rrg_core.engine.settings import profile
+
+    module = types.SimpleNamespace(DEFAULTS=lambda p: {"epochs": p.epochs, "beams": 3}, EXPERIMENTS={
+        "plain": {}, "twice": {"epochs": lambda defaults: 2*defaults["epochs"]}, "long": {"epochs": 24}})
+    for name in ("smoke", "phantom"):
+        p = profile(name)
+        assert merged(module, "twice", p) == {"epochs": 2*p.epochs, "beams": 3}
+        assert merged(module, "plain", p)["epochs"] == p.epochs and merged(module, "long", p)["epochs"] == 24
+
+
 def test_what_a_change_renames():
     import tempfile, types
     from dataclasses import replace
