@@ -595,6 +595,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'rrg_core.fita.model.sizes_of': ('fita.html#sizes_of', 'rrg_core/fita/model.py'),
                                      'rrg_core.fita.model.spelled': ('fita.html#spelled', 'rrg_core/fita/model.py'),
                                      'rrg_core.fita.model.told_sentences': ('fita.html#told_sentences', 'rrg_core/fita/model.py'),
+                                     'rrg_core.fita.model.true_maps': ('fita.html#true_maps', 'rrg_core/fita/model.py'),
                                      'rrg_core.fita.model.word_states': ('fita.html#word_states', 'rrg_core/fita/model.py')},
             'rrg_core.fita.speed': { 'rrg_core.fita.speed._collate': ('speed.html#_collate', 'rrg_core/fita/speed.py'),
                                      'rrg_core.fita.speed._decoded': ('speed.html#_decoded', 'rrg_core/fita/speed.py'),

@@ -180,8 +180,12 @@ def experiments(desk:Desk, variants=None, # The chapter's; all of `EXPERIMENTS` 
     module, p = module or chapter_module(desk.name), desk.profile
     several = p.seeds if desk.seed == p.seed else tuple(desk.seed + i for i in range(len(p.seeds)))
     of = lambda v: seeds or (several[:1] if v in getattr(module, "ONE_SEED", ()) else several)
+    apart = getattr(module, "PHANTOM_ONLY", ()) if p.data != "phantom" else ()
+    if asked := sorted(set(variants or ()) & set(apart)):
+        raise CourseError(f"{desk.name} {asked[0]} needs what phantoms alone have, and this profile reads "
+                          f"{p.data}")
     return [Experiment(desk.name, v, s, p, desk.folder, merged(module, v, p), module)
-            for v in (variants or module.EXPERIMENTS) for s in of(v)]
+            for v in (variants or module.EXPERIMENTS) if v not in apart for s in of(v)]
 
 def artifacts(desk:Desk, seeds=None, module=None)->dict[str, Artifact]:
     "All that a chapter trains, by the name of its job: parts first."

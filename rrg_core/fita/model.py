@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['contrast', 'FitaConfig', 'Fita', 'saliency_of', 'sizes_of', 'spelled', 'told_sentences',
-           'refiner_batch', 'word_states', 'refined_words', 'FitaSystem', 'pointing',
+           'refiner_batch', 'word_states', 'refined_words', 'true_maps', 'FitaSystem', 'pointing',
            'aligned_features', 'mapped', 'principal', 'alignment']
 
 # %% ../../nbs/11_fita.ipynb #45f80276
@@ -24,10 +24,12 @@ from ..nets.encoders import ResNetConfig, XrvConfig, build_encoder
 from .image_refiner import ImageRefiner, saliency
 from .kiut import Kiut, KiutConfig, Knowledge, WordFeatures, cooccurrence
 from ..labels import label_many
-from ..learning.writers import ReportSystem, Studies, encoded, images_of, read_by, words_of
+from ..learning.writers import (ReportSystem, Studies, encoded, images_of, read_by, split_of,
+                                       words_of)
 from ..nets.decoder import report_batch
+from ..phantom.probes import box_maps
 from ..engine.experiments import shared
-from ..engine.settings import Profile
+from ..engine.settings import CourseError, Profile
 from ..learning.published import load_bert, load_classifier, start_token
 from ..reports import sentences
 from ..data.study import OBSERVATIONS
@@ -288,6 +290,14 @@ def refined_words(
     return shared("fita-text", mine, build, p, seed, read_by(mine["bert"]), say)
 
 # %% ../../nbs/11_fita.ipynb #0da68ab0
+def true_maps(studies: list, side: int) -> np.ndarray: # (n, 14, side²) float16
+    "The boxes of the studies' findings, in place of a classifier's maps. `CourseError` where there is none."
+    if not any(s.boxes for s in studies):
+        raise CourseError("true boxes in place of maps: none of these studies has a box")
+    found = [[(OBSERVATIONS.index(b.label), *(v / s.images[0].height for v in b.xyxy)) for b in s.boxes]
+             for s in studies]
+    return box_maps(found, len(OBSERVATIONS), side).reshape(len(studies), len(OBSERVATIONS), -1).astype("f2")
+
 class FitaSystem(ReportSystem):
     "KiUT, and FITA with any of its three modules."
     model, title, given = Fita, "FITA", ("saliency", "probabilities")
@@ -297,6 +307,8 @@ class FitaSystem(ReportSystem):
         s, data = self.settings, super().read(split, words)
         maps, chances = saliency_of(s["classifier"], split, s["site"], self.sized_for(split), str)
         if s["maps"] == "uniform": maps = np.ones_like(maps)
+        if s["maps"] == "the true boxes":
+            maps = true_maps(split_of(self.sized_for(split), split, s["site"]), round(maps.shape[-1]**.5))
         target = categories(label_many(data.table.findings.tolist()))
         data.inputs |= dict(saliency=maps, probabilities=chances, observations=target)
         return data

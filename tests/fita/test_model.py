@@ -13,10 +13,11 @@ from rrg_core.nets.encoders import ResNetConfig, XrvConfig, build_encoder
 from rrg_core.fita.image_refiner import ImageRefiner, saliency
 from rrg_core.fita.kiut import Kiut, KiutConfig, Knowledge, WordFeatures, cooccurrence
 from rrg_core.labels import label_many
-from rrg_core.learning.writers import ReportSystem, Studies, encoded, images_of, read_by, words_of
+from rrg_core.learning.writers import ReportSystem, Studies, encoded, images_of, read_by, split_of, words_of
 from rrg_core.nets.decoder import report_batch
+from rrg_core.phantom.probes import box_maps
 from rrg_core.engine.experiments import shared
-from rrg_core.engine.settings import Profile
+from rrg_core.engine.settings import CourseError, Profile
 from rrg_core.learning.published import load_bert, load_classifier, start_token
 from rrg_core.reports import sentences
 from rrg_core.data.study import OBSERVATIONS
@@ -43,7 +44,6 @@ from rrg_core.learning.writers import collate, curves_of, shown, split_of, spoke
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval
 from rrg_core.phantom import render
-from rrg_core.phantom.probes import box_maps
 from rrg_core.phantom.scene import Finding, sample_scene
 from rrg_core.learning.published import load_classifier
 from rrg_core.learning.quality import auroc_columns
