@@ -113,6 +113,7 @@ def test_pairs_are_checked():
 
 
 def test_ngrams_are_those_of_the_package():
+    from rrg_core.metrics.text import _grams
     rng = np.random.default_rng(3)
     texts = ["", "a", "a a a a a"] + [" ".join(rng.choice(list("abcd"), rng.integers(1, 12))) for _ in range(40)]
     hyps, refs = texts, [[t] for t in texts[::-1] if t] + [["b a", "a b a b a"]]
@@ -127,8 +128,11 @@ def test_ngrams_are_those_of_the_package():
 
 def test_rouge_is_that_of_the_packages_to_the_last_digit():
     from rouge_score.rouge_scorer import RougeScorer
+    from rrg_core.metrics.text import _lcs, _rouge_score_table, _rouge_table
+
     rng = np.random.default_rng(4)
-    texts = [" ".join(rng.choice(list("abcdefgh")[:k], n)) for k in (1, 3, 8) for n in [*range(1, 14), 64, 65, 150]]
+    texts = [" ".join(rng.choice(list("abcdefgh")[:k], n))
+             for k in (1, 3, 8) for n in [*range(1, 14), 64, 65, 150]]
     hyps, refs = ["", *texts], [["a b"], *([t] for t in rng.permutation(texts))]
     refs[5:9] = [["a", "b b"], ["c", "a b c a b c"], ["d e f"], ["a a a", "a"]]
     for h, group in zip(hyps, refs):
