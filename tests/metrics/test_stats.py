@@ -2,6 +2,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 import numpy as np
 from rrg_core.data.study import as_numbers, named
 import numpy as np, pytest, scipy.stats

@@ -1,15 +1,12 @@
 """Exported from nbs/05a_text.ipynb: edit it there, then run `nbdev-export`."""
 import os, re, shutil, subprocess, tempfile, threading
-from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
-from pycocoevalcap.bleu import bleu_scorer
 from pycocoevalcap.meteor import meteor as coco_meteor
-from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 from rrg_core.data.study import named
 from rrg_core.engine.desk import progress
@@ -17,9 +14,11 @@ from rrg_core.engine.settings import CourseError
 import ast, gzip, os, subprocess, sys, tempfile
 import numpy as np, pandas as pd, pytest
 from unittest import mock
+from pycocoevalcap.bleu import bleu_scorer
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.meteor.meteor import Meteor as CocoMeteor
+from pycocoevalcap.rouge.rouge import Rouge, my_lcs
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from rrg_core.metrics.text import *
 
@@ -111,6 +110,34 @@ def test_pairs_are_checked():
                               (["a"], [float("nan")], "reference 0 is not"), ("a", ["x"], "one text")]:
         with pytest.raises(ValueError, match=words):
             checked_pairs(hyps, refs)
+
+
+def test_ngrams_are_those_of_the_package():
+    rng = np.random.default_rng(3)
+    texts = ["", "a", "a a a a a"] + [" ".join(rng.choice(list("abcd"), rng.integers(1, 12))) for _ in range(40)]
+    hyps, refs = texts, [[t] for t in texts[::-1] if t] + [["b a", "a b a b a"]]
+    for n, g in enumerate(_grams(hyps[:len(refs)], refs), 1):
+        pairs = [(h, r) for h, group in zip(hyps, refs) for r in group]
+        for cells, counts, side in ((g.hyp, g.said, 0), (g.ref, g.there, 1)):
+            want = [[c for gram, c in bleu_scorer.precook(pair[side])[1].items() if len(gram) == n]
+                    for pair in pairs] # in the order of the text, report by report
+            assert counts.tolist() == sum(want, [])
+            assert np.bincount(cells // g.size, minlength=len(pairs)).tolist() == [len(w) for w in want]
+
+
+def test_rouge_is_that_of_the_packages_to_the_last_digit():
+    from rouge_score.rouge_scorer import RougeScorer
+    rng = np.random.default_rng(4)
+    texts = [" ".join(rng.choice(list("abcdefgh")[:k], n)) for k in (1, 3, 8) for n in [*range(1, 14), 64, 65, 150]]
+    hyps, refs = ["", *texts], [["a b"], *([t] for t in rng.permutation(texts))]
+    refs[5:9] = [["a", "b b"], ["c", "a b c a b c"], ["d e f"], ["a a a", "a"]]
+    for h, group in zip(hyps, refs):
+        assert all(_lcs(h.split(" "), r.split(" ")) == my_lcs(h.split(" "), r.split(" ")) for r in group)
+    assert _rouge_table(hyps, refs)[:, 0].tolist() == [Rouge().calc_score([h], g) for h, g in zip(hyps, refs)]
+    for stem in (False, True):
+        own = RougeScorer(["rougeL"], use_stemmer=stem)
+        want = [own.score_multi(g, h)["rougeL"].fmeasure for h, g in zip(hyps, refs)]
+        assert _rouge_score_table(hyps, refs, stem)[:, 0].tolist() == want
 
 
 def test_scores_equal_pycocoevalcap():
