@@ -334,7 +334,7 @@ def _scorable(frame, path, empty_reference):
             f"of {len(frame)}); --drop-empty leaves them out")
     if empty.all(): raise CourseError(f"{path}: every reference is empty")
     _all_texts(frame, path, empty)
-    frame.attrs["kept"] = np.flatnonzero(~empty).tolist()
+    frame.attrs["kept"] = np.flatnonzero(~empty)
     return frame[~empty].reset_index(drop=True), int(empty.sum())
 
 def _all_texts(frame, path, empty):

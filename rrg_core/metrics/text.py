@@ -351,7 +351,8 @@ class _Cider:
         self.near = np.exp(-np.square(gaps) / (2 * 6.**2))
         for g in _grams(hypotheses, references):
             pair, gram = np.divmod(g.ref, g.size)
-            documents = np.unique(gram * self.n + self.report[pair]) # a report once for all its references
+            cells = gram * self.n + self.report[pair] # a report once, however many of its references have it
+            documents = np.unique(cells, return_index=True)[0] # sorts; without the index NumPy hashes: slower
             sizes, some = (len(gaps), g.size), g.both > 0
             self.counts.append((_csr(documents, np.ones(len(documents), np.int32), g.size, self.n),
                                 _csr(g.ref[some], (g.both * g.there)[some] * 1., *sizes),
