@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FILES', 'DAMAGED', 'LATERALS', 'NIH_LABELS', 'TO_OBSERVATION', 'VINDR_LABELS', 'bundled_file',
-           'fingerprint', 'csv_table', 'members', 'read_member', 'open_zip', 'iu_record',
-           'iu_records', 'iu_dicom', 'iu_views', 'chexpert', 'nih', 'nih_boxes', 'vindr_boxes',
-           'vindr_images', 'vindr_relative', 'siim', 'siim_mask', 'lung_masks']
+           'fingerprint', 'csv_table', 'annotation_table', 'members', 'read_member', 'open_zip',
+           'iu_record', 'iu_records', 'iu_dicom', 'iu_views', 'chexpert', 'nih', 'nih_boxes',
+           'vindr_boxes', 'vindr_images', 'vindr_relative', 'siim', 'siim_mask', 'lung_masks']
 
 # %% ../../nbs/01b_bundled.ipynb #c4606015
 import gzip, lzma, os, re, struct, tarfile, zipfile, zlib
@@ -72,6 +72,35 @@ def csv_table(
     except (zlib.error, EOFError, OSError, ValueError) as e:
         what = f"cannot be read ({type(e).__name__})"
     raise DataError(named_file(Path(path).name), "table", what) # outside: what was caught may quote a cell
+
+# %% ../../nbs/01b_bundled.ipynb #ac0f2a15
+def annotation_table(
+    path: Path,
+    words: tuple[str, ...], # Columns of names and ids: every cell is filled
+    numbers: tuple[str, ...] = (), # Columns of finite numbers; an empty cell is NaN
+    rename=str.strip, # What each column's name becomes
+    **options # As `pandas.read_csv` takes them
+) -> pd.DataFrame: # One row a record, in the file's order; other columns as text
+    "A table of annotations. `DataError` names the file, the record and the column that is wrong."
+    name, t = named_file(Path(path).name), csv_table(path, dtype=str, **options)
+    t.columns = [rename(c) for c in t.columns]
+    if not isinstance(t.index, pd.RangeIndex):
+        raise DataError(name, "table", "has records with more cells than its header")
+    for column in (*words, *numbers):
+        if list(t.columns).count(column) != 1:
+            there = "is missing" if column not in t else "is there twice"
+            raise DataError(name, f"column {column!r}", there)
+    for column in words:
+        if (absent := t[column].isna() | (t[column].str.strip() == "")).any():
+            raise DataError(first_record(name, absent), column, "is missing")
+    for column in numbers:
+        number = pd.to_numeric(t[column], errors="coerce")
+        if (wrong := t[column].notna() & ~np.isfinite(number)).any():
+            raise DataError(first_record(name, wrong), column,
+                            f"must be a finite number, got {named(t[column][wrong].iloc[0])}")
+        t[column] = number
+    if t.empty: raise DataError(name, "table", "holds no record")
+    return t
 
 # %% ../../nbs/01b_bundled.ipynb #6e3ab8fb
 DAMAGED = (

@@ -49,6 +49,40 @@ def test_a_damaged_table_is_named():
             csv_table(Path(d) / "absent.csv")
 
 
+def test_annotation_tables_are_read_strictly():
+    def read(text, *columns, **options):
+        with tempfile.TemporaryDirectory() as d:
+            (path := Path(d) / "t.csv").write_text(text, encoding="utf-8")
+            return annotation_table(path, *columns, **options)
+
+    both = (("id", ), ("x", "y"))
+    good = read("id,x,y,more\na,1,2.5,\nb,,-3e2,word\n", *both)
+    assert good.x.tolist()[0] == 1 and np.isnan(good.x[1]) and good.y.tolist() == [2.5, -300]
+    assert read("\ufeffid , x,y\na,1,2\n", *both).equals(read("id,x,y\na,1,2\n", *both)) # a byte order mark
+    assert read("id\tx\ty\na\t1\t2\n", *both, sep="\t").equals(read("id,x,y\na,1,2\n", *both))
+    assert read("ID,X,Y\na,1,2\n", *both, rename=str.lower).x.tolist() == [1]
+    wrong = { # text → what the error says
+        "id,x\na,1\n": "t.csv: column 'y' is missing", "id;x;y\na;1;2\n": "t.csv: column 'id' is missing",
+        "x,y\n1,2\n": "t.csv: column 'id' is missing", "id,x,y, y\na,1,2,3\n": "column 'y' is there twice",
+        "id,x,y\n": "t.csv: table holds no record", "": "t.csv: table cannot be read",
+        "id,x,y\n,1,2\n": "t.csv record 1: id is missing", "id,x,y\na,1,2\n  ,1,2\n": "record 2: id is missing",
+        "id,x,y\na,1,two\n": "t.csv record 1: y must be a finite number, got 'two'",
+        "id,x,y\na,1,2\na,inf,2\n": "t.csv record 2: x must be a finite number, got 'inf'",
+        "id,x,y\na,NaN,2\n": "t.csv record 1: x must be a finite number, got 'NaN'",
+        "id,x,y\na,\"1,5\",2\n": "t.csv record 1: x must be a finite number, got a text of 3 characters",
+        "id,x,y\na,1,2,3\n": "table has records with more cells than its header",
+        "id,x,y\na,1,2\na,1,2,3\n": "t.csv: table cannot be read",
+        "id,x,y\na,0x1,2\n": "record 1: x must be a finite number, got '0x1'",
+        "id,x,y\na,the heart is normal,2\n": "x must be a finite number, got a text of 19 characters"
+    }
+    for text, message in wrong.items():
+        with pytest.raises(DataError) as e:
+            read(text, *both)
+        assert message in str(e.value), (text, str(e.value))
+    with pytest.raises(DataError, match="absent.csv: table does not exist"):
+        annotation_table(Path("absent.csv"), ("id", ))
+
+
 def test_archives_that_attack():
     def tar(name, kind=tarfile.REGTYPE, data=b"x"):
         out = BytesIO()
