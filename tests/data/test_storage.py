@@ -153,9 +153,10 @@ def test_the_ways_into_a_source_are_checked():
             prepare_folder("nih", out, raw, {}, load_raw)
         with pytest.raises(CourseError, match="lies in the repository"):
             prepare_folder("ms-cxr", raw, repo_root() / "figures" / "x", {}, load_raw)
-    for split, root, error, message in (("validate", "/", ValueError, "'validate'"), (None, "/", ValueError, "None"),
-                                        ("train", None, CourseError, "RRG_ROOT_NIH.*nih in settings.ini.*fetch"),
-                                        ("train", "/nonexistent", CourseError, "/nonexistent is no folder.*nih.py")):
+    rows = [("validate", "/", ValueError, "'validate'"), (None, "/", ValueError, "None"),
+            ("train", None, CourseError, "RRG_ROOT_NIH.*nih in settings.ini.*fetch"),
+            ("train", "/nonexistent", CourseError, "/nonexistent is no folder.*nih.py")]
+    for split, root, error, message in rows:
         with pytest.raises(error, match=message):
             from_folder("nih", split, root, {}, make)
 
@@ -167,9 +168,9 @@ def test_look_at_counts_what_is_missing_and_damaged():
             PILImage.fromarray(np.zeros((9, 9), np.uint8)).save(path)
         paths[1].write_bytes(paths[1].read_bytes()[:40])
         paths[2].write_text("no image")
-        assert look_at(paths) == {"images listed": 4, "images missing": 1, "images damaged": 2}
-        assert look_at(paths, read=False, jobs=2) == {"images listed": 4, "images missing": 1, "images damaged": 0}
-        assert look_at([]) == {"images listed": 0, "images missing": 0, "images damaged": 0}
+        counted = lambda *n: dict(zip(("images listed", "images missing", "images damaged"), n))
+        assert look_at(paths) == counted(4, 1, 2) and look_at([]) == counted(0, 0, 0)
+        assert look_at(paths, read=False, jobs=2) == counted(4, 1, 0)
 
 
 def test_errors_of_data_quote_no_report():
