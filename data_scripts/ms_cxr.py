@@ -3,8 +3,8 @@
 
   python data_scripts/ms_cxr.py fetch               what to sign and the command that downloads, resumable
   python data_scripts/ms_cxr.py prepare ROOT OUT    write OUT/{train,valid,test}.parquet, prepared.json
-  python data_scripts/ms_cxr.py verify  ROOT        the tables, images that are missing or damaged, counts beside
-                                                    the published ones
+  python data_scripts/ms_cxr.py verify  ROOT        the tables, images that are missing or damaged, and
+                                                    counts beside the published ones
 Only numbers are printed: no id and no text of the data set leaves the folders that you name.
 OUT holds sentences of reports: keep it under the same agreement as ROOT, outside this repository.
 """

@@ -19,7 +19,7 @@ from ..engine.files import entrust
 from ..engine.settings import CourseError, data_root
 from .bundled import annotation_table, json_field, read_json
 from .mimic_cxr import image_of, read_images, report_name
-from .storage import Studies, from_folder, look_at, prepare_folder
+from .storage import Studies, from_folder, look_at, one_of, prepare_folder
 from .study import (SPLITS, Box, DataError, Image, Sentence, Study, check_splits, first_record,
                                  named, named_file, without_text)
 
@@ -38,8 +38,7 @@ def annotation_file(
         form: str | None = None # "csv" or "json"; None: the CSV if there is one
 ) -> Path:
     "The file of the highest version in that form. `CourseError` where there is none."
-    if form not in (None, "csv", "json"):
-        raise DataError("load", "form", f"{named(form)} is neither csv nor json")
+    if form is not None: one_of("form", form, ("csv", "json"))
     found = [(int(m[1]), int(m[2]), int(m[3]), m[4] == "csv", p) for p in Path(root).glob("MS_CXR_*")
              if (m := _FILE.fullmatch(p.name)) and form in (None, m[4])]
     if not found:
@@ -183,8 +182,7 @@ def load(
 ) -> Studies | Iterator[Study]: # `.counts`: boxes, pairs, images that MIMIC-CXR trains on
     """MS-CXR, one record an image. `CourseError` where a file is missing, `DataError` for a record that is
     wrong, for a patient in two splits, and where MIMIC-CXR's tables say otherwise."""
-    if split_by not in SPLITS_BY:
-        raise DataError("load", "split_by", f"must be of {', '.join(SPLITS_BY)}, got {named(split_by)}")
+    one_of("split_by", split_by, SPLITS_BY)
     make = partial(_studies, split, root, split_by, form, mimic or data_root("mimic-cxr"))
     return from_folder("ms-cxr", split, root, {"split_by": split_by, "form": form}, make, stream)
 

@@ -9,7 +9,7 @@ from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError, data_root
 from rrg_core.data.bundled import annotation_table, json_field, read_json
 from rrg_core.data.mimic_cxr import image_of, read_images, report_name
-from rrg_core.data.storage import Studies, from_folder, look_at, prepare_folder
+from rrg_core.data.storage import Studies, from_folder, look_at, one_of, prepare_folder
 from rrg_core.data.study import SPLITS, Box, DataError, Image, Sentence, Study, check_splits, first_record, named, named_file, without_text
 import contextlib, io, pytest, tempfile
 from importlib.util import module_from_spec, spec_from_file_location
@@ -221,7 +221,7 @@ def test_ms_cxr_and_mimic_have_to_agree():
         with pytest.raises(DataError, match="s59999906/.*jpg: file does not exist"):
             load("test", root, mimic=mimic)[0].images[0].load()
         for options, message in ((dict(split_by="own"), "split_by must be of mimic, chex, release, got 'own'"),
-                                 (dict(form="xml"), "form 'xml' is neither csv nor json")):
+                                 (dict(form="xml"), "form must be of csv, json, got 'xml'")):
             with pytest.raises(DataError, match=message):
                 load("test", root, mimic=mimic, **options)
         (empty := Path(d) / "empty").mkdir()
