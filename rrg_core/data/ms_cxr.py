@@ -6,8 +6,8 @@
 __all__ = ['CLASSES', 'PUBLISHED', 'SPLITS_BY', 'annotation_file', 'read_boxes', 'grounded', 'load',
            'fixture', 'prepare', 'verify']
 
-# %% ../../nbs/01h_ms_cxr.ipynb #6a6024dd
-import json, re
+# %% ../../nbs/01h_ms_cxr.ipynb #11440856
+import json, os, re
 from collections.abc import Iterator
 from functools import partial
 from numbers import Real
@@ -39,7 +39,8 @@ def annotation_file(
 ) -> Path:
     "The file of the highest version in that form. `CourseError` where there is none."
     if form is not None: one_of("form", form, ("csv", "json"))
-    found = [(int(m[1]), int(m[2]), int(m[3]), m[4] == "csv", p) for p in Path(root).glob("MS_CXR_*")
+    there = Path(root).glob("MS_CXR_*") if os.path.isdir(root) else []
+    found = [(int(m[1]), int(m[2]), int(m[3]), m[4] == "csv", p) for p in there
              if (m := _FILE.fullmatch(p.name)) and form in (None, m[4])]
     if not found:
         raise CourseError(f"{named_file(root, True)} has no MS_CXR_Local_Alignment_v1.1.0.{form or 'csv'}: "

@@ -6,8 +6,8 @@
 __all__ = ['BOXED', 'TO_OBSERVATION', 'PUBLISHED', 'SPLITS_BY', 'read_labels', 'read_boxes', 'split_images',
            'film_files', 'load', 'fixture', 'prepare', 'verify']
 
-# %% ../../nbs/01j_nih_cxr14.ipynb #feed386e
-import re
+# %% ../../nbs/01j_nih_cxr14.ipynb #818ddb8b
+import os, re
 from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
@@ -46,7 +46,7 @@ def _by_letters(column): # "Bbox [x" → "x"
 
 def _file(root, *names, bundled):
     places = (Path(root) / name for n in names for name in (n, f"{n}.gz"))
-    return next((p for p in places if p.is_file()), None) or bundled_file(bundled)
+    return next((p for p in places if os.path.isfile(p)), None) or bundled_file(bundled)
 
 def read_labels(root: Path # Folder of the set; its table, or the installed one
                 ) -> pd.DataFrame: # image, patient (8 digits), labels (a list), age (years, NaN), sex, view
@@ -113,7 +113,7 @@ def _drawn(patient, shares): # "train", "valid" or "test", by a hash of the pati
 def _listed(root, name, known):
     "The films of a list. `DataError` names a line that is none."
     path = Path(root) / name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CourseError(f"{named_file(root, True)} has no {name}, which split_by='official' needs "
                           "(`python data_scripts/nih.py fetch` says where it is); 'boxes' does without")
     names = path.read_bytes().decode("utf-8-sig", "replace").split()
@@ -142,12 +142,13 @@ def split_images(
         raise DataError(f"image {named(min(shared), True)}", "split", "leaks: it is in both official lists")
     if len(train) + len(test) < len(patient):
         lost = patient.index.difference([*train, *test])
-        raise DataError(f"image {named(lost[0], True)}", "split", f"is in no official list, one of {len(lost):,}")
+        raise DataError(f"image {named(lost[0], True)}", "split",
+                        f"is in no official list, one of {len(lost):,}")
     tenth = patient[train].map({p: _drawn(p, (.9, .1)) for p in patient[train].unique()})
     out = pd.concat([tenth, pd.Series("test", test)]).reindex(patient.index)
     if (leaks := patient[test].isin(patient[train])).any():
-        leak = f"image {named(leaks.index[leaks][0], True)}"
-        raise DataError(leak, "split", "leaks: its patient is in both lists")
+        raise DataError(f"image {named(leaks.index[leaks][0], True)}", "split",
+                        "leaks: its patient is in both lists")
     return out
 
 # %% ../../nbs/01j_nih_cxr14.ipynb #54465833
@@ -155,7 +156,7 @@ def film_files(root: Path # Folder of the set
                ) -> dict[str, Path]: # Name of the film → file
     "The films in `images*` below the root. `DataError` for two files of one name."
     out = {}
-    for p in sorted(Path(root).glob("images*/**/*.png")):
+    for p in sorted(Path(root).glob("images*/**/*.png")) if os.path.isdir(root) else []:
         if not _IMAGE.fullmatch(p.name): continue
         if p.name in out: raise DataError(f"image {named(p.name, True)}", "file", "lies in two folders")
         out[p.name] = p
@@ -206,17 +207,17 @@ def _studies(split, root, split_by, names, missing, jobs, counts):
 
 # %% ../../nbs/01j_nih_cxr14.ipynb #259c3709
 _FIXTURE = [ # patient, count, labels, age, view, boxes (label, x, y, w, h), official list
-    (1, 0, "Cardiomegaly", "057", "PA", [("Cardiomegaly", 256, 384, 512, 320)], "test"),
-    (1, 1, "No Finding", "058", "PA", [], "test"),
-    (2, 0, "Mass|Nodule", "081", "AP", [("Mass", 0, 0, 128, 96), ("Nodule", 960, 992, 64, 32)], "test"),
-    (3, 0, "Effusion|Infiltration", "412", "PA",
+    (90001, 0, "Cardiomegaly", "057", "PA", [("Cardiomegaly", 256, 384, 512, 320)], "test"),
+    (90001, 1, "No Finding", "058", "PA", [], "test"),
+    (90002, 0, "Mass|Nodule", "081", "AP", [("Mass", 0, 0, 128, 96), ("Nodule", 960, 992, 64, 32)], "test"),
+    (90003, 0, "Effusion|Infiltration", "412", "PA",
      [("Infiltrate", 64, 64.5, 320, 448), ("Effusion", 64, 700, 256, 300)], "test"),
-    (4, 0, "Hernia", "077", "PA", [], "train_val"),
-    (4, 1, "Emphysema|Fibrosis", "078", "AP", [], "train_val"),
-    (5, 0, "Pneumonia", "060Y", "AP", [], "train_val"),
-    (6, 0, "Edema|Pleural_Thickening", "006M", "PA", [], "train_val"),
-    (7, 0, "Pneumothorax", "033", "PA", [("Pneumothorax", 600, 100, 200, 300)], "test"),
-    (7, 1, "Pneumothorax|Atelectasis", "033", "AP", [("Pneumothorax", 600, 100, 180, 300),
+    (90004, 0, "Hernia", "077", "PA", [], "train_val"),
+    (90004, 1, "Emphysema|Fibrosis", "078", "AP", [], "train_val"),
+    (90005, 0, "Pneumonia", "060Y", "AP", [], "train_val"),
+    (90006, 0, "Edema|Pleural_Thickening", "006M", "PA", [], "train_val"),
+    (90007, 0, "Pneumothorax", "033", "PA", [("Pneumothorax", 600, 100, 200, 300)], "test"),
+    (90007, 1, "Pneumothorax|Atelectasis", "033", "AP", [("Pneumothorax", 600, 100, 180, 300),
                                                      ("Atelectasis", 300, 500, 100, 100)], "test")
 ]
 
@@ -241,7 +242,7 @@ def fixture(
         lists[part].append(name)
         folder = root / f"images_{k // 5 + 1:03d}" / "images"
         folder.mkdir(parents=True, exist_ok=True)
-        shape = (32, 32, 4) if patient == 5 else (32, 32) # a few of the real ones have colours and alpha
+        shape = (32, 32, 4) if patient == 90005 else (32, 32) # a few of the real ones have colours and alpha
         PILImage.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / name)
     (root / f"Data_Entry_2017{version}.csv").write_text("\n".join(entry) + "\n")
     (root / "BBox_List_2017.csv").write_text("\n".join(boxes) + "\n")

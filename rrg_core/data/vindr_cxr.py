@@ -7,8 +7,8 @@ __all__ = ['LOCAL', 'GLOBAL', 'CLASSES', 'TO_OBSERVATION', 'SPLITS_BY', 'layout'
            'read_votes', 'majority', 'fuse', 'film_files', 'film_size', 'load', 'fixture',
            'prepare', 'verify']
 
-# %% ../../nbs/01i_vindr_cxr.ipynb #5a447c4f
-import warnings
+# %% ../../nbs/01i_vindr_cxr.ipynb #b0952d8e
+import os, warnings
 from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
@@ -43,12 +43,12 @@ def _spelled(name): return _SPELLED.get(name.strip().lower(), name.strip())
 
 def _table(root, name):
     places = (Path(root) / folder / f"{name}.csv" for folder in ("annotations", ""))
-    return next((p for p in places if p.is_file()), None)
+    return next((p for p in places if os.path.isfile(p)), None)
 
 def layout(root: Path) -> str: # "physionet" or "kaggle"
     "Which copy lies in `root`. `CourseError` says what to fetch where neither does."
     if _table(root, "image_labels_train"): return "physionet"
-    if (Path(root) / "train.csv").is_file() or (Path(root) / "train").is_dir(): return "kaggle"
+    if os.path.isfile(Path(root) / "train.csv") or os.path.isdir(Path(root) / "train"): return "kaggle"
     raise CourseError(f"{named_file(root, True)} holds neither annotations/image_labels_train.csv nor "
                       "Kaggle's train.csv: `python data_scripts/vindr_cxr.py fetch` says what to fetch")
 
@@ -164,7 +164,7 @@ _ENDINGS = (".jpeg", ".jpg", ".png", ".dcm", ".dicom") # The last one that is th
 
 def film_files(root: Path, which: str = "train") -> dict[str, Path]: # Image id → file
     "The films of a folder, by the names of their files."
-    folder = Path(root) / which
+    if not os.path.isdir(folder := Path(root) / which): return {}
     return {p.stem: p for ending in _ENDINGS for p in sorted(folder.glob(f"*{ending}"))
             if not p.name.startswith(".")}
 

@@ -1,5 +1,5 @@
 """Exported from nbs/01h_ms_cxr.ipynb: edit it there, then run `nbdev-export`."""
-import json, re
+import json, os, re
 from collections.abc import Iterator
 from functools import partial
 from numbers import Real
@@ -293,5 +293,6 @@ def test_errors_of_ms_cxr_quote_no_report():
         "images": ("id", "file_name", "path", "width"), "categories": ("id", "name"),
         "annotations": ("image_id", "category_id", "bbox", "split")}.items() for k in keys}
     calls |= {"form": lambda x: annotation_file(".", x), "split": lambda x: load(x, "."),
-              "split_by": lambda x: load("train", ".", x), "root": lambda x: load("train", x)}
+              "split_by": lambda x: load("train", ".", x), "root": lambda x: load("train", x),
+              "read_boxes": read_boxes, "verify": verify}
     assert quoting(calls) == []

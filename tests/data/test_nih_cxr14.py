@@ -1,5 +1,5 @@
 """Exported from nbs/01j_nih_cxr14.ipynb: edit it there, then run `nbdev-export`."""
-import re
+import os, re
 from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
@@ -67,24 +67,24 @@ def test_nih_reads_every_field():
         parts = {s: load(s, root, names="own") for s in SPLITS}
         found = {s.study_id: s for p in parts.values() for s in p}
         assert len(found) == 10 and check_splits(found.values())["test"] == 6
-        s = found["00000002_000"]
+        s = found["00090002_000"]
         assert (s.patient_id, s.source, s.split, s.site, s.report) == (
-            "00000002", "nih", "test", "NIH Clinical Center", None)
+            "00090002", "nih", "test", "NIH Clinical Center", None)
         assert [(i.image_id, i.width, i.height, i.view, i.load().shape) for i in s.images] == [
-            ("00000002_000", 32, 32, "AP", (32, 32))]
+            ("00090002_000", 32, 32, "AP", (32, 32))]
         assert [(b.label, b.xyxy) for b in s.boxes] == [("Mass", (0, 0, 4, 3)), ("Nodule", (30, 31, 32, 32))]
         assert s.meta == {"classes": ["Mass", "Nodule"], "age": 81, "sex": "M"}
         assert {o: v for o, v in s.labels.items() if v is not None} == {"Lung Lesion": 1} # nothing is 0
-        assert [(b.label, b.xyxy) for b in found["00000003_000"].boxes] == [
+        assert [(b.label, b.xyxy) for b in found["00090003_000"].boxes] == [
             ("Infiltration", (2, 2.015625, 12, 16.015625)), ("Effusion", (2, 21.875, 10, 31.25))]
-        assert [found[f"0000000{k}_000"].meta["age"] for k in (3, 5, 6, 1)] == [None, 60, 0, 57]
-        assert found["00000005_000"].images[0].load().shape == (32, 32) # it was a colour image
-        assert found["00000004_000"].labels == {} and found["00000004_000"].meta["classes"] == ["Hernia"]
-        assert found["00000001_001"].labels["No Finding"] == 1
-        assert found["00000006_000"].labels["Pleural Other"] == found["00000006_000"].labels["Edema"] == 1
+        assert [found[f"0009000{k}_000"].meta["age"] for k in (3, 5, 6, 1)] == [None, 60, 0, 57]
+        assert found["00090005_000"].images[0].load().shape == (32, 32) # it was a colour image
+        assert found["00090004_000"].labels == {} and found["00090004_000"].meta["classes"] == ["Hernia"]
+        assert found["00090001_001"].labels["No Finding"] == 1
+        assert found["00090006_000"].labels["Pleural Other"] == found["00090006_000"].labels["Edema"] == 1
         assert parts["test"].counts == {"missing films": 0, "boxes": 8, "impossible ages": 1, "kept": 6}
         course = {s.study_id: [b.label for b in s.boxes] for s in load("test", root, stream=True)}
-        assert course["00000002_000"] == ["Lung Lesion", "Lung Lesion"] and course["00000003_000"] == [
+        assert course["00090002_000"] == ["Lung Lesion", "Lung Lesion"] and course["00090003_000"] == [
             "Lung Opacity", "Pleural Effusion"]
 
 
@@ -104,11 +104,11 @@ def test_nih_reads_older_tables_and_other_folders():
             t = (new / name).read_text().splitlines()
             (new / name).write_text("\n".join([t[0].replace(",", " , "), *t[1:]]) + "\n") # stray blanks
         assert take(new, "boxes") == take(old, "boxes")
-        (flat / "images" / "._00000001_000.png").write_bytes(b"of a Mac")
-        (flat / "images" / "00000001_000 (1).png").write_bytes(b"a second copy")
+        (flat / "images" / "._00090001_000.png").write_bytes(b"of a Mac")
+        (flat / "images" / "00090001_000 (1).png").write_bytes(b"a second copy")
         assert take(flat, "boxes") == take(old, "boxes")
-        (flat / "images_001" / "00000001_000.png").write_bytes(b"")
-        with pytest.raises(DataError, match="'00000001_000.png': file lies in two folders"):
+        (flat / "images_001" / "00090001_000.png").write_bytes(b"")
+        with pytest.raises(DataError, match="'00090001_000.png': file lies in two folders"):
             load("test", flat)
 
 
@@ -117,10 +117,10 @@ def test_nih_halves_of_the_miniature():
         root = fixture(Path(d))
         parts = {s: load(s, root, "boxes") for s in SPLITS}
         ids = {s: [x.study_id for x in p] for s, p in parts.items()}
-        assert ids["train"] == ["00000004_000", "00000004_001", "00000005_000", "00000006_000"]
+        assert ids["train"] == ["00090004_000", "00090004_001", "00090005_000", "00090006_000"]
         assert sorted(ids["valid"] + ids["test"]) == [
-            "00000001_000", "00000002_000", "00000003_000", "00000007_000", "00000007_001"]
-        for patient in ("00000007", "00000004"): # the two films of each stay together
+            "00090001_000", "00090002_000", "00090003_000", "00090007_000", "00090007_001"]
+        for patient in ("00090007", "00090004"): # the two films of each stay together
             assert len({s for s in ids for i in ids[s] if i.startswith(patient)}) == 1
         assert parts["train"].counts["films without a box, of patients with one"] == 1
         (root / "test_list.txt").unlink()
@@ -165,11 +165,11 @@ def test_wrong_records_of_nih_are_named():
         (boxes, cell(2, 5, "-9"), " record 2: box (0, 0, 128, -9) is no rectangle"),
         (boxes, cell(2, 2, "-1"), " record 2: box lies outside of its 1024 × 1024 film"),
         (boxes, cell(2, 4, "1025"), " record 2: box lies outside of its 1024 × 1024 film"),
-        (boxes, cell(2, 0, "00000009_000.png"), " record 2: Image Index names no film of the label table"),
+        (boxes, cell(2, 0, "00090009_000.png"), " record 2: Image Index names no film of the label table"),
         (boxes, cell(2, 1, "Effusion"), " record 2: Finding Label is none of the labels of its film"),
         (boxes, twice(2), " record 9: box is duplicated"), (boxes, none, ": table holds no record"),
         ("test_list.txt", twice(2), " record 7: image is duplicated"),
-        ("test_list.txt", cell(2, 0, "00000009_000.png"), " record 3: image is not in the label table"),
+        ("test_list.txt", cell(2, 0, "00090009_000.png"), " record 3: image is not in the label table"),
         ("test_list.txt", cell(2, 0, "../secret.png"), " record 3: image is not in the label table")
     ]
     with tempfile.TemporaryDirectory() as d:
@@ -184,9 +184,9 @@ def test_wrong_records_of_nih_are_named():
             path.write_text(whole)
         lists = {p: (root / f"{p}_list.txt").read_text().split() for p in ("test", "train_val")}
         train, test = lists["train_val"], lists["test"]
-        leaks = [([*train, test[0]], test, "'00000001_000.png': split leaks: it is in both official lists"),
-                 (train[1:], test, "'00000004_000.png': split is in no official list, one of 1"),
-                 ([*train, test[-1]], test[:-1], "'00000007_000.png': split leaks: its patient is in both lists")]
+        leaks = [([*train, test[0]], test, "'00090001_000.png': split leaks: it is in both official lists"),
+                 (train[1:], test, "'00090004_000.png': split is in no official list, one of 1"),
+                 ([*train, test[-1]], test[:-1], "'00090007_000.png': split leaks: its patient is in both lists")]
         for train, test, message in leaks:
             (root / "train_val_list.txt").write_text("\n".join(train))
             (root / "test_list.txt").write_text("\n".join(test))
@@ -199,12 +199,12 @@ def test_nih_films_that_are_missing():
     with tempfile.TemporaryDirectory() as d:
         root = fixture(Path(d))
         files = film_files(root)
-        files["00000002_000.png"].unlink()
-        with pytest.raises(DataError, match="'00000002_000.png': file is missing, one of 1 .missing='skip'"):
+        files["00090002_000.png"].unlink()
+        with pytest.raises(DataError, match="'00090002_000.png': file is missing, one of 1 .missing='skip'"):
             load("test", root)
         assert load("test", root, missing="skip").counts["missing films"] == 1
-        files["00000003_000.png"].write_bytes(files["00000003_000.png"].read_bytes()[:20])
-        with pytest.raises(DataError, match="00000003_000.png: file is damaged or no image"):
+        files["00090003_000.png"].write_bytes(files["00090003_000.png"].read_bytes()[:20])
+        with pytest.raises(DataError, match="00090003_000.png: file is damaged or no image"):
             load("test", root, missing="skip")
         for path in files.values():
             path.unlink(missing_ok=True)
@@ -273,5 +273,7 @@ def test_errors_of_nih_quote_nothing_long():
     calls |= {f"boxes {c}": in_table(drawn, c) for c in ("Image Index", "Finding Label", "Bbox [x", "h]")}
     calls |= {f"option {o}": lambda x, o=o: load("train", root, **{o: x}) for o in (
         "split_by", "names", "missing")}
-    calls |= {"split": lambda x: load(x, root), "root": lambda x: load("train", x)}
+    none = pd.DataFrame({"image": [], "patient": []})
+    calls |= {"split": lambda x: load(x, root), "root": lambda x: load("train", x),
+              "split_images": lambda x: split_images(x, none, none)}
     assert quoting(calls) == []

@@ -1,5 +1,5 @@
 """Exported from nbs/01i_vindr_cxr.ipynb: edit it there, then run `nbdev-export`."""
-import warnings
+import os, warnings
 from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
@@ -354,5 +354,6 @@ def test_errors_of_vindr_quote_nothing_long():
         "image_labels_train": ("image_id", "Edema", "No finding")}.items() for c in columns}
     calls |= {f"option {o}": lambda x, o=o: load("train", root, **{o: x}) for o in (
         "boxes", "names", "split_by", "missing")}
-    calls |= {"split": lambda x: load(x, root), "root": lambda x: load("train", x)}
+    calls |= {"split": lambda x: load(x, root), "root": lambda x: load("train", x), "layout": layout,
+              "read_votes": read_votes, "verify": verify, "film_size": lambda x: film_size(Path(str(x)))}
     assert quoting(calls) == []
