@@ -10,7 +10,7 @@ from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import PUBLIC, CourseError, repo_root
 from rrg_core.data.bundled import csv_table
 from rrg_core.data.openi import split_of
-from rrg_core.data.storage import PREPARED, Studies, prepared, read_prepared, spread, write_prepared
+from rrg_core.data.storage import PREPARED, Studies, prepared, read_prepared, several, spread, write_prepared
 from rrg_core.data.study import OBSERVATIONS, SPLITS, DataError, Image, Study, image_size, named, named_file, read_image
 import io, pytest, tempfile
 from PIL import Image as PILImage
@@ -58,7 +58,8 @@ def test_a_table_is_checked_cell_by_cell():
         filled("t.csv", part, "id", "x")
     assert numbers("t.csv", t, "x", -1, 1).tolist()[:3] == [1, 0, -1]
     for low, high, empty, message in ((0, 1, True, "record 3: x must be a number from 0 to 1, got '-1.0'"),
-                                      (-1, 0, True, "record 1: x must be"), (-1, 1, False, "record 4: x must be")):
+                                      (-1, 0, True, "record 1: x must be"),
+                                      (-1, 1, False, "record 4: x must be")):
         with pytest.raises(DataError, match=message):
             numbers("t.csv", t, "x", low, high, empty)
     with pytest.raises(DataError, match="t.csv record 4: x must be one of 1, 0, -1.0, got nan"):
@@ -78,7 +79,8 @@ def test_a_films_header_is_read():
         grey.save(path)
         whole = path.read_bytes()
         for data in (b"", b"P", whole[:5], whole[:20], b"\x89PNG" + bytes(200), bytes(128) + b"DICM",
-                     bytes(128) + b"DICM" + bytes(90), b"GIF89a" + bytes(9), b"BM" + bytes(30), b"II*\0" + bytes(9)):
+                     bytes(128) + b"DICM" + bytes(90), b"GIF89a" + bytes(9), b"BM" + bytes(30),
+                     b"II*\0" + bytes(9)):
             path.write_bytes(data)
             with pytest.raises(DataError, match=r"t.csv record 1: Path names an image that is damaged") as e:
                 film("t.csv record 1", "Path", "a", path, "PA", "error", Counter())
