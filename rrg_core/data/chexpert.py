@@ -153,9 +153,10 @@ def _read_plus(root, split, labels):
     table = _keyed(where, table, "path_to_image")
     among(where, table, "split", SPLITS)
     _sides({s: (where, table[table.split == s]) for s in SPLITS}, "split")
-    table = _described(where, table[table.split == split], split, _PLUS_NAMES)
+    table = table[table.split == split]
     if not len(table):
         raise NoSplit(f"{where} has no image of the {split} split; CheXpert Plus comes with train and valid")
+    table = _described(where, table, split, _PLUS_NAMES)
     table = table.assign(**{s: _section(table, c) for s, c in _SECTION.items()})
     same_within(where, table, "study", "sex", *_SECTION)
     table = table.assign(record=[f"{where} record {k}" for k in table.record])

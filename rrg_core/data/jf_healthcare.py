@@ -22,7 +22,7 @@ from .study import Box, DataError, Study, named
 
 # %% ../../nbs/01p_jf_healthcare.ipynb #8116caa4
 SHAPES = ("rectangle", "ellipse", "polygon") # In the order of their numbers
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?")
 
 def shapes_of(
     annotation: str | None, # A cell; None or NaN where it is empty

@@ -34,10 +34,11 @@ def test_a_cell_that_is_no_shape_is_named():
         ("0 3 2 1 4", "x1 < x2 and y1 < y2"), ("0 1 4 3 2", "x1 < x2 and y1 < y2"), ("1 5 5 5 9", "x1 < x2"),
         ("2 1 1 5 1 9 1", "has no area"), ("2 4 1 4 2 4 9", "has no area"),
         ("0 1 2 3 x", "numbers alone, got 'x'"), ("0 1 2 3 nan", "numbers alone"), ("0 1 2 3 inf", "numbers"),
-        ("0 1,2 3 4", "numbers alone"), ("0 1e3 2 3 4", "numbers alone"), ("0 1 2 3 4|1 1 2 3 4", "numbers"),
-        ("0 1 2 3 4;;1 1 2 3 4", "object 2 is empty"), (";0 1 2 3 4", "object 1 is empty"),
-        ("button", "must begin with 0, 1 or 2, got 'button'"), ("0.0 1 2 3 4", "must begin"),
-        ("-1 1 2 3 4", "must begin"), (7, "must be text"), (["0 1 2 3 4"], "must be text")
+        ("0 1,2 3 4", "numbers alone"), ("0 １ 2 3 4", "numbers alone"), ("0 1e3 2 3 4", "numbers alone"),
+        ("0 1 2 3 4|1 1 2 3 4", "numbers"), ("0 1 2 3 4;;1 1 2 3 4", "object 2 is empty"),
+        (";0 1 2 3 4", "object 1 is empty"), ("button", "must begin with 0, 1 or 2, got 'button'"),
+        ("0.0 1 2 3 4", "must begin"), ("-1 1 2 3 4", "must begin"), (7, "must be text"),
+        (["0 1 2 3 4"], "must be text")
     ]
     for cell, message in rows:
         with pytest.raises(DataError) as e:

@@ -19,6 +19,17 @@ from rrg_core.data.raw import *
 
 def test_files_are_found_by_their_whole_names():
     with tempfile.TemporaryDirectory() as d:
+        for name in ("a_1.csv.part", "._a_1.csv", "a_1.csv~", "a_1 (1).csv", "b.csv"):
+            (Path(d) / name).write_bytes(b"")
+        with pytest.raises(CourseError,
+                           match="has no a_1.csv: `python data_scripts/jf_healthcare.py fetch` says"):
+            file_of(d, r"a_\d\.csv(\.gz)?", "a_1.csv", "jf-healthcare")
+        (Path(d) / "a_2.csv").write_bytes(b"")
+        assert file_of(d, r"a_\d\.csv(\.gz)?", "a_1.csv", "jf-healthcare").name == "a_2.csv"
+        (Path(d) / "a_2.csv.gz").write_bytes(b"")
+        with pytest.raises(DataError, match="a_2.csv.gz: table lies beside a_2.csv: leave one of them"):
+            file_of(d, r"a_\d\.csv(\.gz)?", "a_1.csv", "jf-healthcare")
+    with tempfile.TemporaryDirectory() as d:
         for name in ("a/1.png", "b/c/2.png", "b/2.png.part", ".cache/3.png", "a/._1.png", "a/4.jpg", "5.png~"):
             (Path(d) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(d) / name).write_bytes(b"")
@@ -153,6 +164,35 @@ def test_a_split_without_a_table_is_not_an_empty_split():
 
         with pytest.raises(DataError, match="images are missing, all 3 of this split"):
             loaded("jf-healthcare", "train", raw, {}, all_missing)
+
+
+def test_the_scripts_prepare_and_verify_and_print_numbers():
+    import contextlib
+    from importlib import import_module
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    def script(name):
+        spec = spec_from_file_location(name, repo_root() / "data_scripts" / f"{name}.py")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    for name, damaged in (("chexpert", "error"), ("padchest", "skip"), ("brax", "error"), ("candid_ptx", "error"),
+                          ("jf_healthcare", "error")):
+        module, out = import_module(f"rrg_core.data.{name}"), io.StringIO()
+        with tempfile.TemporaryDirectory() as d, contextlib.redirect_stdout(out):
+            root, there = module.fixture(Path(d) / "raw"), Path(d) / "out"
+            main = script(name).main
+            assert main(["fetch"]) == 0 and f"data_scripts/{name}.py prepare ROOT OUT" in out.getvalue()
+            out.truncate(out.seek(0))
+            assert main(["prepare", str(root), str(there)]) == 0 and "kept: " in out.getvalue()
+            raw = module.load("train", root, damaged=damaged)
+            assert list(module.load("train", there, damaged=damaged)) == list(raw)
+            assert main(["verify", str(root), "--jobs", "1"]) == 1 and "published" in out.getvalue()
+            for path in root.rglob("*.csv"): path.unlink()
+            with pytest.raises(CourseError, match=f"data_scripts/{name}.py fetch"):
+                main(["prepare", str(root), str(there)])
+        assert not re.search("nvented|invent|patient99|P90|id_9|9\\.1\\.1|77001", out.getvalue()), out.getvalue()
 
 
 def test_errors_of_raw_folders_quote_nothing():
