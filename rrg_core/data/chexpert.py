@@ -301,7 +301,8 @@ def verify(
         try:
             table = read_table(root, split)
         except NoSplit:
-            wrong.append(f"no table of the {split} split")
+            if split == "test" and not listed: raise
+            counts[f"{split} images"] = 0
             continue
         homes = _patients(root, split)
         listed += [(r.record, _file(homes, r.patient, r.study.rpartition("/")[2], r.view, endings))

@@ -94,8 +94,9 @@ def read_table(
     return table[["record", "image", "annotation"]]
 
 def _tables(root):
-    "All tables that are there. `DataError` for an image in two of them."
-    found, home = {s: read_table(root, s) for s, n in _TABLES.items() if (root / f"{n}.csv").is_file()}, {}
+    "All tables that are there. `NoSplit` where there is none, `DataError` for an image in two of them."
+    there, home = [s for s, n in _TABLES.items() if (root / f"{n}.csv").is_file()], {}
+    found = {s: read_table(root, s) for s in there or ["train"]}
     for split, table in found.items():
         refuse(f"{_TABLES[split]}.csv", table, "image", table.image.isin(home),
                "names an image that lies in another split, too")

@@ -308,6 +308,10 @@ def _places(text, record):
         raise DataError(record, "Localizations", "must be a list of places, each with loc before its name")
     return [p.removeprefix("loc ") for p in places]
 
+_SIDES = {"right side": "right", "left side": "left", "both sides": "bilateral", "both side": "bilateral",
+          "bilateral": "bilateral"}
+_SIDED = re.compile(rf"(?!loc )(.+) ({'|'.join(_SIDES)})") # "pleural effusion left side"
+
 def _sentences(row, record):
     "Of each sentence that a physician labelled, its findings and their places."
     field, out = "LabelsLocalizationsBySentence", []
@@ -316,8 +320,13 @@ def _sentences(row, record):
     for sentence in found:
         if isinstance(sentence, str): raise DataError(record, field, "must be a list for each sentence")
         words = [w.strip() for w in sentence or () if _filled(w, record, field)]
-        out.append({"labels": [_known(w, record, field) for w in words if not w.startswith("loc ")],
-                    "places": [w.removeprefix("loc ") for w in words if w.startswith("loc ")]})
+        sided = [_SIDED.fullmatch(w) for w in words]
+        names = [m[1] if m else w for m, w in zip(sided, words)]
+        out.append({
+            "labels": [_known(n, record, field) for n in names if not n.startswith("loc ")],
+            "places": [w.removeprefix("loc ") for w in words if w.startswith("loc ")] +
+                      [_SIDES[m[2]] for m in sided if m]
+        })
     return out
 
 # %% ../../nbs/01m_padchest.ipynb #8fca7efe
@@ -364,11 +373,11 @@ def verify(
 _LABELLED = ("Labels", "Localizations", "LabelsLocalizationsBySentence")
 _FIXTURE = [ # image, study, patient, report, projection, who, labels, places, by sentence, birth
     ("901_00-001-001", "S901", "P901", "9001", "PA", "Physician", "['pneumonia', ' pleural effusion']",
-     "['loc left', 'loc basal']", "[['pneumonia', 'loc left', 'loc basal'], nan, [' pleural effusion']]",
-     "1950"),
+     "['loc left', 'loc basal']",
+     "[['pneumonia', 'loc left', 'loc basal'], nan, [' pleural effusion left side']]", "1950"),
     ("901_00-001-002", "S901", "P901", "9001", "L", "Physician", "['pneumonia', ' pleural effusion']",
-     "['loc left', 'loc basal']", "[['pneumonia', 'loc left', 'loc basal'], nan, [' pleural effusion']]",
-     "1950"),
+     "['loc left', 'loc basal']",
+     "[['pneumonia', 'loc left', 'loc basal'], nan, [' pleural effusion left side']]", "1950"),
     ("902_00-002-001", "S902", "P902", "9001", "AP_horizontal", "RNN_model", "['NSG tube', '', 'scoliosis']",
      "[]", "['normal', 'NSG tube', '', 'scoliosis', 'exclude']", "2001"), # another patient, the same report
     ("903_00-003-001", "S903", "P903", "9003", "PA", "RNN_model", "['normal']", "[]", "['normal']", ""),

@@ -156,7 +156,7 @@ def test_brax_errors_quote_nothing():
                 for split in SPLITS: load(split, root)
         return call
 
-    calls = {column: in_table(column) for column in ("PngPath", "PatientID", "ViewPosition", "Edema")}
+    calls = {column: in_table(column) for column in ("PngPath", "PatientID", "Edema")}
     calls |= {"split": load, "root": lambda x: load("train", x), "views": lambda x: load("train", ".", views=[x]),
               "files": lambda x: load("train", ".", files=x)}
     assert quoting(calls) == []

@@ -177,10 +177,11 @@ def test_the_scripts_prepare_and_verify_and_print_numbers():
         spec.loader.exec_module(module)
         return module
 
+    outside = tempfile.gettempdir() # an entrusted process gets another one, inside of the repository
     for name, damaged in (("chexpert", "error"), ("padchest", "skip"), ("brax", "error"), ("candid_ptx", "error"),
                           ("jf_healthcare", "error")):
         module, out = import_module(f"rrg_core.data.{name}"), io.StringIO()
-        with tempfile.TemporaryDirectory() as d, contextlib.redirect_stdout(out):
+        with tempfile.TemporaryDirectory(dir=outside) as d, contextlib.redirect_stdout(out):
             root, there = module.fixture(Path(d) / "raw"), Path(d) / "out"
             main = script(name).main
             assert main(["fetch"]) == 0 and f"data_scripts/{name}.py prepare ROOT OUT" in out.getvalue()
@@ -190,8 +191,9 @@ def test_the_scripts_prepare_and_verify_and_print_numbers():
             assert list(module.load("train", there, damaged=damaged)) == list(raw)
             assert main(["verify", str(root), "--jobs", "1"]) == 1 and "published" in out.getvalue()
             for path in root.rglob("*.csv"): path.unlink()
-            with pytest.raises(CourseError, match=f"data_scripts/{name}.py fetch"):
-                main(["prepare", str(root), str(there)])
+            for command in (["prepare", str(root), str(there)], ["verify", str(root), "--jobs", "1"]):
+                with pytest.raises(CourseError, match=f"data_scripts/{name}.py fetch"):
+                    main(command)
         assert not re.search("nvented|invent|patient99|P90|id_9|9\\.1\\.1|77001", out.getvalue()), out.getvalue()
 
 
