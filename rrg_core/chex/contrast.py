@@ -74,7 +74,7 @@ def class_loss(
     loss = info_nce(similarity, true[:, None] & own, against[:, None], form) # (b, c)
     return mean_where(loss, ~present.isnan(), by_study=True)
 
-# %% ../../nbs/12d_contrast.ipynb #ae14e735
+# %% ../../nbs/12d_contrast.ipynb #2211fb2f
 def finding_loss(
         roi: Tensor, # (b, r, d) the token of each region
         positive: Tensor, # (c, d) prompts of findings
@@ -86,10 +86,7 @@ def finding_loss(
     "InfoNCE of region tokens and findings (ChEX §3.2; supplement, Eq. 7)."
     true, false = statements(present) # (b, r, 2c)
     similarity = cosines(roi, torch.cat([positive, negative])) / tau
-    loss = info_nce(similarity, true, false, form) # (b, r)
-    there = true.any(-1)
-    if not there.any(): return loss.new_zeros(())
-    return loss[there].mean()
+    return mean_where(info_nce(similarity, true, false, form), true.any(-1))
 
 # %% ../../nbs/12d_contrast.ipynb #5e26b0cb
 def alike(texts: Tensor # (k, d)
