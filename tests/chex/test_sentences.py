@@ -117,8 +117,12 @@ def test_the_cache_changes_nothing():
     lm = dict(vocab_size=40, n_positions=20, n_embd=16, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=2,
               pad_token_id=0)
     writer = SentenceGenerator(8, lm, positions=3)
-    nn.init.normal_(writer.lm.transformer.wte.weight, std=1.) # far from uniform
-    tokens = 50 * torch.randn(6, 2, 8) # and prefixes far apart
+    tokens, optimiser = torch.randn(6, 2, 8), torch.optim.Adam(writer.parameters(), 1e-2)
+    ends = torch.cat([torch.randint(3, 40, (6, 9)), torch.full((6, 1), 2)], 1)
+    for _ in range(25): # away from the start, where all rows write alike
+        optimiser.zero_grad()
+        report_loss(writer(tokens, torch.cat([torch.full((6, 1), 1), ends[:, :-1]], 1)), ends).backward()
+        optimiser.step()
     with torch.no_grad():
         ids = torch.full((6, 1), 1)
         for _ in range(19): # the whole sentence at every step
