@@ -63,7 +63,7 @@ class PostDecoder(nn.Module):
             x = layer(x, image, shown)
         return self.norm(tokens + self.gate * x)
 
-# %% ../../nbs/12e_sentences.ipynb #bbe196f7
+# %% ../../nbs/12e_sentences.ipynb #4d386c67
 class SentenceGenerator(nn.Module):
     "A GPT-2 that is told by a prefix what to say (ChEX §3.1; P-tuning v2: Liu et al. 2021)."
     def __init__(
@@ -86,9 +86,10 @@ class SentenceGenerator(nn.Module):
         tokens: Tensor # (k, r, d): r tokens for each of k sentences
     ) -> DynamicCache: # Keys and values of r · positions places in every layer
         "What the language model knows before its first word."
-        c, cache = self.lm.config, DynamicCache()
-        numbers = self.prefix(tokens).view(len(tokens), -1, 2, c.n_layer, c.n_head, c.n_embd // c.n_head)
-        for layer, (keys, values) in enumerate(numbers.permute(3, 2, 0, 4, 1, 5)): # (k, h, r·p, e/h) each
+        c, cache, (k, r, _) = self.lm.config, DynamicCache(), tokens.shape
+        shape = k, r * self.positions, 2, c.n_layer, c.n_head, c.n_embd // c.n_head
+        places = self.prefix(tokens).view(shape).permute(3, 2, 0, 4, 1, 5)
+        for layer, (keys, values) in enumerate(places): # (k, h, r · positions, e/h) each
             cache.update(keys, values, layer)
         return cache
 
