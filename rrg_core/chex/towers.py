@@ -20,7 +20,7 @@ from ..learning.pretraining import Towers, TowersConfig, encode
 from ..learning.published import found_for
 from ..nets.encoders import fill, scaled
 
-# %% ../../nbs/12f_towers.ipynb #b3d7ceb8
+# %% ../../nbs/12f_towers.ipynb #faa0ecba
 @dataclass
 class Seen:
     "An image in the common space."
@@ -30,7 +30,7 @@ class Seen:
     whole: Tensor # (b, d) one vector for the image
 
 class ChexTowers(nn.Module):
-    "Two towers with one space; subclasses give `forward`, `read`, `width`, `longest` and `blocks`."
+    "Two towers with one space; subclasses give `forward`, `read`, `where`, `width`, `longest`, `blocks`."
     def __init__(self):
         super().__init__()
         self.kept, self.most = {}, 50_000 # text → (d,) on the processor; texts that are kept at most
@@ -73,7 +73,7 @@ class ChexTowers(nn.Module):
         self.text_side().eval()
         return self
 
-# %% ../../nbs/12f_towers.ipynb #23547bcc
+# %% ../../nbs/12f_towers.ipynb #ca3dcbb9
 class CourseTowers(ChexTowers):
     "The stand-in towers of the chapter *learning*."
     def __init__(
@@ -100,6 +100,9 @@ class CourseTowers(ChexTowers):
         hidden, mask = self.net.text(input_ids, attention_mask).last_hidden_state, attention_mask[..., None]
         return self.net.text_projection((hidden * mask).sum(1) / mask.sum(1))
 
+    def where(self) -> None: # it has no positions of its own
+        return None
+
     def text_side(self) -> nn.Module:
         return self.net.text
 
@@ -107,7 +110,7 @@ class CourseTowers(ChexTowers):
         image = self.net.image
         return [*image.stages, [image.lateral, image.mix, self.net.image_projection]]
 
-# %% ../../nbs/12f_towers.ipynb #e05ba52a
+# %% ../../nbs/12f_towers.ipynb #be976f73
 VIT_B_32 = dict(model_type="clip", projection_dim=512, vision_config={}, text_config={}) # as by default
 
 class ClipTowers(ChexTowers):
@@ -123,14 +126,16 @@ class ClipTowers(ChexTowers):
         net = self.net.vision_model
         tokens = net(scaled(pixels, "chex").to(self.net.dtype)).last_hidden_state # (b, 1 + n, width)
         joint = self.net.visual_projection(net.post_layernorm(tokens)) # (b, 1 + n, d)
-        where = self.net.visual_projection(net.embeddings.position_embedding.weight[1:]) # (n, d)
         side = net.config.image_size // net.config.patch_size
-        return Seen(joint[:, 1:], (side, side), where, joint[:, 0])
+        return Seen(joint[:, 1:], (side, side), self.where(), joint[:, 0])
 
     def read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor: # (k, d)
         "Texts, not normalised: the feature at the end of the text, projected."
         hidden = self.net.text_model(input_ids, attention_mask).pooler_output
         return self.net.text_projection(hidden)
+
+    def where(self) -> Tensor: # (n, d) of the cells, without the class token
+        return self.net.visual_projection(self.net.vision_model.embeddings.position_embedding.weight[1:])
 
     def text_side(self) -> nn.Module:
         return self.net.text_model
@@ -149,7 +154,7 @@ def build_towers(
         raise ValueError(f"model_type must be rrg_towers or clip, got {named(kind)}")
     return ClipTowers(settings) if kind == "clip" else CourseTowers(settings, cells)
 
-# %% ../../nbs/12f_towers.ipynb #d5408bf3
+# %% ../../nbs/12f_towers.ipynb #4ef5165f
 _OUTSIDE = {"visual.conv1": "vision_model.embeddings.patch_embedding",
             "visual.ln_pre": "vision_model.pre_layrnorm", # transformers' spelling
             "visual.ln_post": "vision_model.post_layernorm", "ln_final": "text_model.final_layer_norm",
@@ -201,7 +206,7 @@ def load_towers(
     else:
         file = found.folder / "tokenizer.json"
         if not file.is_file():
-            raise CourseError(f"{found.name}: {file} is missing; CLIP's own lies beside its published weights")
+            raise CourseError(f"{found.name}: {file} is missing; it lies beside CLIP's published weights")
         towers = ClipTowers(settings)
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), pad_token="<|endoftext|>")
         fill(towers.net, from_openai(found.state()))
