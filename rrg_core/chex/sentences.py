@@ -63,7 +63,7 @@ class PostDecoder(nn.Module):
             x = layer(x, image, shown)
         return self.norm(tokens + self.gate * x)
 
-# %% ../../nbs/12e_sentences.ipynb #4d386c67
+# %% ../../nbs/12e_sentences.ipynb #ef78cf36
 class SentenceGenerator(nn.Module):
     "A GPT-2 that is told by a prefix what to say (ChEX §3.1; P-tuning v2: Liu et al. 2021)."
     def __init__(
@@ -77,6 +77,8 @@ class SentenceGenerator(nn.Module):
         super().__init__()
         if positions < 1: raise ValueError(f"a prefix has at least one position, got {named(positions)}")
         self.lm, self.positions = GPT2LMHeadModel(GPT2Config(**lm)), positions
+        # GPT-2 reads and writes with one matrix: a model that holds this one has to know it when it is saved
+        self.all_tied_weights_keys = {f"lm.{k}": f"lm.{v}" for k, v in self.lm.all_tied_weights_keys.items()}
         numbers = positions * 2 * self.lm.config.n_layer * self.lm.config.n_embd
         self.prefix = mlp(width, hidden or width, numbers, dropout=dropout, last=dropout)
         self.drop = Dropout(dropout)
@@ -115,7 +117,7 @@ class SentenceGenerator(nn.Module):
                        position_ids=torch.arange(first, first + t, device=ids.device)[None],
                        use_cache=True).logits
 
-# %% ../../nbs/12e_sentences.ipynb #98b85962
+# %% ../../nbs/12e_sentences.ipynb #1c1d7667
 MEDIUM = dict(vocab_size=50257, n_positions=1024, n_embd=1024, n_layer=24, n_head=16, bos_token_id=50256,
               eos_token_id=50256, pad_token_id=50256) # GPT-2 medium
 
@@ -125,11 +127,12 @@ def small_gpt2(
         layers: int = 3,
         heads: int = 4,
         longest: int = 64, # Words of a text, start and end included
-        **settings) -> dict: # For a `GPT2Config`
+        dropout: float = .1) -> dict: # For a `GPT2Config`
     "Settings of a GPT-2 for two cores: feed-forward nets twice as wide as the model."
     ids = {k: getattr(tokenizer, k) for k in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    drops = dict.fromkeys(("embd_pdrop", "resid_pdrop", "attn_pdrop"), dropout)
     return dict(vocab_size=len(tokenizer), n_positions=longest, n_embd=width, n_layer=layers, n_head=heads,
-                n_inner=2 * width) | ids | settings
+                n_inner=2 * width) | ids | drops
 
 # %% ../../nbs/12e_sentences.ipynb #32d1ff30
 def text_ids(
