@@ -96,7 +96,7 @@ def mean_where(
     total = values.masked_fill(~there, 0).flatten(1).sum(1)
     return (total / count.clamp(min=1))[count > 0].mean()
 
-# %% ../../nbs/12c_matching.ipynb #bd43a5f9
+# %% ../../nbs/12c_matching.ipynb #ca3bded7
 @dataclass
 class Matched:
     "Predicted boxes and what they were matched to."
@@ -125,13 +125,14 @@ def box_loss(
     return Matched(pairs.mean(), first, present)
 
 def _match_all(cost, there, rounds): # (k, m, t), (k, t) → (k, m) target, (k, m) bool
-    cost, there, (k, m, _) = cost.cpu().double().numpy(), there.cpu().numpy(), cost.shape
+    device, (k, m, _) = cost.device, cost.shape
+    cost, there = cost.cpu().double().numpy(), there.cpu().numpy()
     chosen, found = np.zeros((k, m), int), np.zeros((k, m), bool)
     for i, (c, t) in enumerate(zip(cost, there)):
         columns = np.flatnonzero(t)
         target, found[i] = match(c[:, columns], rounds)
         chosen[i] = columns[target]
-    return torch.from_numpy(chosen), torch.from_numpy(found)
+    return torch.from_numpy(chosen).to(device), torch.from_numpy(found).to(device)
 
 # %% ../../nbs/12c_matching.ipynb #785196be
 def doubt(

@@ -50,7 +50,7 @@ TERMS = ("boxes", "scores", "classes", "region_boxes", "findings", "contrast", "
 LITERAL = dict(pooling="code", aggregation="clamped", among="code", rounds="code", contrast="code",
                alpha="balanced", alike_compete=True, learn_padding=True)
 
-# %% ../../nbs/12h_model.ipynb #b3754ebb
+# %% ../../nbs/12h_model.ipynb #ae71dd25
 class ChexConfig(CourseConfig):
     "Settings of `Chex`; the defaults are the course's sizes, without a sentence generator and towers."
     model_type = "rrg_chex"
@@ -82,7 +82,7 @@ class ChexConfig(CourseConfig):
     tau_whole: float = .2
     weights: dict | None = None # Of the terms, see `TERMS`; `STAGES["joint"]` by default
     box_queries: float = .5 # Share of training batches in which regions are asked by their boxes
-    max_texts: int | None = None # Texts of a training batch that are written, at most; drawn at random
+    max_texts: int | None = None # Texts of regions, and of sentences, in a training batch; drawn at random
     towers: dict | None = None # Settings of towers inside the model, which then takes pixels
     cells: int = 1 # Of the stand-in towers, see `CourseTowers`
     trained: int = 0 # Last blocks of the image tower that learn
@@ -120,7 +120,8 @@ class ChexConfig(CourseConfig):
     @classmethod
     def course(cls, words=None, **settings) -> "ChexConfig": # `words`: the tokenizer of the sentences
         "Sizes for two cores: three layers of width 128 and a small GPT-2."
-        sizes = dict(width=128, heads=4, layers=3, hidden=256, post_layers=2, prefix_hidden=64, dropout=.05)
+        sizes = dict(width=128, heads=4, layers=3, hidden=256, post_layers=2, prefix_hidden=64, dropout=.05,
+                     max_texts=32)
         longest = settings.get("longest", 64)
         lm = dict(lm=small_gpt2(words, 96, 3, longest=longest)) if words is not None else {}
         return cls(**sizes | lm | settings)
@@ -130,7 +131,7 @@ class ChexConfig(CourseConfig):
         "The paper's sizes: CLIP ViT-B/32, six layers of width 512, GPT-2 medium."
         sizes = dict(width=512, heads=8, layers=6, hidden=2048, post_layers=3, dropout=.3,
                      attention_dropout=.1, drop_path=.2, prefix_hidden=2048, longest=128, image_size=224,
-                     max_texts=64, lm=MEDIUM, towers=VIT_B_32, trained=4)
+                     max_texts=32, lm=MEDIUM, towers=VIT_B_32, trained=4)
         return cls(**sizes | settings)
 
 # %% ../../nbs/12h_model.ipynb #cefbc4de
@@ -318,7 +319,7 @@ def class_terms(self: Chex, found: Detected, classes, negatives, present, boxes)
 
 def _first(prompt): return prompt if isinstance(prompt, str) else prompt[0]
 
-# %% ../../nbs/12h_model.ipynb #78ab0866
+# %% ../../nbs/12h_model.ipynb #2cf0de2b
 @patch
 def region_terms(self: Chex, seen: Seen, found: Detected | None, boxes, findings, negatives, present,
                  texts) -> dict[str, Tensor]:
@@ -334,58 +335,64 @@ def region_terms(self: Chex, seen: Seen, found: Detected | None, boxes, findings
         around = covering(boxes)
         there = ~around.isnan().any(-1) # (b, r)
         roi = look(self.detector, seen.patches, around.nan_to_num(), seen.grid)
-    late = self.after(seen, roi, features) if self.wants_late(texts, "region", present is not None) else None
+    late = self.after(seen, roi, features) if c.contrast_on == "post" else None
     if present is not None and self.on("findings"):
         yes, no = self.vectors(findings), self.vectors(negatives or [negated(_first(p)) for p in findings])
         if there is not None: present = present.masked_fill(~there[..., None], torch.nan)
-        tokens = late if c.contrast_on == "post" else roi
+        tokens = roi if late is None else late
         out["findings"] = finding_loss(tokens, yes, no, present, c.tau_findings, c.contrast)
-    return out | self.text_terms("region", late, texts, there)
+    return out | self.text_terms("region", seen, roi, features, late, texts, there)
 
-@patch
-def wants_late(self: Chex, texts, kind, compared) -> bool:
-    "Whether the post decoder is needed for this kind of prompt."
-    if not self.config.lm: return False
-    told = texts is not None and self.on(f"{kind}_text", f"{kind}_features")
-    return told or compared and self.config.contrast_on == "post" and self.on("findings", "contrast")
-
-# %% ../../nbs/12h_model.ipynb #ebc59e0d
+# %% ../../nbs/12h_model.ipynb #f2961d29
 @patch
 def sentence_terms(self: Chex, seen: Seen, found: Detected, vectors, there, texts) -> dict[str, Tensor]:
     "`contrast`, `whole`, `sentence_features` and `sentence_text`."
     c, out = self.config, {}
-    late = self.after(seen, found.roi, found.features) if self.wants_late(texts, "sentence", True) else None
+    late = self.after(seen, found.roi, found.features) if c.contrast_on == "post" else None
     if self.on("contrast"):
-        tokens = late if c.contrast_on == "post" else found.roi
+        tokens = found.roi if late is None else late
         out["contrast"] = sentence_loss(tokens, vectors, there, c.tau_sentences, c.directions,
                                         c.alike_compete)
     if self.on("whole"): out["whole"] = global_loss(seen.patches, vectors, there, c.tau_whole, c.contrast)
-    return out | self.text_terms("sentence", late, texts, None)
+    return out | self.text_terms("sentence", seen, found.roi, found.features, late, texts, there)
+
+# %% ../../nbs/12h_model.ipynb #527ff779
+@patch
+def after_some(self: Chex, seen: Seen, roi: Tensor, features: Tensor | None,
+               some: Tensor) -> Tensor: # (b, q) bool → (k, d), study by study
+    "`after` for some prompts of each study."
+    most = int(some.sum(1).max())
+    order = some.int().argsort(1, descending=True, stable=True)[:, :most] # (b, most)
+    roi = torch.take_along_dim(roi, order[..., None], 1)
+    if features is not None: features = torch.take_along_dim(features, order[..., None, None], 1)
+    return self.after(seen, roi, features)[some.gather(1, order)]
 
 @patch
-def text_terms(self: Chex, kind, late, texts, there) -> dict[str, Tensor]:
+def text_terms(self: Chex, kind, seen: Seen, roi, features, late, texts, there) -> dict[str, Tensor]:
     "`…_features` and `…_text` of regions or sentences; `texts` holds for each study a text, several or None."
-    if late is None or texts is None: return {}
-    place = [(i, j) for i, row in enumerate(texts) for j, text in enumerate(row)
-             if text and (there is None or there[i, j])]
-    if not place: return {}
-    c, out, said = self.config, {}, [texts[i][j] for i, j in place]
-    rows, columns = torch.tensor(place, device=late.device).T
+    c, out = self.config, {}
+    if not c.lm or texts is None or not self.on(f"{kind}_features", f"{kind}_text"): return {}
+    width = roi.shape[1]
+    some = torch.tensor([[bool(t) for t in row] + [False] * (width - len(row)) for row in texts],
+                        device=roi.device)
+    if there is not None: some = some & there
+    if self.training and c.max_texts:
+        left_out = some.flatten().nonzero()[:, 0]
+        left_out = left_out[torch.randperm(len(left_out))[c.max_texts:].to(roi.device)]
+        some = some.flatten().index_fill(0, left_out, False).view_as(some)
+    if not some.any(): return {}
+    tokens = self.after_some(seen, roi, features, some) if late is None else late[some] # (k, d)
+    said = [texts[i][j] for i, j in some.nonzero().tolist()]
     if self.on(f"{kind}_features"):
-        wanted = torch.full_like(late, torch.nan)
-        wanted[rows, columns] = self.vectors(said)
-        known = ~wanted[..., 0].isnan()
-        out[f"{kind}_features"] = feature_loss(late, wanted, known)
+        full = lambda rows: torch.zeros_like(roi).masked_scatter(some[..., None], rows.to(roi.dtype))
+        out[f"{kind}_features"] = feature_loss(full(tokens), full(self.vectors(said)), some)
     if self.on(f"{kind}_text"):
-        tokens = late[rows, columns] # (k, d)
-        if self.training and c.max_texts and len(said) > c.max_texts:
-            some = torch.randperm(len(said))[:c.max_texts]
-            tokens, said = tokens[some.to(tokens.device)], [said[i] for i in some]
+        if self.words is None: raise CourseError("this model has no tokenizer for sentences: attach one")
         ids = text_ids(self.words, [t if isinstance(t, str) else " ".join(t) for t in said], c.longest)
         out[f"{kind}_text"] = text_loss(self.writer, tokens[:, None], ids, c.learn_padding)
     return out
 
-# %% ../../nbs/12h_model.ipynb #edf61e99
+# %% ../../nbs/12h_model.ipynb #c9165b9c
 @patch
 def forward(
         self: Chex,
@@ -449,6 +456,7 @@ def _fitting(b, classes, present, class_boxes, regions, region_boxes, findings, 
                                       ("region_boxes", region_boxes, (b, r, None, 4), "regions"),
                                       ("region_present", region_present, (b, r, f), "regions and findings")):
         if value is None: continue
+        if not torch.is_tensor(value): raise ValueError(f"{name} must be a tensor, got {without_text(value)}")
         if 0 in shape[1:3]: raise ValueError(f"{name} needs {needs}")
         fits = value.ndim == len(shape) and all(n in (None, k) for k, n in zip(value.shape, shape))
         if not fits:

@@ -72,6 +72,18 @@ def test_the_papers_size_is_a_billion():
     assert learning == detector + post + prefix + gpt2 + blocks + 2 * 768 + 768 * 512
 
 
+def test_the_courses_size_can_be_committed():
+    class Words: # a tokenizer of a thousand words
+        bos_token_id, eos_token_id, pad_token_id = 1, 2, 0
+        def __len__(self): return 1000
+
+    course_ = ChexConfig.course(Words())
+    assert 2 * count_parameters(Chex, course_) < 6e6 # bytes in half precision, the towers lie elsewhere
+    assert course_.lm["vocab_size"] == 1000 and course_.lm["n_positions"] == course_.longest == 64
+    assert ChexConfig.course(Words(), longest=30).lm["n_positions"] == 30 and ChexConfig.course().lm is None
+    assert ChexConfig.course(Words(), layers=2, width=64).width == 64
+
+
 def test_a_study_says_what_is_asked():
     one = render(47, 160, site="structured").study
     places = ["left mid lung zone", "left lung"]
@@ -121,6 +133,22 @@ def test_any_subset_of_targets_is_a_batch():
             for name in made[g]: torch.testing.assert_close(alone.terms[name], whole.terms[name])
 
 
+def test_only_what_has_something_to_say_is_decoded():
+    torch.manual_seed(0)
+    tiny = tiny_chex()
+    torch.nn.init.ones_(tiny.post.gate)
+    seen_, roi, features = tiny.see(torch.randn(3, 9, 16)), torch.randn(3, 5, 16), torch.randn(3, 5, 3, 16)
+    some = torch.tensor([[0, 1, 0, 1, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 1]]).bool()
+    for f in (features, None):
+        torch.testing.assert_close(tiny.after_some(seen_, roi, f, some), tiny.after(seen_, roi, f)[some])
+    batch_ = dict(features=torch.randn(3, 9, 16), sentences=[["Edema."] * 4, ["No edema."], ["Edema.", "Heart."]])
+    written, go_on = [], tiny.writer.read
+    tiny.writer.read = lambda tokens: written.append(len(tokens)) or go_on(tokens)
+    for most, mode, want in ((None, True, 7), (3, True, 3), (3, False, 7), (9, True, 7)):
+        tiny.config.max_texts = most
+        assert tiny.train(mode)(**batch_).terms["sentence_text"] > 0 and written.pop() == want
+
+
 def test_single_targets_may_be_missing():
     tiny = tiny_chex(sentences=False, box_queries=0.)
     image, box = dict(features=torch.randn(2, 9, 16)), [.5, .5, .3, .3]
@@ -152,6 +180,7 @@ def test_targets_that_do_not_fit_are_named():
              (dict(features=x, **heart, region_present=torch.zeros(2, 1, 1)), "needs regions and findings"),
              (dict(features=x, **edema, present=torch.zeros(2, 2)), r"present must be \(2, 1\), got \(2, 2\)"),
              (dict(features=x, **edema, present=torch.zeros(1, 1)), "present must be"),
+             (dict(features=x, **edema, present=[[1], [0]]), "present must be a tensor, got a list of 2"),
              (dict(features=x, **edema, class_boxes=torch.zeros(2, 1, 4)), r"class_boxes must be \(2, 1, t, 4\)"),
              (dict(features=x, **edema, class_boxes=torch.zeros(2, 1, 1, 5)), "class_boxes must be"),
              (dict(features=x, **heart, region_texts=[["a"]]), "a list for each of 2 studies"),
@@ -386,6 +415,28 @@ def test_what_is_used_is_what_was_saved():
         assert back.writer.lm.lm_head.weight.data_ptr() == back.writer.lm.transformer.wte.weight.data_ptr() # tied
         assert tiny.words("Edema.").input_ids == back.words("Edema.").input_ids
         assert back.words.eos_token == tiny.words.eos_token
+
+
+def test_errors_quote_nothing():
+    from rrg_core.chex.contrast import negated
+    from rrg_core.chex.sentences import text_ids
+    from rrg_core.chex.towers import build_towers
+    from rrg_core.tools.house import quoting
+
+    tiny, image, cells = tiny_chex(), np.zeros((64, 64), np.uint8), torch.randn(1, 9, 16)
+    assert quoting({
+        "a prompt": lambda x: tiny.detect([x], cells), "prompts": lambda x: tiny.detect(x, cells),
+        "an image": lambda x: tiny.explain(x, ["Edema"]), "a box": lambda x: tiny.explain(image, boxes=[x]),
+        "boxes": lambda x: tiny.explain(image, ["Edema"], x), "classes": lambda x: tiny(cells, classes=x),
+        "negatives": lambda x: tiny.explain(image, ["Edema"], classes=["Edema"], negatives=[x]),
+        "sentences": lambda x: tiny(cells, sentences=x), "a sentence": lambda x: tiny(cells, sentences=[[x]]),
+        "region texts": lambda x: tiny(cells, regions=["Heart"], region_texts=x),
+        "a region's text": lambda x: tiny(cells, regions=["Heart"], region_texts=[[x]]),
+        "present": lambda x: tiny(cells, classes=["Edema"], present=x), "targets": lambda x: pad_boxes([[[x]]]),
+        "settings": lambda x: ChexConfig(pooling=x), "weights": lambda x: ChexConfig(weights={str(x): 1}),
+        "a name": lambda x: ChexConfig(**{str(x): 1}), "towers": lambda x: build_towers({"model_type": x}),
+        "a finding": negated, "a text": lambda x: text_ids(tiny.words, [x]),
+    }) == []
 
 
 def test_a_step_of_the_released_code():
