@@ -356,13 +356,13 @@ def sentence_terms(self: Chex, seen: Seen, found: Detected, vectors, there, text
     if self.on("whole"): out["whole"] = global_loss(seen.patches, vectors, there, c.tau_whole, c.contrast)
     return out | self.text_terms("sentence", seen, found.roi, found.features, late, texts, there)
 
-# %% ../../nbs/12h_model.ipynb #527ff779
+# %% ../../nbs/12h_model.ipynb #20f95474
 @patch
 def after_some(self: Chex, seen: Seen, roi: Tensor, features: Tensor | None,
                some: Tensor) -> Tensor: # (b, q) bool → (k, d), study by study
     "`after` for some prompts of each study."
     most = int(some.sum(1).max())
-    order = some.int().argsort(1, descending=True, stable=True)[:, :most] # (b, most)
+    order = some.int().argsort(dim=1, descending=True, stable=True)[:, :most] # (b, most)
     roi = torch.take_along_dim(roi, order[..., None], 1)
     if features is not None: features = torch.take_along_dim(features, order[..., None, None], 1)
     return self.after(seen, roi, features)[some.gather(1, order)]
