@@ -319,7 +319,8 @@ def _silver(root, split, split_by, avoid, films, counts):
     for film in _chosen(root, split, split_by, avoid, films, graphs, counts).itertuples():
         graph, name = graphs.read(film.dicom_id), film.dicom_id + _END
         _agree(name, film, graph.get("patient_id"), graph.get("study_id"))
-        if (view := json_field(name, graph, "viewpoint", str)) not in ("AP", "PA"):
+        view = None if graph.get("viewpoint") is None else json_field(name, graph, "viewpoint", str)
+        if view not in ("AP", "PA"):
             counts["films that are not frontal"] += 1
             continue
         numbered = [[(f"{name} {field} record {k}", record)

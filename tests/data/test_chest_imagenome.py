@@ -220,7 +220,7 @@ def test_wrong_graphs_are_named():
         (at("patient_id", value=19999902), ": patient_id is another one in MIMIC-CXR's tables"),
         (at("patient_id", value="drop"), ": patient_id is another one"),
         (at("study_id", value=59999909), ": study_id is another one in MIMIC-CXR's tables"),
-        (at("viewpoint"), ": viewpoint must be a text, got None"),
+        (at("viewpoint", value=7), ": viewpoint must be a text, got 7"),
         (at("objects", value="drop"), ": objects must be a list, got None"),
         (at("attributes", value={}), ": attributes must be a list, got a dict of 0"),
         (at("objects", 1, value="a box"), box + "bbox_name must be a text, got None"),

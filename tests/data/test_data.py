@@ -95,7 +95,8 @@ def test_four_sets_with_boxes_are_reached_by_name():
                                       ("vindr-cxr", vindr_cxr, dict(boxes="fused")), ("nih", nih_cxr14, {})):
             root = module.fixture(d / name)
             parts = {s: load(name, s, root, **options) for s in SPLITS}
-            assert len(parts["train"]) and len(parts["test"]) and check_splits(s for p in parts.values() for s in p)
+            counts = check_splits(s for p in parts.values() for s in p)
+            assert counts["train"] and counts["test"]
             assert all(s.source == name and s.images[0].load().ndim == 2 for p in parts.values() for s in p)
             assert SOURCES[name].adapter == module.__name__ and SOURCES[name].credentialed == (name not in PUBLIC)
             assert (name in ENTRUSTED) == SOURCES[name].credentialed
