@@ -56,7 +56,7 @@ def read_table(
            age.notna() & ~age.str.fullmatch(r"\d{1,2}").fillna(False).astype(bool),
            "must be a number below 100, or 85 or more")
     table = labels_of(where, table).assign(path=parts.str.join("/"), age=age, sex=table.PatientSex.map(_SEX))
-    same_within(where, table, "AccessionNumber", "PatientID", "sex", *OBSERVATIONS)
+    same_within(where, table, "AccessionNumber", "PatientID", "PatientSex", *OBSERVATIONS)
     return table.assign(view=table.ViewPosition.map(PROJECTIONS).fillna("UNKNOWN"),
                         image=parts.str[-2:].str.join("/").str.replace(r"\.(?:png|dcm)$", "", regex=True),
                         split=[patient_split("brax", p) for p in table.PatientID],

@@ -105,7 +105,8 @@ def read_images(
     two = [first.groupby(key).patient.transform("nunique") > 1 for key in ("image", "study")]
     counts["images of two patients"] = int(first[two[0] | two[1]].image.nunique())
     first = first[~(two[0] | two[1])]
-    same_within(where, first.assign(record=numbered.record), "image", "Report", "study")
+    columns = ["Report", *(c for c in ("StudyInstanceUID", ) if c in first)]
+    same_within(where, first.assign(record=numbered.record), "image", *columns)
     images = first.drop_duplicates("image").reset_index(drop=True)
     masks = {image: [] for image in images.image}
     for name, table in tables.items():

@@ -117,7 +117,7 @@ def read_table(
     missing = [o for o in OBSERVATIONS if o not in table]
     if missing: raise DataError(where, f"column {missing[0]!r}", "is missing")
     table = labels_of(where, _described(where, table, split, _V1))
-    same_within(where, table, "study", "sex", *OBSERVATIONS)
+    same_within(where, table, "study", *[c for c in ("Sex", "Age") if c in table], *OBSERVATIONS)
     return table.assign(record=[f"{where} record {k}" for k in table.record])
 
 def _described(where, table, split, names):
@@ -157,9 +157,9 @@ def _read_plus(root, split, labels):
     if not len(table):
         raise NoSplit(f"{where} has no image of the {split} split; CheXpert Plus comes with train and valid")
     table = _described(where, table, split, _PLUS_NAMES)
-    table = table.assign(**{s: _section(table, c) for s, c in _SECTION.items()})
-    same_within(where, table, "study", "sex", *_SECTION)
-    table = table.assign(record=[f"{where} record {k}" for k in table.record])
+    same_within(where, table, "study", "sex", "age", *columns)
+    table = table.assign(**{s: _section(table, c) for s, c in _SECTION.items()},
+                         record=[f"{where} record {k}" for k in table.record])
     if file := _found(root, [LABELS_PLUS[who]]): return _with_labels(table, file)
     if labels is None: return table
     raise CourseError(f"{named_file(root, True)} has no {LABELS_PLUS[who]}: it comes with CheXpert Plus, in "

@@ -36,7 +36,8 @@ def _parsed(text):
         if not (m := _TOKEN.match(text, at)): return None
         mark, one, two, _ = m.groups()
         quoted = one if one is not None else two
-        tokens.append(mark or (None if quoted is None else re.sub(r"\\(.)", r"\1", quoted), ))
+        if quoted is not None and "\\" in quoted: quoted = re.sub(r"\\(.)", r"\1", quoted)
+        tokens.append(mark or (quoted, ))
         at = m.end()
     if not tokens or tokens[0] != "[": return None
     found, end = _items(tokens, 1, 2)
@@ -185,7 +186,7 @@ def read_table(
     path = file_of(root, _NAME, TABLE, "padchest")
     where = path.name
     needed = ("ImageID", "StudyID", "Projection", "PatientSex_DICOM", "PatientBirth", *_STUDY)
-    table = table_of(path, needed)
+    table = table_of(path, needed)[["record", *needed]]
     filled(where, table, *[c for c in needed if c != "PatientBirth"])
     refuse(where, table, "ImageID", ~table.ImageID.str.fullmatch(r"[\w-]+\.png"), "must be a name in .png")
     unique(where, table, "ImageID")
@@ -346,7 +347,8 @@ def check_lists(table: pd.DataFrame # As `read_table` makes it
                 ) -> dict[str, int]: # Studies without labels, excluded ones, those with labelled sentences
     "Read the lists of every study. `DataError` for the first that is wrong."
     out = Counter()
-    for r in table.drop_duplicates("StudyID").itertuples():
+    columns = ["record", "MethodLabel", "Labels", "Localizations", "LabelsLocalizationsBySentence"]
+    for r in table.drop_duplicates("StudyID")[columns].itertuples():
         names, sentences = _names(r, record := _record(r.record)), _sentences(r, record)
         _places(r.Localizations, record)
         out.update({

@@ -129,7 +129,7 @@ def test_candid_names_what_is_wrong():
             (one("Report", "Invented, otherwise.",
                  1), "record 2: Report differs from that of an earlier row with the same"),
             (one("StudyInstanceUID", "9.7",
-                 1), "record 2: study differs from that of an earlier row with the same image"),
+                 1), "record 2: StudyInstanceUID differs from that of an earlier row with the same image"),
             (lambda t: t.drop(columns="Report"), "column 'Report' is missing"),
             (lambda t: t.drop(columns="EncodedPixels"), "column 'EncodedPixels' is missing"),
             (lambda t: t.iloc[:0], "table holds no record")]

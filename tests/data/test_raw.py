@@ -197,6 +197,21 @@ def test_the_scripts_prepare_and_verify_and_print_numbers():
         assert not re.search("nvented|invent|patient99|P90|id_9|9\\.1\\.1|77001", out.getvalue()), out.getvalue()
 
 
+def test_the_door_finds_the_adapters_and_marks_what_is_entrusted():
+    from importlib import import_module
+    from rrg_core import data
+    from rrg_core.engine.files import ENTRUSTED
+
+    for source in ("jf-healthcare", "chexpert", "padchest", "brax", "candid-ptx"):
+        known = data.SOURCES[source]
+        assert (repo_root() / "nbs" / f"{known.chapter}.ipynb").is_file()
+        with tempfile.TemporaryDirectory() as d:
+            module = import_module(known.adapter)
+            root = module.fixture(d)
+            assert list(data.load(source, "train", root)) == list(module.load("train", root))
+        assert (source in ENTRUSTED) == known.credentialed == (source not in PUBLIC)
+
+
 def test_errors_of_raw_folders_quote_nothing():
     from rrg_core.tools.house import quoting
 
