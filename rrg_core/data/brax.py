@@ -17,7 +17,8 @@ import pandas as pd
 from ..engine.files import entrust
 from ..engine.settings import CourseError
 from .raw import (among, chosen, file_of, film, filled, labels_of, loaded, opened, or_none,
-                               patient_split, prepare_raw, read_films, refuse, same_within, table_of, unique)
+                               patient_split, prepare_raw, read_films, refuse, same_within, table_of, unique,
+                               write_dicom)
 from .storage import Studies
 from .study import OBSERVATIONS, VIEWS, Study
 
@@ -171,18 +172,6 @@ def fixture(
         (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         PILImage.fromarray(pixels).save(root / "images" / f"{name}.png")
         ending = {".dcm": ".dcm", "bare": ""}.get(dicom)
-        if ending is not None: _dicom(root / "Anonymized_DICOMs" / f"{name}{ending}", pixels)
+        if ending is not None: write_dicom(root / "Anonymized_DICOMs" / f"{name}{ending}", pixels)
     pd.DataFrame(rows).to_csv(root / table, index=False)
     return root
-
-def _dicom(path, pixels):
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
-    path.parent.mkdir(parents=True, exist_ok=True)
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
-    ds.Rows, ds.Columns = pixels.shape
-    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelData = 16, 12, 11, pixels.tobytes()
-    ds.save_as(path)

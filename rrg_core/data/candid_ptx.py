@@ -20,7 +20,8 @@ from ..engine.files import entrust
 from ..engine.settings import CourseError
 from .bundled import siim_mask
 from .raw import (chosen, file_of, film, filled, files_under, loaded, opened, or_none,
-                               patient_split, prepare_raw, read_films, refuse, same_within, table_of)
+                               patient_split, prepare_raw, read_films, refuse, same_within, table_of,
+                               write_dicom)
 from .storage import Studies
 from .study import OBSERVATIONS, SECTIONS, SPLITS, Box, DataError, Report, Study
 
@@ -79,8 +80,7 @@ def read_masks(
     refuse(path.name, table, image, ~table[image].str.strip().str.fullmatch(r"[\w.-]+"), "must be one word")
     rle = table[column].str.split().str.join(" ")
     refuse(path.name, table, column, (rle != "-1") & ~rle.str.fullmatch(_RUNS),
-           "must be pairs of a gap and a "
-           "length, or -1")
+           "must be pairs of a gap and a length, or -1")
     none = rle == "-1"
     table = table.assign(image=table[image].str.strip(), rle=rle.mask(none))
     refuse(path.name, table, column, none & table.image.isin(table.image[~none]),
@@ -90,23 +90,20 @@ def read_masks(
 # %% ../../nbs/01o_candid_ptx.ipynb #34707245
 def read_images(
     root: Path # Folder of CANDID-PTX
-) -> tuple[pd.DataFrame, dict[str,
-                              int]]: # An image a row: image, patient, study, report, masks, split; counts
+) -> tuple[pd.DataFrame,
+           dict]: # An image a row: image, patient, study, Report, masks, split; what was left out
     "The images with their reports and masks. `DataError` names file, record and field of what is wrong."
     tables, counts = {name: read_masks(root, name) for name in CLASSES}, {}
     first = tables["pneumothorax"]
-    where = first.record.iloc[0].partition(" record")[0]
-    numbered = first.assign(record=range(1, len(first) + 1))
     patient = first.filename.str.extract(r"^P?0*(\d+)_")[0]
-    refuse(where, numbered, "filename", patient.isna(),
-           "must begin with the patient's number and an underline")
+    refuse("", first, "filename", patient.isna(), "must begin with the patient's number and an underline")
     study = first.StudyInstanceUID.fillna(first.image) if "StudyInstanceUID" in first else first.image
     first = first.assign(patient=patient, study=study)
     two = [first.groupby(key).patient.transform("nunique") > 1 for key in ("image", "study")]
     counts["images of two patients"] = int(first[two[0] | two[1]].image.nunique())
     first = first[~(two[0] | two[1])]
     columns = ["Report", *(c for c in ("StudyInstanceUID", ) if c in first)]
-    same_within(where, first.assign(record=numbered.record), "image", *columns)
+    same_within("", first, "image", *columns)
     images = first.drop_duplicates("image").reset_index(drop=True)
     masks = {image: [] for image in images.image}
     for name, table in tables.items():
@@ -115,7 +112,8 @@ def read_images(
         if name != "pneumothorax":
             counts[f"{name}: images without a report"] = int(table[~known].image.nunique())
         for r in table[known].drop_duplicates(["image", "rle"]).itertuples():
-            masks[r.image].append({"class": name, "rle": r.rle, "record": r.record})
+            masks[r.image].append(
+                {"class": name, "rle": r.rle, "record": r.record, "field": _TABLES[name][2]})
     split = [patient_split("candid-ptx", p) for p in images.patient]
     return images.assign(masks=[masks[i] for i in images.image], split=split), counts
 
@@ -171,7 +169,7 @@ def _studies(images, files, need, damaged, counts):
         image = film(r.record, "SOPInstanceUID", r.image, files.get(r.image), "PA", damaged, counts)
         if image is None: continue
         boxes = [
-            box_of(CLASSES[m["class"]], mask_of(m["rle"], m["record"]), image.width, image.height)
+            box_of(CLASSES[m["class"]], mask_of(m["rle"], m["record"], m["field"]), image.width, image.height)
             for m in r.masks
         ]
         found = {CLASSES[m["class"]] for m in r.masks}
@@ -202,7 +200,7 @@ def verify(
     "Read every table, every mask and every image; compare with the published counts."
     root = opened("candid-ptx", "train", root)
     (images, counts), files = read_images(root), _files(root)
-    for m in (m for masks in images.masks for m in masks): mask_of(m["rle"], m["record"])
+    for m in (m for masks in images.masks for m in masks): mask_of(m["rle"], m["record"], m["field"])
     found = {"images": len(images) + counts["images of two patients"], "patients": images.patient.nunique()}
     wrong = [f"{found[u]:,} {u}, published {n:,}" for u, n in PUBLISHED.items() if found[u] != n]
     states, unread = read_films([(r.record, files.get(r.image)) for r in images.itertuples()], jobs)
@@ -244,19 +242,8 @@ def fixture(root: Path, kind: str = "png", size: int = 64) -> Path:
             rows[name] += [{"anon_SOPUID": image, "mask_rle": m} for m in found]
         pixels = rng.integers(0, 256, (size, size), dtype=np.uint8)
         if kind == "png": PILImage.fromarray(pixels).save(root / "dataset" / f"{image}.png")
-        else: _dicom(root / "dataset" / image, pixels)
+        else: write_dicom(root / "dataset" / image, pixels)
     for name, table in (("pneumothorax", "Pneumothorax_reports"),
                         ("acute rib fracture", "acute_rib_fracture"), ("chest tube", "chest_tube")):
         pd.DataFrame(rows[name]).to_csv(root / f"{table}.csv", index=False)
     return root
-
-def _dicom(path, pixels):
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
-    ds.Rows, ds.Columns = pixels.shape
-    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelData = 8, 8, 7, pixels.tobytes()
-    ds.save_as(path)

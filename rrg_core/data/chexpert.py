@@ -36,7 +36,7 @@ def _below(folder, depth=3):
             yield from _below(Path(entry.path), depth - 1)
 
 def _patients(root, split):
-    "Patient → the folders that hold him, of one split."
+    "Patient → the folders of one split that hold the films."
     homes = {}
     for folder in _below(root):
         places = [folder / split]
@@ -46,13 +46,12 @@ def _patients(root, split):
                 homes.setdefault(entry.name, []).append(place)
     return homes
 
-def _file(homes, patient, study, view, endings):
-    "The file of an image. `DataError` where two copies have it."
-    places = [home / patient / study / f"{view}{e}" for home in homes.get(patient, ()) for e in endings]
+def _file(homes, row, endings):
+    "The file of a row's image, None where there is none. `DataError` where two copies have it."
+    places = [h / row.study / f"{row.view}{e}" for h in homes.get(row.patient, ()) for e in endings]
     there = [p for p in places if p.is_file()]
     if len(there) > 1:
-        raise DataError(f"{study}/{view}", "file", "lies in two copies under the root: name the folder of "
-                        "one")
+        raise DataError(row.record, "image", "lies in two copies under the root: name the folder of one")
     return there[0] if there else None
 
 # %% ../../nbs/01l_chexpert.ipynb #7544a21f
@@ -126,7 +125,7 @@ def _described(where, table, split, names):
     for column in names.values():
         if column not in table: raise DataError(where, f"column {column!r}", "is missing")
     sex, age, side, projection = names.values()
-    among(where, table, sex, _SEX)
+    among(where, table, sex, _SEX, empty=True)
     among(where, table, side, ["Frontal", "Lateral"])
     refuse(where, table, side, table[side].str.lower() != table["view"].str.rpartition("_")[2],
            "says another view than the file's name")
@@ -239,13 +238,13 @@ def _studies(table, split, homes, options, damaged, counts):
         study = sha256(folder.encode()).hexdigest()[:12]
         views = {f"{study}/{r.view}": (r, *_view(r, counts)) for r in rows.itertuples()}
         kept = {i: v for i, v in views.items() if not options["views"] or v[1] in options["views"]}
-        images = [i for k, (r, view, _) in kept.items() if (i := _image(k, r, view, homes, options, damaged,
-                                                                         counts))]
+        images = [_image(i, r, view, homes, options, damaged, counts) for i, (r, view, _) in kept.items()]
+        images = sorted((i for i in images if i), key=lambda i: not i.frontal)
         if not images:
             counts["without an image"] += 1
             continue
-        yield Study(study, first.patient, "chexpert", split, sorted(images, key=lambda i: not i.frontal),
-                    _report(first), _labels(first), site="Stanford",
+        yield Study(study, first.patient, "chexpert", split, images, _report(first), _labels(first),
+                    site="Stanford",
                     meta={"folder": folder, "sex": or_none(first.sex), "age": _age(first.age),
                           "evidence": {i.image_id: views[i.image_id][2] for i in images}})
 
@@ -259,7 +258,7 @@ def _view(row, counts):
 
 def _image(image_id, row, view, homes, options, damaged, counts):
     endings, plus = _ENDINGS[options["files"]], hasattr(row, "findings")
-    path = _file(homes, row.patient, row.study.rpartition("/")[2], row.view, endings)
+    path = _file(homes, row, endings)
     if plus and options["files"] == "dicom" and path is None: damaged = "skip" # known to be incomplete
     return film(row.record, "path_to_image" if plus else "Path", image_id, path, view, damaged, counts)
 
@@ -305,8 +304,7 @@ def verify(
             counts[f"{split} images"] = 0
             continue
         homes = _patients(root, split)
-        listed += [(r.record, _file(homes, r.patient, r.study.rpartition("/")[2], r.view, endings))
-                   for r in table.itertuples()]
+        listed += [(r.record, _file(homes, r, endings)) for r in table.itertuples()]
         found = {"images": len(table), "studies": table.study.nunique(), "patients": table.patient.nunique()}
         counts |= {f"{split} {unit}": n for unit, n in found.items()}
         wrong += [f"{split}: {found[u]:,} {u}, published {n:,}" for u, n in PUBLISHED[split].items()

@@ -211,7 +211,9 @@ def _sided(where, table):
     same_within(where, table, "StudyID", *_STUDY)
     group = groups(table)
     side = {g: patient_split("padchest", g) for g in {*group, *left.PatientID}}
-    return table.assign(group=group, split=group.map(side)), left.assign(split=left.PatientID.map(side))
+    table, left = table.assign(group=group,
+                               split=group.map(side)), left.assign(split=left.PatientID.map(side))
+    return tuple(t.assign(record=[f"{where} record {k}" for k in t.record]) for t in (table, left))
 
 # %% ../../nbs/01m_padchest.ipynb #8576ab63
 METHODS = ("Physician", "RNN_model")
@@ -242,7 +244,7 @@ def _options(views=("AP", "PA"), labelled=METHODS):
 def _studies(table, files, options, damaged, counts):
     for study, rows in table.groupby("StudyID", sort=False):
         first = rows.iloc[0]
-        record = _record(first.record)
+        record = first.record
         names, sentences = _names(first, record), _sentences(first, record)
         if options["labelled"] and first.MethodLabel not in options["labelled"]:
             counts[f"labelled by {first.MethodLabel}"] += 1
@@ -255,36 +257,26 @@ def _studies(table, files, options, damaged, counts):
             counts["without an image"] += 1
             continue
         if not names: counts["kept without labels"] += 1
-        shown = {i.image_id for i in images}
-        yield Study(study,
-                    first.PatientID,
-                    "padchest",
-                    first.split,
-                    sorted(images, key=lambda i: not i.frontal),
-                    Report(findings="" if first.Report == "nan" else first.Report, language="es"),
-                    labels_of_names(names),
-                    site="San Juan, Alicante",
-                    meta={
-                        "labels": list(names or ()), "places": _places(first.Localizations, record),
-                        "sentences": sentences, "labelled by": first.MethodLabel, "stemmed": True,
-                        "group": sha256(first.group.encode()).hexdigest()[:12], "sex": or_none(first.sex),
-                        "age": None if pd.isna(first.age) else int(first.age), "projection": {
-                            k: p
-                            for k, p in zip(rows.ImageID.str.removesuffix(".png"), rows.Projection)
-                            if k in shown
-                        }
-                    })
-
-def _record(k):
-    return f"PadChest table record {k}"
+        said = dict(zip(rows.ImageID.str.removesuffix(".png"), rows.Projection))
+        report = Report(findings="" if first.Report == "nan" else first.Report, language="es")
+        meta = {
+            "labels": list(names or ()), "places": _places(first.Localizations, record),
+            "sentences": sentences, "labelled by": first.MethodLabel, "stemmed": True,
+            "group": sha256(first.group.encode()).hexdigest()[:12], "sex": or_none(first.sex),
+            "age": None if pd.isna(first.age) else int(first.age),
+            "projection": {i.image_id: said[i.image_id] for i in images}
+        }
+        yield Study(study, first.PatientID, "padchest", first.split,
+                    sorted(images, key=lambda i: not i.frontal), report, labels_of_names(names),
+                    site="San Juan, Alicante", meta=meta)
 
 def _image(row, files, views, damaged, counts):
     if row.view is None or row.view != row.view:
         counts["images with the projection EXCLUDE"] += 1
         return None
     if views and row.view not in views: return None
-    return film(_record(row.record), "ImageID", row.ImageID.removesuffix(".png"), files.get(row.ImageID),
-                row.view, damaged, counts)
+    return film(row.record, "ImageID", row.ImageID.removesuffix(".png"), files.get(row.ImageID), row.view,
+                damaged, counts)
 
 def _names(row, record): # None: not labelled
     "A study's labels without blanks and empty names. `DataError` for one that the set does not have."
@@ -349,8 +341,8 @@ def check_lists(table: pd.DataFrame # As `read_table` makes it
     out = Counter()
     columns = ["record", "MethodLabel", "Labels", "Localizations", "LabelsLocalizationsBySentence"]
     for r in table.drop_duplicates("StudyID")[columns].itertuples():
-        names, sentences = _names(r, record := _record(r.record)), _sentences(r, record)
-        _places(r.Localizations, record)
+        names, sentences = _names(r, r.record), _sentences(r, r.record)
+        _places(r.Localizations, r.record)
         out.update({
             "without labels": not names, "excluded": names == ("exclude", ), "by sentence": bool(sentences)
         })
@@ -368,7 +360,7 @@ def verify(
     columns = {"images": "ImageID", "studies": "StudyID", "patients": "PatientID"}
     found = {unit: every[column].nunique() for unit, column in columns.items()}
     wrong = [f"{found[u]:,} {u}, published {n:,}" for u, n in PUBLISHED.items() if found[u] != n]
-    states, unread = read_films([(_record(r.record), files.get(r.ImageID)) for r in table.itertuples()], jobs)
+    states, unread = read_films([(r.record, files.get(r.ImageID)) for r in table.itertuples()], jobs)
     return found | states, wrong + unread
 
 # %% ../../nbs/01m_padchest.ipynb #e460371c

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NoSplit', 'opened', 'chosen', 'file_of', 'files_under', 'table_of', 'refuse', 'filled',
            'unique', 'among', 'numbers', 'labels_of', 'or_none', 'same_within', 'picture_size',
-           'film', 'read_films', 'patient_split', 'loaded', 'prepare_raw']
+           'film', 'write_dicom', 'read_films', 'patient_split', 'loaded', 'prepare_raw']
 
 # %% ../../nbs/01q_raw.ipynb #281c880c
 import os, re
@@ -111,7 +111,7 @@ def table_of(
     return table.assign(record=range(1, len(table) + 1))
 
 def refuse(
-    where: str, # The table's file
+    where: str, # The table's file; "" where `record` bears it already
     table: pd.DataFrame, # As `table_of` makes it, whole or a part
     column: str,
     wrong, # Booleans, one a row
@@ -122,7 +122,7 @@ def refuse(
     wrong = np.asarray(wrong, bool)
     if not wrong.any(): return
     first = table[wrong].iloc[0]
-    raise DataError(f"{where} record {first.record}", column,
+    raise DataError(f"{where} record {first.record}" if where else first.record, column,
                     f"{problem}, got {named(first[column])}" if show else problem)
 
 # %% ../../nbs/01q_raw.ipynb #16ac9a0f
@@ -219,7 +219,25 @@ def film(
     counts["images" if size else "missing images" if wrong == "is missing" else "damaged images"] += 1
     return Image(image_id, *size, view, path) if size else None
 
-# %% ../../nbs/01q_raw.ipynb #ca2e9cc0
+# %% ../../nbs/01q_raw.ipynb #406f810e
+def write_dicom(
+    path: Path, # Its folders are made
+    pixels: np.ndarray # (h, w), uint8, or uint16 with 12 bits in use
+) -> None:
+    "A grey picture as a DICOM file, for fixtures. Needs pydicom."
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+    meta, bits = FileMetaDataset(), 12 if pixels.dtype == np.uint16 else 8
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    ds.Rows, ds.Columns = pixels.shape
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8 * pixels.itemsize, bits, bits - 1
+    ds.PixelData = pixels.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ds.save_as(path)
+
+# %% ../../nbs/01q_raw.ipynb #6ed7d64b
 def read_films(
     listed: Iterable[tuple[str, Path | None]], # A record and the file that it names
     jobs: int = 1 # Processes
@@ -239,7 +257,7 @@ def _state(path):
         return "damaged"
     return "whole"
 
-# %% ../../nbs/01q_raw.ipynb #6ed7d64b
+# %% ../../nbs/01q_raw.ipynb #f0957c69
 def patient_split(
     source: str, # A key of `SOURCES`
     patient: str # Or any name of what must stay on one side
@@ -247,7 +265,7 @@ def patient_split(
     "The split that a hash of the patient falls into."
     return split_of(sha256(f"{source} {patient}".encode()).hexdigest()[:12])
 
-# %% ../../nbs/01q_raw.ipynb #571f8e7a
+# %% ../../nbs/01q_raw.ipynb #2d489e6f
 def loaded(
     source: str, # A key of `SOURCES`
     split: str,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.raw import among, chosen, file_of, film, filled, labels_of, loaded, opened, or_none, patient_split, prepare_raw, read_films, refuse, same_within, table_of, unique
+from rrg_core.data.raw import among, chosen, file_of, film, filled, labels_of, loaded, opened, or_none, patient_split, prepare_raw, read_films, refuse, same_within, table_of, unique, write_dicom
 from rrg_core.data.storage import Studies
 from rrg_core.data.study import OBSERVATIONS, VIEWS, Study
 import pytest, tempfile

@@ -9,7 +9,7 @@ import pandas as pd
 from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.bundled import siim_mask
-from rrg_core.data.raw import chosen, file_of, film, filled, files_under, loaded, opened, or_none, patient_split, prepare_raw, read_films, refuse, same_within, table_of
+from rrg_core.data.raw import chosen, file_of, film, filled, files_under, loaded, opened, or_none, patient_split, prepare_raw, read_films, refuse, same_within, table_of, write_dicom
 from rrg_core.data.storage import Studies
 from rrg_core.data.study import OBSERVATIONS, SECTIONS, SPLITS, Box, DataError, Report, Study
 import pytest, tempfile
@@ -121,9 +121,9 @@ def test_candid_names_what_is_wrong():
             (one("EncodedPixels", "-1 5", 3), "record 4: EncodedPixels must be pairs"),
             (one("EncodedPixels", "1 2 3", 3), "record 4: EncodedPixels must be pairs"),
             (one("EncodedPixels", "pneumothorax", 3), "record 4: EncodedPixels must be pairs"),
-            (one("EncodedPixels", "1048570 99", 3), "record 4: mask_rle leaves its image"),
+            (one("EncodedPixels", "1048570 99", 3), "record 4: EncodedPixels leaves its image"),
             (one("EncodedPixels", "5 0",
-                 3), "record 4: mask_rle leaves its image of 1024 × 1024 pixels, or is empty"),
+                 3), "record 4: EncodedPixels leaves its image of 1024 × 1024 pixels, or is"),
             (one("EncodedPixels", "-1",
                  1), "record 2: EncodedPixels says that there is no mask, and another row has"),
             (one("Report", "Invented, otherwise.",

@@ -35,9 +35,8 @@ def test_chexpert_reads_every_copy():
         with pytest.raises(DataError, match="train.csv: table lies in two copies under the root"):
             load("train", Path(d) / "full")
         for table in (Path(d) / "full" / "CheXpert-v1.0-small").glob("*.csv"): table.unlink()
-        with pytest.raises(DataError, match="study1/view1_frontal: file lies in two copies") as e:
+        with pytest.raises(DataError, match="train.csv record 1: image lies in two copies under the root"):
             load("train", Path(d) / "full")
-        assert "99901" not in str(e.value)
 
 
 def test_chexpert_studies_are_right():
@@ -99,24 +98,15 @@ def test_chexpert_plus_has_reports_and_labels():
 
 
 def test_chexpert_plus_has_dicom_files():
-    pydicom = pytest.importorskip("pydicom")
+    from PIL import Image as PILImage
+    from rrg_core.data.raw import write_dicom
 
-    def to_dicom(path, out): # the same picture as a DICOM file
-        from PIL import Image as PILImage
-        pixels = np.asarray(PILImage.open(path))
-        meta = pydicom.dataset.FileMetaDataset()
-        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        ds = pydicom.dataset.FileDataset(str(out), {}, file_meta=meta, preamble=bytes(128))
-        ds.Rows, ds.Columns = pixels.shape
-        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelData = 8, 8, 7, pixels.tobytes()
-        out.parent.mkdir(parents=True, exist_ok=True)
-        ds.save_as(out)
-
+    pytest.importorskip("pydicom")
     with tempfile.TemporaryDirectory() as d:
         root = fixture(d, "plus")
         for path in (root / "PNG").rglob("*_frontal.png"):
-            to_dicom(path, root / "DICOM" / path.relative_to(root / "PNG").with_suffix(".dcm"))
+            out = root / "DICOM" / path.relative_to(root / "PNG").with_suffix(".dcm")
+            write_dicom(out, np.asarray(PILImage.open(path)))
         films = load("train", root, files="dicom", views=())
         assert films.counts == {"frontal images with a lateral projection": 1, "images": 3, "missing images": 2,
                                 "without an image": 1, "kept": 3}

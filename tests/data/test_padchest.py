@@ -242,7 +242,7 @@ def test_padchest_verify_reads_everything():
     assert counts == {"images": 11, "studies": 8, "patients": 6, "images listed": 9, "images missing": 1,
                       "images damaged": 1}
     assert "11 images, published 160,861" in wrong
-    assert wrong[-2:] == ["PadChest table record 4: damaged", "PadChest table record 11: missing"]
+    assert wrong[-2:] == [f"{TABLE} record 4: damaged", f"{TABLE} record 11: missing"]
 
 
 def test_padchest_errors_quote_nothing():

@@ -105,17 +105,14 @@ def test_a_films_header_is_read():
 
 
 def test_a_dicom_headers_size_is_read():
-    pydicom = pytest.importorskip("pydicom")
-
+    pytest.importorskip("pydicom")
     with tempfile.TemporaryDirectory() as d:
-        path = Path(d) / "1.2.3" # an id is no ending
-        meta = pydicom.dataset.FileMetaDataset()
-        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        header = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
-        header.Rows, header.Columns = 7, 9
-        header.save_as(path)
-        image = film("r", "Path", "a", path, "PA", "error", Counter())
-        assert (image.width, image.height) == (9, 7)
+        path = Path(d) / "folder" / "1.2.3" # an id is no ending
+        for kind in (np.uint8, np.uint16):
+            write_dicom(path, pixels := np.arange(63, dtype=kind).reshape(7, 9))
+            image = film("r", "Path", "a", path, "PA", "error", Counter())
+            assert (image.width, image.height) == (9, 7) and image.load().shape == (7, 9)
+            assert (image.load() == pixels).all() or kind == np.uint16
         with pytest.MonkeyPatch.context() as m, pytest.raises(CourseError, match="needs pydicom"):
             m.setitem(__import__("sys").modules, "pydicom", None)
             film("r", "Path", "a", path, "PA", "skip", Counter())
