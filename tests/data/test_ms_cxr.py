@@ -5,10 +5,9 @@ from functools import partial
 from numbers import Real
 from pathlib import Path
 import pandas as pd
-from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError, data_root
 from rrg_core.data.mimic_cxr import image_of, read_images, report_name
-from rrg_core.data.raw import NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at, numbers, prepare_folder, read_json, refuse, table_of
+from rrg_core.data.raw import NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at, numbers, opened, or_none, prepare_folder, read_json, refuse, table_of
 from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named, named_file, without_text
 import contextlib, io, pytest, tempfile
@@ -132,7 +131,7 @@ def test_wrong_records_of_ms_cxr_are_named():
         (put("dicom_id", "59999902-00000001-99999999-99999999-99999999"), " record 3: path must be files"),
         (lambda t: pd.concat([t, t.iloc[:1]]), " record 8: box is duplicated"),
         (put("split", "dev"), " record 3: split 'dev' is unknown; known: train, val, test"),
-        (put("split", None), " record 3: split nan is unknown"), (lambda t: t[:0], ": table holds no record")
+        (put("split", None), " record 3: split None is unknown"), (lambda t: t[:0], ": table holds no record")
     ]
     with tempfile.TemporaryDirectory() as d:
         t = pd.read_csv(path := annotation_file(fixture(Path(d)), "csv"), dtype=str)
