@@ -100,15 +100,20 @@ SOURCES:Registry = {
                 "files/p1#/p########/s########/*.jpg, mimic-cxr-2.*.csv.gz", "01d_mimic_cxr",
                 "rrg_core.data.mimic_cxr", True), "chest-imagenome": Source(
                     "Chest ImaGenome 1.0.0", _PHYSIONET, "https://physionet.org/content/chest-imagenome/",
-                    "silver_dataset/, gold_dataset/", "12_chex", None, True), "ms-cxr": Source(
+                    "silver_dataset/, gold_dataset/; the films are MIMIC-CXR's", "01k_chest_imagenome",
+                    "rrg_core.data.chest_imagenome", True), "ms-cxr": Source(
                         "MS-CXR 1.1.0", _PHYSIONET, "https://physionet.org/content/ms-cxr/",
-                        "MS_CXR_Local_Alignment_v1.1.0.csv", "12_chex", None, True), "vindr-cxr": Source(
+                        "MS_CXR_Local_Alignment_v1.1.0.csv or .json; the films are MIMIC-CXR's", "01h_ms_cxr",
+                        "rrg_core.data.ms_cxr", True), "vindr-cxr": Source(
                             "VinDr-CXR 1.0.0", "PhysioNet Credentialed Health Data License 1.5.0",
-                            "https://physionet.org/content/vindr-cxr/", "train/*.dicom, annotations/*.csv",
-                            "12_chex", None, True), "nih": Source(
+                            "https://physionet.org/content/vindr-cxr/",
+                            "train/*.dicom, test/*.dicom, annotations/*.csv; or Kaggle's train.csv, train/",
+                            "01i_vindr_cxr", "rrg_core.data.vindr_cxr", True), "nih": Source(
                                 "NIH ChestX-ray14", "free use with attribution",
                                 "https://nihcc.app.box.com/v/ChestXray-NIHCC",
-                                "images/*.png, Data_Entry_2017_v2020.csv, BBox_List_2017.csv", "12_chex"),
+                                "images*/**/*.png, Data_Entry_2017_v2020.csv, BBox_List_2017.csv, "
+                                "train_val_list.txt, test_list.txt", "01j_nih_cxr14",
+                                "rrg_core.data.nih_cxr14"),
     "chexpert":
         Source("CheXpert 1.0", "Stanford research use agreement",
                "https://stanfordmlgroup.github.io/competitions/chexpert/",

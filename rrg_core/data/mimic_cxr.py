@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'SECTIONS_OF', 'read_table', 'report_name', 'Funnel', 'parser_copy', 'Texts',
-           'read_reports', 'funnel', 'load', 'fixture', 'prepare', 'verify', 'credentialed_ids']
+           'read_reports', 'funnel', 'load', 'read_images', 'image_of', 'fixture', 'prepare',
+           'verify', 'credentialed_ids']
 
 # %% ../../nbs/01d_mimic_cxr.ipynb #339b7af9
 import json, os, re, zipfile
@@ -19,7 +20,8 @@ import pandas as pd
 from ..engine.files import entrust, file_hash
 from ..engine.settings import CourseError, repo_root
 from .bundled import csv_table, open_zip, read_member
-from .storage import Studies, prepared, read_prepared, several, spread, write_prepared
+from .storage import (Studies, look_at, prepared, read_prepared, several, spread,
+                                   write_prepared)
 from .study import (OBSERVATIONS, SECTIONS, SPLITS, DataError, Image, Report, Study,
                                  check_splits, first_record, named, named_file, read_image)
 
@@ -376,6 +378,18 @@ def _image(root, r):
     return Image(r.dicom_id, int(r.Columns), int(r.Rows),
                  r.ViewPosition if r.ViewPosition in ("PA", "AP", "LATERAL", "LL") else "UNKNOWN", path)
 
+# %% ../../nbs/01d_mimic_cxr.ipynb #9721ad04
+def read_images(root: Path # Folder of MIMIC-CXR-JPG
+                ) -> pd.DataFrame: # By dicom_id; columns of both tables
+    "The images of the split table that have metadata: whose, which split and view, how large."
+    metadata = read_table(root, "metadata")[list(_COLUMNS["metadata"])]
+    return read_table(root, "split").merge(metadata, on="dicom_id").set_index("dicom_id", drop=False)
+
+def image_of(root: Path, row: tuple # As `read_images(root).itertuples()` yields it
+             ) -> Image:
+    "The image of a row; its file lies under the root. `DataError` where the metadata has no size of it."
+    return _image(Path(root), row)
+
 # %% ../../nbs/01d_mimic_cxr.ipynb #43b5d62f
 _FIXTURE = [ # subject, study, split, views, report (None: no file), labels
     ("19999901", "59999901", "train", ("PA", "LATERAL"),
@@ -459,22 +473,11 @@ def verify(
         Path(root) / report_name(r.subject_id, r.study_id).removesuffix(".txt") / f"{r.dicom_id}.jpg"
         for r in t.itertuples()
     ]
-    states = spread(partial(_state, images), files, jobs, "looking at images")
     pairs = t.drop_duplicates("study_id")[["subject_id", "study_id"]].itertuples(index=False)
-    return {
-        "images listed": len(t), "images missing": states.count("missing"),
-        "images damaged": states.count("damaged"), "reports listed": t.study_id.nunique(),
-        "reports missing": sum(not texts.has(*p) for p in pairs)
+    return look_at(files, images, jobs) | {
+        "reports listed": t.study_id.nunique(), "reports missing": sum(not texts.has(*p) for p in pairs)
     }
 
-def _state(read, path):
-    if not path.is_file(): return "missing"
-    if not read: return "there"
-    try:
-        read_image(path)
-    except DataError:
-        return "damaged"
-    return "whole"
 
 # %% ../../nbs/01d_mimic_cxr.ipynb #88731af6
 _IDS = re.compile(r"(?<![0-9A-Za-z])(?:p1\d{7}|s5\d{7}|[0-9a-f]{8}(?:-[0-9a-f]{8}){4})(?![0-9A-Za-z-])")

@@ -145,9 +145,9 @@ def check_processor(tried: Tried = None) -> Check: # `tried`: by default tried a
 
 # %% ../../nbs/98a_doctor.ipynb #74edcdc1
 _SCRIPTS = {
-    "openi": "python data_scripts/openi.py --help", "mimic-cxr": "python data_scripts/mimic_cxr.py --help",
-    "weights": "the files that rrg_core.learning.standins.WEIGHTS names, a folder for each"
-}
+    name: f"python data_scripts/{name.replace('-', '_')}.py --help" for name in (
+        "openi", "mimic-cxr", "ms-cxr", "vindr-cxr", "nih", "chest-imagenome")
+} | {"weights": "the files that rrg_core.learning.standins.WEIGHTS names, a folder for each"}
 
 def check_roots() -> list[Check]:
     "Folders of the real data sets."
