@@ -115,19 +115,24 @@ SOURCES:Registry = {
                                 "train_val_list.txt, test_list.txt", "01j_nih_cxr14",
                                 "rrg_core.data.nih_cxr14"),
     "chexpert":
-        Source("CheXpert 1.0", "Stanford research use agreement",
+        Source("CheXpert 1.0 and CheXpert Plus", "Stanford research use agreement",
                "https://stanfordmlgroup.github.io/competitions/chexpert/",
-               "CheXpert-v1.0-small/{train,valid}.csv", "13_dcrrg", None, True), "padchest": Source(
+               "CheXpert-v1.0-small/{train,valid}.csv or df_chexpert_plus_240401.csv", "01l_chexpert",
+               "rrg_core.data.chexpert", True), "padchest": Source(
                    "PadChest", "research use agreement", "https://bimcv.cipf.es/bimcv-projects/padchest/",
-                   "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv, *.png", "15_llava_rad", None, True),
+                   "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv, *.png", "01m_padchest",
+                   "rrg_core.data.padchest", True),
     "brax": Source(
         "BRAX", _PHYSIONET, "https://physionet.org/content/brax/",
-        "master_spreadsheet_update.csv, images/", "15_llava_rad", None, True), "candid-ptx": Source(
+        "master_spreadsheet_update.csv, images/", "01n_brax", "rrg_core.data.brax",
+        True), "candid-ptx": Source(
             "CANDID-PTX", "data use agreement with its owners",
             "https://figshare.com/articles/dataset/CANDID-PTX/14173982",
-            "dicom files, Pneumothorax_reports.csv", "15_llava_rad", None, True), "jf-healthcare": Source(
+            "Pneumothorax_reports.csv, chest_tube.csv, acute_rib_fracture.csv, dataset/", "01o_candid_ptx",
+            "rrg_core.data.candid_ptx", True), "jf-healthcare": Source(
                 "JF Healthcare (object-CXR)", "research use", "https://github.com/hlk-1135/object-CXR",
-                "train/*.jpg, train.csv", "15_llava_rad")
+                "train/*.jpg, train.csv, dev/*.jpg, dev.csv", "01p_jf_healthcare",
+                "rrg_core.data.jf_healthcare")
 }
 
 # %% ../../nbs/01_data.ipynb #00fbb68a

@@ -43,13 +43,13 @@ def test_mirror_swaps_all_or_nothing():
 
 def test_load_says_what_is_missing():
     with pytest.MonkeyPatch.context() as m:
-        for name in ("OPENI", "MIMIC_CXR"):
+        for name in ("OPENI", "MIMIC_CXR", "PADCHEST"):
             m.delenv(f"RRG_ROOT_{name}", raising=False)
         with pytest.raises(ValueError, match="unknown source 'mimic'"):
             load("mimic", "train")
         with pytest.raises(ValueError, match="validate"):
             load("openi", "validate")
-        with pytest.raises(CourseError, match="15_llava_rad"):
+        with pytest.raises(CourseError, match="padchest needs its folder: set RRG_ROOT_PADCHEST"):
             load("padchest", "train")
         m.setenv("RRG_ROOT_MIMIC_CXR", "/nonexistent")
         with pytest.raises(CourseError, match="nonexistent.*fetch"):
