@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VINDR', 'NIH8', 'MS_CXR', 'CIG', 'TRAINED', 'FINDINGS', 'DETECTED', 'TASKS', 'MEASURES',
-           'Label', 'class_table', 'shares', 'boxes_of', 'presence', 'with_lungs', 'in_region',
+           'Label', 'class_table', 'shares', 'boxes_of', 'presence', 'with_lungs', 'findings_of',
            'about', 'grounded', 'Asked', 'asked', 'Answer', 'pairs_of', 'told_regions',
            'answer_table', 'truth_of', 'Joined', 'grounding', 'detection', 'box_classes',
            'region_findings', 'explanation', 'reports', 'Task', 'Answers']
@@ -149,14 +149,18 @@ def _regions_of(finding): # of a phantom
     names = "observation", "kind", "side", "region", "severity", "certainty"
     return with_lungs(fact_of(Finding(**{k: finding[k] for k in names})).regions)
 
-def in_region(study: Study, region: str, label: Label) -> float: # 1, 0 or NaN
-    "Whether a region shows a finding: from the phantom's truth, or from Chest ImaGenome's attributes."
-    if "findings" in study.meta:
-        sure = {f["certainty"] for f in study.meta["findings"]
-                if label.counts(f) and region in _regions_of(f)}
-        return 1. if 1 in sure else np.nan if sure else 0.
-    said = study.meta.get("attributes", {}).get(region, {})
-    return float(any(value == 1 and a.partition("|")[2] == label.name for a, value in said.items()))
+def findings_of(study: Study) -> np.ndarray: # (29, findings) of `REGIONS` and `FINDINGS`: 1, 0 or NaN
+    "What each region shows, from the phantom's truth or Chest ImaGenome's attributes; NaN: no region."
+    out = np.full((len(REGIONS), len(FINDINGS)), np.nan)
+    out[[REGIONS.index(r) for r in study.regions]] = 0
+    for f in sorted(study.meta.get("findings", ()), key=lambda f: f["certainty"]): # what is sure comes last
+        here = [REGIONS.index(r) for r in _regions_of(f) if r in study.regions]
+        counted = [k for k, x in enumerate(FINDINGS) if x.counts(f)]
+        out[np.ix_(here, counted)] = 1 if f["certainty"] == 1 else np.nan
+    for region, said in study.meta.get("attributes", {}).items():
+        names = {a.partition("|")[2] for a, value in said.items() if value == 1}
+        if region in study.regions: out[REGIONS.index(region)] = [x.name in names for x in FINDINGS]
+    return out
 
 def about(study: Study, region: str) -> str: # Empty where nothing is said
     "What a report says of a region."
@@ -212,11 +216,9 @@ def asked(study: Study) -> Asked:
     told = grounded(study)
     boxes, classes, texts = _asked_boxes(told)
     regions = [r for r in REGIONS if r in study.regions]
-    findings = np.full((len(REGIONS), len(FINDINGS)), np.nan)
-    for r in regions: findings[REGIONS.index(r)] = [in_region(study, r, x) for x in FINDINGS]
     return Asked(study.study_id, list(told), [shares(b, study) for b in told.values()], shares(boxes, study),
                  classes, texts, regions, shares([study.regions[r] for r in regions], study),
-                 [about(study, r) for r in regions], findings,
+                 [about(study, r) for r in regions], findings_of(study),
                  {name: _detected(study, name, labels) for name, labels in DETECTED.items()},
                  study.report.findings if study.report else "")
 
