@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FACTORS', 'cells_of', 'Lessons', 'lessons_from', 'lessons_of', 'questions_of', 'tiny_studies',
-           'tiny_cells', 'resized', 'best_factors', 'TaskSystem', 'features_of', 'fitted',
-           'adjusted', 'overlaps', 'answered', 'agreement']
+           'tiny_cells', 'resized', 'best_options', 'best_factors', 'TaskSystem', 'features_of',
+           'fitted', 'adjusted', 'overlaps', 'answered', 'agreement', 'Tried', 'tried']
 
 # %% ../../nbs/12m_systems.ipynb #2837c583
 import json
@@ -127,8 +127,9 @@ def tiny_studies(n: int = 8, seed: int = 0, side: int = 96) -> list[Study]: # Wi
     rng, out = np.random.default_rng(seed), []
     for i in range(n):
         findings, boxes, sentences = [], [], []
-        for o in _MINIATURE:
-            there, half = rng.random() < .5, "right" if rng.random() < .5 else "left"
+        for k, o in enumerate(_MINIATURE): # what is absent is denied on a side of its own
+            there = rng.random() < .5
+            half = ("right", "left")[int(rng.random() < .5) if there else k % 2]
             words = f"{o.capitalize()} on the {half}." if there else f"No {o.lower()}."
             sentences.append(Sentence(words, "findings", (f"{half} lung",), o, int(there)))
             if not there: continue
@@ -170,19 +171,27 @@ def resized(boxes: np.ndarray, factor) -> np.ndarray: # (k, 4) corners as shares
     middle = corners.mean(1, keepdims=True)
     return (middle + (corners-middle) * np.reshape(factor, (-1, 1, 1))).clip(0, 1).reshape(-1, 4)
 
+def best_options(
+        options: Sequence, # The first is taken where a class does not occur, or nothing is found
+        images: Callable, # Option → of each image: boxes (k, 4), scores (k,), classes (k,)
+        true: list[tuple], # Of each image: boxes (m, 4), classes (m,)
+        classes: int) -> list: # An option for each class
+    "For each class the option with the highest average precision; of several the first."
+    targets, n = [dict(boxes=b, labels=c) for b, c in true], len(true)
+    best, out = np.zeros(classes), [options[0]] * classes
+    for option in options:
+        said = [dict(boxes=b, scores=s, labels=c) for b, s, c in images(option)]
+        for c, precision in PrecisionParts(said, targets, np.arange(n), n).per_class(np.ones(n)).items():
+            if precision.mean() > best[c] + 1e-9: best[c], out[c] = precision.mean(), option
+    return out
+
 def best_factors(
         said: list[tuple], # Of each image: boxes (k, 4), scores (k,), classes (k,)
         true: list[tuple], # Of each image: boxes (m, 4), classes (m,)
-        classes: int) -> np.ndarray: # (classes,); 1 for a class that does not occur
+        classes: int) -> np.ndarray: # (classes,)
     "For each class the factor of `FACTORS` with the highest average precision."
-    targets = [dict(boxes=b, labels=c) for b, c in true]
-    best, out = np.zeros(classes), np.ones(classes)
-    for factor in FACTORS:
-        images = [dict(boxes=resized(b, factor), scores=s, labels=c) for b, s, c in said]
-        found = PrecisionParts(images, targets, np.arange(len(said)), len(said)).per_class(np.ones(len(said)))
-        for c, precision in found.items():
-            if precision.mean() > best[c] + 1e-9: best[c], out[c] = precision.mean(), factor
-    return out
+    scaled = lambda factor: [(resized(b, factor), s, c) for b, s, c in said]
+    return np.array(best_options(FACTORS, scaled, true, classes))
 
 # %% ../../nbs/12m_systems.ipynb #ba57150e
 _OF_RECIPE = {f.name for f in fields(Recipe)} - {"seed", "groups", "watch", "best"}
@@ -230,6 +239,10 @@ class TaskSystem:
     def ready(self, model): # The same model, with what it needs and does not save
         return model
 
+    def beside(self, model) -> tuple: # With a `save_pretrained` of their own
+        "What is saved beside the model."
+        return ()
+
 def features_of(cells: np.ndarray, rows) -> torch.Tensor: # (b, cells, d) float32
     "Cells of some studies."
     return torch.from_numpy(np.asarray(cells[rows], dtype="f4"))
@@ -260,7 +273,7 @@ def train(self: TaskSystem, folder: Path, seed: int) -> None:
                   evaluate=lambda m: self.at_rest(m, valid))
     card = dict(settings=s, seed=seed, data=f"{len(lessons):,} {p.data} studies")
     limit = 6 if p.data == "phantom" and p.jobs else float("inf") # MB; only that is committed
-    half_saved(model.cpu(), folder, card, self.title, limit)
+    half_saved(model.cpu(), folder, card, self.title, limit, self.beside(model))
     for name in ("steps", "evaluations"):
         frame = history.frame(name).assign(seconds=0.) # times belong into the records
         frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
@@ -329,3 +342,22 @@ def agreement(frame: pd.DataFrame) -> dict[str, float]: # Predictions
     from rrg_core.learning.baselines import micro_f1
     out = {} if frame["overlap"].isna().all() else {"mean overlap": round(float(frame["overlap"].mean()), 6)}
     return out | (micro_f1(frame) if "hypothesis" in frame else {})
+
+# %% ../../nbs/12m_systems.ipynb #b5f8d61e
+class Tried:
+    "Mixed into a system: it reads miniatures, for training as for tests."
+    def __init__(self, settings: dict, studies: list[Study], cells: np.ndarray, towers: tuple = None):
+        from rrg_core.engine.settings import profile
+        super().__init__(settings, profile("smoke"))
+        self.studies, self.kept, self.asked = studies, cells, [asked(s) for s in studies]
+        if towers is not None: self.towers = towers
+
+    def cells(self, split): return self.kept
+
+    def lessons(self, split): return replace(lessons_from(self.studies), cells=self.kept)
+
+    def questions(self, split): return self.asked
+
+def tried(kind: type, *given): # A `TaskSystem` class; arguments of `Tried`
+    "A system on miniatures."
+    return type(f"Tried{kind.__name__}", (Tried, kind), {})(*given)

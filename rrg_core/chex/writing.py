@@ -38,8 +38,8 @@ WRITER = "vocab", "lm_width", "lm_layers", "positions", "prefix_hidden", "longes
 
 def writer_settings(words, s: dict) -> dict: # Arguments of a `ChexConfig` or a `SentenceGenerator`
     "The generator's sizes, from a variant's settings."
-    return dict(lm=small_gpt2(words, s["lm_width"], s["lm_layers"], longest=s["longest"]),
-                positions=s["positions"])
+    lm = small_gpt2(words, s["lm_width"], s["lm_layers"], longest=s["longest"], dropout=s["dropout"])
+    return dict(lm=lm, positions=s["positions"])
 
 def fresh_writer(words, width: int, s: dict) -> SentenceGenerator: # `width` of the text tower's vectors
     "A generator that has learned nothing."

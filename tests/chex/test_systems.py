@@ -87,13 +87,6 @@ def test_a_system_is_trained_saved_and_answers():
 
     class ToySystem(TaskSystem):
         model, title = Toy, "A toy"
-        def __init__(self, settings, studies, directions):
-            self.settings, self.studies, self.directions = settings, studies, directions
-            from rrg_core.engine.settings import profile
-            self.p = profile("smoke")
-        def cells(self, split): return tiny_cells(self.studies, self.directions)
-        def lessons(self, split): return replace(lessons_from(self.studies), cells=self.cells(split))
-        def questions(self, split): return [asked(s) for s in self.studies]
         def fresh(self, seed, lessons):
             torch.manual_seed(seed)
             return Toy(ToyConfig())
@@ -118,12 +111,12 @@ def test_a_system_is_trained_saved_and_answers():
                 out.append(Answer(detected=found))
             return out
 
-    from dataclasses import replace
     from rrg_core.chex.tasks import DETECTED, Answer
     kinds = "Edema", "Pleural Effusion", "Pneumothorax", "Cardiomegaly"
     directions = {o: 3 * v for o, v in zip(kinds, np.eye(8))}
     settings = dict(batch=8, steps=60, rate=.1, weight_decay=0., judged=4, epochs=None)
-    system = ToySystem(settings, tiny_studies(16), directions)
+    studies = tiny_studies(16)
+    system = tried(ToySystem, settings, studies, tiny_cells(studies, directions))
     with tempfile.TemporaryDirectory() as d:
         system.train(Path(d), 0)
         curve = pd.read_csv(Path(d) / "evaluations.csv")

