@@ -232,6 +232,14 @@ class TaskSystem:
         "Arguments of the model's `forward`, `features` first."
         raise NotImplementedError
 
+    def whole_batch(self, lessons: Lessons, rows: list[int]) -> dict:
+        "A batch of which nothing is drawn by lot, for validation."
+        return self.batch(lessons, rows)
+
+    def stages(self, model): # Yields settings of a `Recipe`
+        "The parts of a training, one after the other; a subclass prepares the model for each."
+        yield {k: v for k, v in self.settings.items() if k in _OF_RECIPE}
+
     def look(self, model, cells: np.ndarray, questions: Sequence[Asked]) -> list[Answer]:
         "Answers before boxes are adjusted; a model of a subclass is at rest."
         raise NotImplementedError
@@ -254,7 +262,7 @@ def at_rest(self: TaskSystem, model, lessons: Lessons) -> dict[str, float]:
     sums, n = {}, 0
     for i in range(0, len(lessons), self.settings["batch"]):
         rows = list(range(i, min(i + self.settings["batch"], len(lessons))))
-        out = model(**{k: _on(v, model.device) for k, v in self.batch(lessons, rows).items()})
+        out = model(**{k: _on(v, model.device) for k, v in self.whole_batch(lessons, rows).items()})
         for k, v in out.terms.items(): sums[k] = sums.get(k, 0.) + float(v) * len(rows)
         n += len(rows)
     terms = {f"validation {k}": v / n for k, v in sums.items()}
@@ -268,14 +276,14 @@ def train(self: TaskSystem, folder: Path, seed: int) -> None:
     s, p, lessons = self.settings, self.p, self.lessons("train")
     model = self.fresh(seed, lessons)
     valid = self.lessons("valid").first(s["judged"])
-    history = fit(model, range(len(lessons)), partial(self.batch, lessons),
-                  {k: v for k, v in s.items() if k in _OF_RECIPE}, seed=seed, best=None,
-                  evaluate=lambda m: self.at_rest(m, valid))
+    histories = [fit(model, range(len(lessons)), partial(self.batch, lessons), recipe, seed=seed, best=None,
+                     evaluate=lambda m: self.at_rest(m, valid)) for recipe in self.stages(model)]
     card = dict(settings=s, seed=seed, data=f"{len(lessons):,} {p.data} studies")
     limit = 6 if p.data == "phantom" and p.jobs else float("inf") # MB; only that is committed
     half_saved(model.cpu(), folder, card, self.title, limit, self.beside(model))
     for name in ("steps", "evaluations"):
-        frame = history.frame(name).assign(seconds=0.) # times belong into the records
+        frames = [h.frame(name).assign(seconds=0., stage=k) for k, h in enumerate(histories)]
+        frame = pd.concat(frames, ignore_index=True) # times belong into the records
         frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
 
 @patch

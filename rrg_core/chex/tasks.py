@@ -233,6 +233,7 @@ class Answer:
     box_texts: list | None = None # m texts
     region_texts: list | None = None # Of each region with a text in `Asked`, in order
     report: str | None = None
+    more: dict = field(default_factory=dict) # Further columns of the table
 
 def pairs_of(questions: Sequence[Asked]) -> np.ndarray: # (29, findings) bool
     "Regions and findings that some studies have and some have not."
@@ -296,6 +297,7 @@ def answer_table(
         "hypothesis": ("report", lambda q, a: a.report), "reference": ("report", lambda q, a: q.reference)}
     out = {"study_id": [q.study_id for q in questions]}
     _many(answers, n, "answers")
+    out |= {name: [a.more[name] for a in answers] for name in answers[0].more}
     for name, (part, write) in columns.items():
         if all(getattr(a, part) is not None for a in answers):
             out[name] = [write(q, a) for q, a in zip(questions, answers)]
