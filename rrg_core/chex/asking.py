@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TOKENS', 'LEARNS', 'RANKED_BY', 'OBSERVED', 'DESCRIBED', 'PROMPT_SETS', 'DEFAULT_SET',
            'weights_of', 'drawn', 'pathology_targets', 'anatomy_targets', 'sentence_targets',
-           'ChexSystem', 'fresh_chex', 'on_device', 'tokens_of', 'read', 'pair', 'detections',
-           'seen_places', 'report_of', 'tiny_settings']
+           'ChexSystem', 'chex_config', 'fresh_chex', 'on_device', 'tokens_of', 'read', 'pair',
+           'detections', 'seen_places', 'report_of', 'tiny_settings']
 
 # %% ../../nbs/12o_asking.ipynb #7ec4e662
 from collections.abc import Sequence
@@ -127,29 +127,39 @@ def _begun_lm(writer, choice, p): # published weights of a GPT-2, and its words
     writer.lm.load_state_dict(found.model(GPT2LMHeadModel).state_dict())
     return found.tokenizer()
 
+def chex_config(s: dict, width: int, words, towers: dict = None) -> ChexConfig: # `towers`: settings, inside
+    "The sizes and forms that a variant's settings ask for."
+    sizes = dict(width=width, tokens=s["boxes_each"], box_queries=s["box_queries"] * s["boxes"],
+                 max_texts=s["max_texts"], longest=s["longest"], trained=s["trained"], cells=s["cells"],
+                 weights=weights_of(s), towers=towers, classes=[x.prompt for x in TRAINED],
+                 **(LITERAL if s["forms"] == "code" else {}))
+    if not _published(s["lm"]): sizes |= writer_settings(words, s) | dict(prefix_hidden=s["prefix_hidden"])
+    if s["size"] == "paper": return ChexConfig.paper(**sizes)
+    return ChexConfig.course(**sizes, **{k: s[k] for k in ("heads", "layers", "post_layers", "hidden",
+                                                           "dropout")})
+
+def _published(choice): return choice is not None and "@" in choice
+
 def fresh_chex(system: ChexSystem, seed: int, lessons: Lessons) -> Chex:
     "A model that begins with its towers, and with words."
     s, (towers, prompts) = system.settings, system.towers
-    published = s["lm"] is not None and "@" in s["lm"]
-    words = words_of(lessons, s["vocab"])
-    sizes = dict(width=towers.width, tokens=s["boxes_each"], box_queries=s["box_queries"] * s["boxes"],
-                 max_texts=s["max_texts"], longest=s["longest"], trained=s["trained"], cells=s["cells"],
-                 weights=weights_of(s), **(LITERAL if s["forms"] == "code" else {}))
-    if s["size"] == "course" or not published:
-        sizes |= writer_settings(words, s) | dict(prefix_hidden=s["prefix_hidden"])
-    if s["trained"]: sizes["towers"] = towers.net.config.to_dict()
+    inside, words = bool(s["trained"]), words_of(lessons, s["vocab"])
     torch.manual_seed(seed)
-    if s["size"] == "paper": config = ChexConfig.paper(**dict(towers=None) | sizes)
-    else: config = ChexConfig.course(**sizes, **{k: s[k] for k in ("heads", "layers", "post_layers", "hidden",
-                                                                   "dropout")})
-    model = Chex(config)
-    if s["trained"]: model.towers.load_state_dict(towers.state_dict())
-    if s["size"] == "paper" and published: words = _begun_lm(model.writer, s["lm"], system.p)
+    model = Chex(chex_config(s, towers.width, words, towers.net.config.to_dict() if inside else None))
+    if inside: model.towers.load_state_dict(towers.state_dict())
+    if _published(s["lm"]): words = _begun_lm(model.writer, s["lm"], system.p)
     elif s["writer_epochs"]: begin_writer(model.writer, s, seed, system.p)
-    model.config.classes = [x.prompt for x in TRAINED]
-    return model.attach(None if s["trained"] else towers, prompts, words)
+    return model.attach(None if inside else towers, prompts, words)
 
 # %% ../../nbs/12o_asking.ipynb #7be8333d
+@patch
+def config(self: ChexSystem, width, words=None):
+    "As `chex_config`, with the towers that it would have inside."
+    from rrg_core.chex.towers import VIT_B_32
+    from rrg_core.learning.pretraining import TowersConfig
+    inside = VIT_B_32 if "@" in self.settings["towers"] else TowersConfig(joint=width).to_dict()
+    return chex_config(self.settings, width, words, inside if self.settings["trained"] else None)
+
 @patch
 def fresh(self: ChexSystem, seed, lessons):
     "As `fresh_chex`."

@@ -165,9 +165,7 @@ class SupOD(TaskSystem):
     "Supervised object detection."
     model, title = BoxDetector, "Supervised detector"
 
-    def fresh(self, seed, lessons):
-        torch.manual_seed(seed)
-        return BoxDetector(DetectorConfig(width=lessons.cells.shape[2], hidden=self.settings["hidden"]))
+    def config(self, width, words=None): return DetectorConfig(width=width, hidden=self.settings["hidden"])
 
     def batch(self, lessons, rows):
         flat = [[(b, c) for c, boxes in enumerate(lessons.class_boxes[i]) for b in boxes] for i in rows]
@@ -274,9 +272,7 @@ class WSupOD(TaskSystem):
     "Weakly supervised object detection."
     model, title = CamNet, "Classifier with maps"
 
-    def fresh(self, seed, lessons):
-        torch.manual_seed(seed)
-        return CamNet(CamConfig(width=lessons.cells.shape[2], hidden=self.settings["hidden"]))
+    def config(self, width, words=None): return CamConfig(width=width, hidden=self.settings["hidden"])
 
     def batch(self, lessons, rows):
         present = torch.tensor(lessons.present[rows]).float()
@@ -364,10 +360,9 @@ class SupVG(TaskSystem):
     "Supervised visual grounding."
     model, title = Grounder, "Supervised grounding model"
 
-    def fresh(self, seed, lessons):
-        torch.manual_seed(seed)
+    def config(self, width, words=None):
         names = "heads", "layers", "hidden", "dropout"
-        return Grounder(GrounderConfig(width=lessons.cells.shape[2], **{k: self.settings[k] for k in names}))
+        return GrounderConfig(width=width, **{k: self.settings[k] for k in names})
 
     def batch(self, lessons, rows):
         pairs = [(k, text, box) for k, i in enumerate(rows) for text, box in lessons.pairs[i]]
@@ -532,12 +527,15 @@ class Generative(TaskSystem):
     "Region-guided report generation."
     model, title = RegionWriter, "Region-guided generator"
 
+    def config(self, width, words=None):
+        names = "heads", "layers", "hidden", "dropout", "prefix_hidden", "longest", "max_texts"
+        return RegionConfig(width=width, **writer_settings(words, self.settings),
+                            **{k: self.settings[k] for k in names})
+
     def fresh(self, seed, lessons):
         torch.manual_seed(seed)
         s, words = self.settings, words_of(lessons, self.settings["vocab"])
-        names = "heads", "layers", "hidden", "dropout", "prefix_hidden", "longest", "max_texts"
-        model = RegionWriter(RegionConfig(width=lessons.cells.shape[2], **writer_settings(words, s),
-                                          **{k: s[k] for k in names}))
+        model = RegionWriter(self.config(lessons.cells.shape[2], words))
         model.words = words
         if s["writer_epochs"]: begin_writer(model.writer, s, seed, self.p, prefix=False)
         return model

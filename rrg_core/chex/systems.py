@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FACTORS', 'cells_of', 'Lessons', 'lessons_from', 'lessons_of', 'questions_of', 'tiny_studies',
-           'tiny_cells', 'resized', 'best_options', 'best_factors', 'TaskSystem', 'features_of',
-           'fitted', 'adjusted', 'overlaps', 'answered', 'agreement', 'Tried', 'tried']
+           'tiny_cells', 'resized', 'best_options', 'best_factors', 'TaskSystem', 'Vocabulary',
+           'features_of', 'fitted', 'adjusted', 'overlaps', 'answered', 'agreement', 'Tried',
+           'tried']
 
 # %% ../../nbs/12m_systems.ipynb #2837c583
 import json
@@ -224,9 +225,21 @@ class TaskSystem:
     def questions(self, split: str) -> list[Asked]:
         return questions_of(split, self.settings["site"], self.sized_for(split))
 
+    def config(self, width: int, words=None): # A `PretrainedConfig`
+        "The model's settings, for cells of this width and a tokenizer of sentences."
+        raise NotImplementedError
+
     def fresh(self, seed: int, lessons: Lessons): # A `PreTrainedModel`
         "A model that has learned nothing."
-        raise NotImplementedError
+        torch.manual_seed(seed)
+        return self.model(self.config(lessons.cells.shape[2]))
+
+    def planned(self): # On the `meta` device; None where nothing is learned
+        "The model that a recipe would train, before there are towers and words."
+        if self.model is None: return None
+        width = 512 if "@" in self.settings["towers"] else 128 # CLIP's, and the stand-ins'
+        words = Vocabulary(self.settings.get("vocab"))
+        with torch.device("meta"): return self.model(self.config(width, words))
 
     def batch(self, lessons: Lessons, rows: list[int]) -> dict:
         "Arguments of the model's `forward`, `features` first."
@@ -250,6 +263,17 @@ class TaskSystem:
     def beside(self, model) -> tuple: # With a `save_pretrained` of their own
         "What is saved beside the model."
         return ()
+
+@dataclass
+class Vocabulary:
+    "So many words: what a config needs of a tokenizer."
+    size: int | None
+    bos_token_id: int = 1
+    eos_token_id: int = 2
+    pad_token_id: int = 0
+
+    def __len__(self):
+        return self.size
 
 def features_of(cells: np.ndarray, rows) -> torch.Tensor: # (b, cells, d) float32
     "Cells of some studies."

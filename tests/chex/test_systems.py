@@ -87,9 +87,7 @@ def test_a_system_is_trained_saved_and_answers():
 
     class ToySystem(TaskSystem):
         model, title = Toy, "A toy"
-        def fresh(self, seed, lessons):
-            torch.manual_seed(seed)
-            return Toy(ToyConfig())
+        def config(self, width, words=None): return ToyConfig(width=width)
         def batch(self, lessons, rows):
             present = torch.tensor(lessons.present[rows]).float()
             return dict(features=features_of(lessons.cells, rows), present=present)
