@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TOKENS', 'LEARNS', 'RANKED_BY', 'OBSERVED', 'DESCRIBED', 'PROMPT_SETS', 'DEFAULT_SET',
-           'weights_of', 'drawn', 'pathology_targets', 'anatomy_targets', 'sentence_targets',
-           'ChexSystem', 'chex_config', 'fresh_chex', 'on_device', 'tokens_of', 'read', 'pair',
-           'detections', 'seen_places', 'report_of', 'tiny_settings']
+           'HINT_TEXTS', 'weights_of', 'drawn', 'pathology_targets', 'anatomy_targets',
+           'sentence_targets', 'ChexSystem', 'chex_config', 'fresh_chex', 'on_device',
+           'tokens_of', 'read', 'pair', 'detections', 'seen_places', 'report_of', 'hint_answers',
+           'tiny_settings']
 
 # %% ../../nbs/12o_asking.ipynb #7ec4e662
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from .answers import (covering, probabilities, prompt_weight, stands_out, suppre
                                    without_repeats)
 from .baselines import corners, of_regions
 from .contrast import negated
+from .hints import packed_hints
 from .detector import look as look_into
 from .matching import pad_boxes
 from .model import LITERAL, STAGES, Chex, ChexConfig, prompt_of
@@ -84,6 +86,7 @@ LEARNS = { # Stage → parts of the model that learn
 class ChexSystem(TaskSystem):
     "ChEX."
     model, title = Chex, "ChEX"
+    places: dict[str, str] = {} # Place of a class → the one that is looked for instead, for swap tests
 
     @property
     def image(self) -> str: return "pixels" if self.settings["trained"] else "features"
@@ -215,14 +218,16 @@ def detections(
 @torch.no_grad()
 def seen_places(system: ChexSystem, model: Chex, cells, n: int) -> dict[str, tuple]: # Set → as `detections`
     "Boxes, scores and probabilities of the classes of all sets."
-    places = sorted({x.place for labels in DETECTED.values() for x in labels})
+    place_of = lambda x: system.places.get(x.place, x.place)
+    places = sorted({place_of(x) for labels in DETECTED.values() for x in labels})
     out = {name: [] for name in DETECTED}
     for i in range(0, n, 64):
         seen = on_device(system, model, cells, i)
         ask = model.vectors(places).expand(len(seen.patches), -1, -1)
         found = model.ask(seen, {"": (ask, ask.new_ones(ask.shape[:2], dtype=torch.bool))})[""]
         for name, labels in DETECTED.items():
-            k, (yes, no) = [places.index(x.place) for x in labels], pair(model, [x.prompt for x in labels])
+            k = [places.index(place_of(x)) for x in labels]
+            yes, no = pair(model, [x.prompt for x in labels])
             near = torch.stack([probabilities(found.features[:, j], yes[c:c + 1], no[c:c + 1],
                                               model.config.tau_classes)[..., 0] for c, j in enumerate(k)], 1)
             parts = found.boxes[:, k], found.logits[:, k].sigmoid(), near
@@ -282,6 +287,39 @@ def _reports(model, seen) -> list[list[str]]: # of each study a report for each 
     return out
 
 # %% ../../nbs/12o_asking.ipynb #8dacde43
+HINT_TEXTS = "text", "hinted", "region", "box", "both" # Sentences of a hint, in order
+
+@torch.no_grad()
+def hint_answers(model: Chex, seen, some: Sequence[Asked]) -> list[tuple]:
+    "Of each study: boxes (hints, 4 ways, 4) and scores (hints, 4 ways), and five sentences for each hint."
+    ways = 5 # Four ways to ask, and the lung alone
+    asked = [[t for h in q.hints for t in (*h.asked().values(), f"{h.side.capitalize()} lung")] for q in some]
+    if not any(asked): return [(np.zeros((0, 4, 4)), np.zeros((0, 4)), []) for _ in some]
+    found = model.ask(seen, {"": model.padded(asked)})[""]
+    best = found.logits.argmax(-1)[..., None] # (b, q, 1)
+    scores = found.logits.gather(-1, best)[..., 0].sigmoid().cpu().numpy()
+    boxes = to_corners(found.boxes.gather(2, best[..., None].expand(-1, -1, -1, 4))[:, :, 0]).clamp(0, 1)
+    boxes, late = boxes.cpu().numpy(), model.after(seen, found.roi, found.features)
+    drawn = _drawn_hints(model, seen, some, found.decoded[:, ::ways])
+    rows = [x for i, q in enumerate(some) for k in range(len(q.hints))
+            for x in (*late[i, [k * ways, k * ways + 1, k * ways + 4]], *(d[i, k] for d in drawn))]
+    texts, out = describe(model.writer, model.words, torch.stack(rows), model.config.longest), []
+    for i, q in enumerate(some):
+        n = len(q.hints)
+        said, texts = texts[:n * len(HINT_TEXTS)], texts[n * len(HINT_TEXTS):]
+        cut = lambda x: x[i, :n * ways].reshape(n, ways, *x.shape[2:])[:, :4]
+        out.append((cut(boxes), cut(scores), said))
+    return out
+
+def _drawn_hints(model, seen, some, decoded): # tokens (b, hints, d) of the boxes, and of names in them
+    most = max(len(q.hints) for q in some)
+    boxes = torch.zeros(len(some), most, 4, device=seen.patches.device)
+    for i, q in enumerate(some):
+        if q.hints: boxes[i, :len(q.hints)] = to_shares(corners([h.box for h in q.hints], boxes.device), 1, 1)
+    tokens = (look_into(model.detector, seen.patches, boxes, seen.grid, d) for d in (None, decoded[:, :most]))
+    return [model.after(seen, t) for t in tokens]
+
+# %% ../../nbs/12o_asking.ipynb #c3621144
 @torch.no_grad()
 def _sentence_boxes(model, seen, some): # of each study: boxes and scores of its sentences
     if not any(q.sentences for q in some): return [[] for _ in some]
@@ -318,13 +356,15 @@ def look(self: ChexSystem, model, cells, questions):
         with torch.no_grad():
             seen = on_device(self, model, cells, i)
             reports = _reports(model, seen)
-        told = zip(_sentence_boxes(model, seen, some), _of_boxes(model, seen, some), reports)
-        for k, (grounded, of_boxes, mine) in enumerate(told):
+        told = zip(_sentence_boxes(model, seen, some), _of_boxes(model, seen, some), reports,
+                   hint_answers(model, seen, some))
+        for k, (grounded, of_boxes, mine, (boxes, scores, texts)) in enumerate(told):
             detected = {name: f[i + k] for name, f in found.items()}
-            out.append(Answer(grounded, detected, *of_boxes, mine[default], {"reports": mine}))
+            more = {"reports": mine, "hints": packed_hints(boxes, scores), "hint_texts": texts}
+            out.append(Answer(grounded, detected, *of_boxes, mine[default], more))
     return out
 
-# %% ../../nbs/12o_asking.ipynb #c3621144
+# %% ../../nbs/12o_asking.ipynb #5a6ef7b8
 def tiny_settings(**changed) -> dict: # Of a `ChexSystem`
     "The least sizes, for miniatures: for tests, and to try things out."
     return dict(batch=8, steps=120, epochs=None, rate=8e-3, weight_decay=0., judged=4, tokens=list(TOKENS),

@@ -8,6 +8,7 @@ from transformers import GPT2LMHeadModel
 from rrg_core.chex.answers import covering, probabilities, prompt_weight, stands_out, suppressed, without_repeats
 from rrg_core.chex.baselines import corners, of_regions
 from rrg_core.chex.contrast import negated
+from rrg_core.chex.hints import packed_hints
 from rrg_core.chex.detector import look as look_into
 from rrg_core.chex.matching import pad_boxes
 from rrg_core.chex.model import LITERAL, STAGES, Chex, ChexConfig, prompt_of
@@ -80,6 +81,8 @@ def test_chex_learns_and_answers_all_tasks():
     assert curve.loss.iloc[-5:].mean() < .3 * curve.loss.iloc[0]
     assert scores["OD (MS-CXR)"]["mAP"] > .3 and scores["SG (MS-CXR)"]["mIoU"] > .1 # no sentence has a box
     assert scores["RC (MS-CXR)"]["AUROC"] > .8 and scores["RC (CIG)"]["wAUROC"] > .7
+    for q, boxes, texts in zip(system.asked, frame.hints, frame.hint_texts):
+        assert len(boxes) == 28 * len(q.hints) and len(texts) == 5 * len(q.hints)
     assert frame.reports.map(len).eq(8).all() and frame.hypothesis[0] == frame.reports[0][3]
 
 
