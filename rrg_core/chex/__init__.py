@@ -106,7 +106,8 @@ NAMES = {"chex": "ChEX", "supod": "SupOD", "wsupod": "WSupOD", "supvg": "SupVG",
 def system_of(kind: str): # A key of `RECIPES`
     "The `TaskSystem` of a recipe."
     from rrg_core.chex.asking import ChexSystem
-    from rrg_core.chex.baselines import Contrastive, Generative, SupOD, SupVG, WSupOD
+    from rrg_core.chex.baselines import Contrastive, SupOD, SupVG, WSupOD
+    from rrg_core.chex.regions import Generative
     return {"chex": ChexSystem, "supod": SupOD, "wsupod": WSupOD, "supvg": SupVG, "generative": Generative,
             "contrastive": Contrastive}[kind]
 
