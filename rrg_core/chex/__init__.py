@@ -120,8 +120,25 @@ def settings_of(settings: dict, p: Profile) -> dict: # Of a variant, as `rrg_cor
 
 _ANSWERING = ("tested", ) # Settings that training does not read
 
-def _train(folder, settings, seed, p):
-    system_of(settings["system"])(settings_of(settings, p), p).train(folder, seed)
+def _train_chex(folder, settings, seed, p):
+    from rrg_core.chex.asking import ChexTraining
+    ChexTraining(settings, p).train(folder, seed)
+
+def _train_supod(folder, settings, seed, p):
+    from rrg_core.chex.baselines import SupOD
+    SupOD(settings_of(settings, p), p).train(folder, seed)
+
+def _train_wsupod(folder, settings, seed, p):
+    from rrg_core.chex.baselines import WSupOD
+    WSupOD(settings_of(settings, p), p).train(folder, seed)
+
+def _train_supvg(folder, settings, seed, p):
+    from rrg_core.chex.baselines import SupVG
+    SupVG(settings_of(settings, p), p).train(folder, seed)
+
+def _train_generative(folder, settings, seed, p):
+    from rrg_core.chex.regions import Generative
+    Generative(settings_of(settings, p), p).train(folder, seed)
 
 def _decode(folder, settings, seed, p, first=None):
     from rrg_core.chex.systems import answered
@@ -136,8 +153,10 @@ def _score(frame):
     return agreement(frame)
 
 _FOREIGN = (*_CHEX, ) # No baseline's training reads what is ChEX's
-_BASELINE = System(_decode, _train, _needs, _FOREIGN, _score)
 SYSTEMS: Registry = {
-    "chex": System(_decode, _train, _needs, _ANSWERING, _score),
-    "supod": _BASELINE, "wsupod": _BASELINE, "supvg": _BASELINE, "generative": _BASELINE,
+    "chex": System(_decode, _train_chex, _needs, _ANSWERING, _score),
+    "supod": System(_decode, _train_supod, _needs, _FOREIGN, _score),
+    "wsupod": System(_decode, _train_wsupod, _needs, _FOREIGN, _score),
+    "supvg": System(_decode, _train_supvg, _needs, _FOREIGN, _score),
+    "generative": System(_decode, _train_generative, _needs, _FOREIGN, _score),
     "contrastive": System(_decode, None, _needs, _FOREIGN, _score)}

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TOKENS', 'LEARNS', 'RANKED_BY', 'OBSERVED', 'DESCRIBED', 'PROMPT_SETS', 'DEFAULT_SET',
            'HINT_TEXTS', 'weights_of', 'drawn', 'pathology_targets', 'anatomy_targets',
-           'sentence_targets', 'ChexSystem', 'chex_config', 'fresh_chex', 'on_device',
-           'tokens_of', 'read', 'pair', 'detections', 'seen_places', 'report_of', 'hint_answers',
-           'tiny_settings']
+           'sentence_targets', 'ChexTraining', 'chex_config', 'fresh_chex', 'ChexSystem',
+           'on_device', 'tokens_of', 'read', 'pair', 'detections', 'seen_places', 'report_of',
+           'hint_answers', 'tiny_settings']
 
 # %% ../../nbs/12o_asking.ipynb #7ec4e662
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from .detector import look as look_into
 from .matching import pad_boxes
 from .model import LITERAL, STAGES, Chex, ChexConfig, prompt_of
 from .pooling import to_corners, to_shares
-from .systems import Lessons, TaskSystem, best_options, features_of
+from .systems import Lessons, TaskSystem, Training, best_options, features_of
 from .tasks import DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, told_regions
 from .writing import begin_writer, describe, words_of, writer_settings
 from ..data.study import OBSERVATIONS, REGIONS
@@ -83,10 +83,9 @@ LEARNS = { # Stage → parts of the model that learn
     "joint": ("towers", "place", "detector", "post", "writer"),
     "detect": ("towers", "place", "detector"), "post": ("post",), "write": ("post", "writer")}
 
-class ChexSystem(TaskSystem):
-    "ChEX."
+class ChexTraining(Training):
+    "What ChEX learns."
     model, title = Chex, "ChEX"
-    places: dict[str, str] = {} # Place of a class → the one that is looked for instead, for swap tests
 
     @property
     def image(self) -> str: return "pixels" if self.settings["trained"] else "features"
@@ -143,7 +142,7 @@ def chex_config(s: dict, width: int, words, towers: dict = None) -> ChexConfig: 
 
 def _published(choice): return choice is not None and "@" in choice
 
-def fresh_chex(system: ChexSystem, seed: int, lessons: Lessons) -> Chex:
+def fresh_chex(system: ChexTraining, seed: int, lessons: Lessons) -> Chex:
     "A model that begins with its towers, and with words."
     s, (towers, prompts) = system.settings, system.towers
     inside, words = bool(s["trained"]), words_of(lessons, s["vocab"])
@@ -156,7 +155,7 @@ def fresh_chex(system: ChexSystem, seed: int, lessons: Lessons) -> Chex:
 
 # %% ../../nbs/12o_asking.ipynb #7be8333d
 @patch
-def config(self: ChexSystem, width, words=None):
+def config(self: ChexTraining, width, words=None):
     "As `chex_config`, with the towers that it would have inside."
     from rrg_core.chex.towers import VIT_B_32
     from rrg_core.learning.pretraining import TowersConfig
@@ -164,11 +163,16 @@ def config(self: ChexSystem, width, words=None):
     return chex_config(self.settings, width, words, inside if self.settings["trained"] else None)
 
 @patch
-def fresh(self: ChexSystem, seed, lessons):
+def fresh(self: ChexTraining, seed, lessons):
     "As `fresh_chex`."
     return fresh_chex(self, seed, lessons)
 
 # %% ../../nbs/12o_asking.ipynb #c298ae19
+class ChexSystem(ChexTraining, TaskSystem):
+    "ChEX."
+    places: dict[str, str] = {} # Place of a class → the one that is looked for instead, for swap tests
+
+# %% ../../nbs/12o_asking.ipynb #20dedbef
 def on_device(system: ChexSystem, model: Chex, cells, i: int, n: int = 64):
     "What the model sees of the studies from i on."
     return model.see(**{system.image: features_of(cells, slice(i, i + n)).to(model.device)})
@@ -193,7 +197,7 @@ def pair(model: Chex, prompts: Sequence[str]) -> tuple[Tensor, Tensor]: # (c, d)
     negative = lambda p: {"Normal": "Abnormal"}.get(p) or negated(p)
     return model.vectors(list(prompts)), model.vectors([negative(p) for p in prompts])
 
-# %% ../../nbs/12o_asking.ipynb #20dedbef
+# %% ../../nbs/12o_asking.ipynb #e45b540b
 RANKED_BY = "both", "box", "class"
 
 def _boxes_of(boxes, s, p, by, one): # (3, 4) centred, (3,), (3,) → corners (k, 4), scores (k,)
@@ -247,7 +251,7 @@ def ready(self: ChexSystem, model):
         self.ways[name] = best_options(RANKED_BY, ranked, true, len(labels))
     return model
 
-# %% ../../nbs/12o_asking.ipynb #e45b540b
+# %% ../../nbs/12o_asking.ipynb #fa66b70b
 OBSERVED = [{"No Finding": "Normal"}.get(o, prompt_of(o)) for o in sorted(OBSERVATIONS)] # Prompts
 DESCRIBED = [prompt_of(r) for r in (
     *(f"{side} {r}" for r in ("upper lung zone", "mid lung zone", "lower lung zone", "hilar structures",
@@ -286,7 +290,7 @@ def _reports(model, seen) -> list[list[str]]: # of each study a report for each 
         out.append([report_of(mine, vectors, weights[i], row, *which) for which in PROMPT_SETS])
     return out
 
-# %% ../../nbs/12o_asking.ipynb #8dacde43
+# %% ../../nbs/12o_asking.ipynb #c3621144
 HINT_TEXTS = "text", "hinted", "region", "box", "both" # Sentences of a hint, in order
 
 @torch.no_grad()
@@ -319,7 +323,7 @@ def _drawn_hints(model, seen, some, decoded): # tokens (b, hints, d) of the boxe
     tokens = (look_into(model.detector, seen.patches, boxes, seen.grid, d) for d in (None, decoded[:, :most]))
     return [model.after(seen, t) for t in tokens]
 
-# %% ../../nbs/12o_asking.ipynb #c3621144
+# %% ../../nbs/12o_asking.ipynb #5a6ef7b8
 @torch.no_grad()
 def _sentence_boxes(model, seen, some): # of each study: boxes and scores of its sentences
     if not any(q.sentences for q in some): return [[] for _ in some]
@@ -364,7 +368,7 @@ def look(self: ChexSystem, model, cells, questions):
             out.append(Answer(grounded, detected, *of_boxes, mine[default], more))
     return out
 
-# %% ../../nbs/12o_asking.ipynb #5a6ef7b8
+# %% ../../nbs/12o_asking.ipynb #27b6dea1
 def tiny_settings(**changed) -> dict: # Of a `ChexSystem`
     "The least sizes, for miniatures: for tests, and to try things out."
     return dict(batch=8, steps=120, epochs=None, rate=8e-3, weight_decay=0., judged=4, tokens=list(TOKENS),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FACTORS', 'cells_of', 'Lessons', 'lessons_from', 'lessons_of', 'questions_of', 'tiny_studies',
-           'tiny_cells', 'resized', 'best_options', 'best_factors', 'TaskSystem', 'Vocabulary',
-           'features_of', 'fitted', 'adjusted', 'overlaps', 'answered', 'agreement', 'Tried',
-           'tried']
+           'tiny_cells', 'resized', 'best_options', 'best_factors', 'Training', 'TaskSystem',
+           'Vocabulary', 'features_of', 'fitted', 'adjusted', 'overlaps', 'answered', 'agreement',
+           'Tried', 'tried']
 
 # %% ../../nbs/12m_systems.ipynb #2837c583
 import json
@@ -197,8 +197,8 @@ def best_factors(
 # %% ../../nbs/12m_systems.ipynb #ba57150e
 _OF_RECIPE = {f.name for f in fields(Recipe)} - {"seed", "groups", "watch", "best"}
 
-class TaskSystem:
-    "A kind of system: how a fresh model is made, what it learns from, and what it answers."
+class Training:
+    "How a fresh model is made, and what it learns from."
     model: type = None # Its `PreTrainedModel`; a subclass names it
     title = "A system" # Of the model card
 
@@ -221,9 +221,6 @@ class TaskSystem:
         "What a split teaches, with its cells."
         found = lessons_of(split, self.settings["site"], self.sized_for(split))
         return replace(found, cells=self.cells(split))
-
-    def questions(self, split: str) -> list[Asked]:
-        return questions_of(split, self.settings["site"], self.sized_for(split))
 
     def config(self, width: int, words=None): # A `PretrainedConfig`
         "The model's settings, for cells of this width and a tokenizer of sentences."
@@ -253,16 +250,26 @@ class TaskSystem:
         "The parts of a training, one after the other; a subclass prepares the model for each."
         yield {k: v for k, v in self.settings.items() if k in _OF_RECIPE}
 
-    def look(self, model, cells: np.ndarray, questions: Sequence[Asked]) -> list[Answer]:
-        "Answers before boxes are adjusted; a model of a subclass is at rest."
-        raise NotImplementedError
+    def beside(self, model) -> tuple: # With a `save_pretrained` of their own
+        "What is saved beside the model."
+        return ()
+
+class TaskSystem(Training):
+    "A kind of system: what it learns, and what it answers."
+
+    def questions(self, split: str) -> list[Asked]:
+        return questions_of(split, self.settings["site"], self.sized_for(split))
 
     def ready(self, model): # The same model, with what it needs and does not save
         return model
 
-    def beside(self, model) -> tuple: # With a `save_pretrained` of their own
-        "What is saved beside the model."
-        return ()
+    def look(self, model, cells: np.ndarray, questions: Sequence[Asked]) -> list[Answer]:
+        "Answers before boxes are adjusted; a model of a subclass is at rest."
+        raise NotImplementedError
+
+    def saved(self, folder: Path): # In evaluation mode
+        "A model as saved, ready to look, on the GPU where there is one."
+        return self.ready(load_half(self.model, folder).to("cuda" if torch.cuda.is_available() else "cpu"))
 
 @dataclass
 class Vocabulary:
@@ -281,7 +288,7 @@ def features_of(cells: np.ndarray, rows) -> torch.Tensor: # (b, cells, d) float3
 
 # %% ../../nbs/12m_systems.ipynb #8f1f650a
 @patch
-def at_rest(self: TaskSystem, model, lessons: Lessons) -> dict[str, float]:
+def at_rest(self: Training, model, lessons: Lessons) -> dict[str, float]:
     "The terms of the loss on validation studies, each a mean over batches."
     sums, n = {}, 0
     for i in range(0, len(lessons), self.settings["batch"]):
@@ -295,7 +302,7 @@ def at_rest(self: TaskSystem, model, lessons: Lessons) -> dict[str, float]:
 def _on(value, device): return value.to(device) if torch.is_tensor(value) else value
 
 @patch
-def train(self: TaskSystem, folder: Path, seed: int) -> None:
+def train(self: Training, folder: Path, seed: int) -> None:
     "Train a fresh model into a folder, in `save_pretrained` layout, with steps.csv and evaluations.csv."
     s, p, lessons = self.settings, self.p, self.lessons("train")
     model = self.fresh(seed, lessons)
@@ -309,11 +316,6 @@ def train(self: TaskSystem, folder: Path, seed: int) -> None:
         frames = [h.frame(name).assign(seconds=0., stage=k) for k, h in enumerate(histories)]
         frame = pd.concat(frames, ignore_index=True) # times belong into the records
         frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
-
-@patch
-def saved(self: TaskSystem, folder: Path): # In evaluation mode
-    "A model as saved, ready to look, on the GPU where there is one."
-    return self.ready(load_half(self.model, folder).to("cuda" if torch.cuda.is_available() else "cpu"))
 
 # %% ../../nbs/12m_systems.ipynb #48c68558
 def _by_class(answers, name): return [a.detected[name] for a in answers]

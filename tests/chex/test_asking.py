@@ -13,7 +13,7 @@ from rrg_core.chex.detector import look as look_into
 from rrg_core.chex.matching import pad_boxes
 from rrg_core.chex.model import LITERAL, STAGES, Chex, ChexConfig, prompt_of
 from rrg_core.chex.pooling import to_corners, to_shares
-from rrg_core.chex.systems import Lessons, TaskSystem, best_options, features_of
+from rrg_core.chex.systems import Lessons, TaskSystem, Training, best_options, features_of
 from rrg_core.chex.tasks import DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, told_regions
 from rrg_core.chex.writing import begin_writer, describe, words_of, writer_settings
 from rrg_core.data.study import OBSERVATIONS, REGIONS
@@ -65,6 +65,9 @@ def test_chex_learns_and_answers_all_tasks():
         def statistics(self, said, told): return np.ones((len(said), 23))
 
     kinds, tiny = ("Edema", "Pleural Effusion", "Pneumothorax", "Cardiomegaly"), tiny_chex()
+    pieces = torch.randn(len(tiny.prompt_words), 16, generator=torch.Generator().manual_seed(0))
+    tiny.eyes.read = lambda input_ids, attention_mask: (pieces[input_ids] * attention_mask[..., None]).sum(1)
+    tiny.eyes.kept.clear() # a text is the sum of its pieces: texts are far apart, as they are in trained towers
     studies = tiny_studies(8)
     cells = tiny_cells(studies, dict(zip(kinds, 3 * np.eye(16))))
     system = tried(ChexSystem, tiny_settings(), studies, cells, (tiny.eyes, tiny.prompt_words))
@@ -76,7 +79,7 @@ def test_chex_learns_and_answers_all_tasks():
         scores = {t: task.parts(frame, system.asked).scores() for t, task in TASKS.items()}
     terms = set(STAGES["joint"]) - {"whole"}
     fall = curve[list(terms)].iloc[-5:].mean() / curve[list(terms)].iloc[:3].mean()
-    assert (fall < .95).all() # towers that nobody trained: prompts are all alike, and cosines have little room
+    assert (fall < .9).all()
     assert (fall[["boxes", "region_boxes", "scores", "region_text", "sentence_text"]] < .3).all()
     assert curve.loss.iloc[-5:].mean() < .3 * curve.loss.iloc[0]
     assert scores["OD (MS-CXR)"]["mAP"] > .3 and scores["SG (MS-CXR)"]["mIoU"] > .1 # no sentence has a box

@@ -19,6 +19,22 @@ def test_what_is_declared_needs_neither_torch_nor_transformers():
     assert done.stdout.split() == []
 
 
+def test_a_training_reaches_what_it_needs_and_no_more():
+    from rrg_core.engine.code import reach_of
+
+    def reached(kind):
+        names = reach_of(SYSTEMS[kind].train, [{"system": kind}, "phantom"]).hashes
+        return {n.rpartition(".")[0] for n in names}, {n.rpartition(".")[2] for n in names}
+
+    modules, names = reached("chex")
+    assert {"Chex", "PromptDetector", "ChexTraining", "Lessons", "box_loss"} <= names
+    assert not {"ChexSystem", "hint_answers", "report_of", "SupOD", "Answers"} & names
+    assert not {"rrg_core.chex.hints", "rrg_core.chex.regions", "rrg_core.chex.ceilings"} & modules
+    modules, names = reached("supod")
+    assert "BoxDetector" in names and not {"Chex", "CamNet", "Grounder"} & names
+    assert "rrg_core.chex.asking" not in modules
+
+
 def test_every_variant_can_be_made():
     from rrg_core.chex import _FOREIGN
     from rrg_core.engine.experiments import Experiment
