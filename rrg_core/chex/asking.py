@@ -7,7 +7,7 @@ __all__ = ['TOKENS', 'LEARNS', 'RANKED_BY', 'OBSERVED', 'DESCRIBED', 'PROMPT_SET
            'HINT_TEXTS', 'weights_of', 'drawn', 'pathology_targets', 'anatomy_targets',
            'sentence_targets', 'ChexTraining', 'chex_config', 'fresh_chex', 'ChexSystem',
            'on_device', 'tokens_of', 'read', 'pair', 'detections', 'seen_places', 'report_of',
-           'hint_answers', 'tiny_settings']
+           'prompt_set', 'hint_answers', 'tiny_settings']
 
 # %% ../../nbs/12o_asking.ipynb #7ec4e662
 from collections.abc import Sequence
@@ -274,6 +274,11 @@ def report_of(
     kept = [k for k in range(len(texts)) if takes(k) and texts[k]]
     if not kept: return ""
     return " ".join(texts[kept[k]] for k in without_repeats(vectors[kept], weights[kept]))
+
+def prompt_set(frame, anatomy: str, pathology: str): # A table with study_id, hypothesis and reference
+    "Predictions with the reports of a set of prompts, for `rrg_core.results.systems.Reports`."
+    k = PROMPT_SETS.index((anatomy, pathology))
+    return frame[["study_id", "reference"]].assign(hypothesis=[some[k] for some in frame["reports"]])
 
 def _reports(model, seen) -> list[list[str]]: # of each study a report for each of `PROMPT_SETS`
     asked = model.vectors([*OBSERVED, *DESCRIBED]).expand(len(seen.patches), -1, -1)

@@ -53,6 +53,9 @@ def test_a_report_is_what_its_prompts_say():
     assert make(*DEFAULT_SET) == make("none", "all") + f" Text {k}."
     vectors[1] = vectors[0] # the same again: the surer prompt's stays
     assert make("none", "all").startswith("Text 1. Text 2.")
+    frame = pd.DataFrame(dict(study_id=["a"], reference=["r"], reports=[list("abcdefgh")]))
+    assert prompt_set(frame, *DEFAULT_SET).hypothesis.tolist() == ["d"] and prompt_set(
+        frame, "none", "positive").hypothesis.tolist() == ["h"]
     assert len(PROMPT_SETS) == 8 and DEFAULT_SET in PROMPT_SETS and ("none", "none") not in PROMPT_SETS
     from rrg_core.results.tables import published
     assert set(published("chex_prompt_sets").rows.row) == {f"{a} / {p}" for a, p in PROMPT_SETS}
