@@ -128,6 +128,42 @@ def test_variants_ask_for_less():
     with pytest.raises(ValueError, match="a stage is one of"): system.begin(model, "end")
 
 
+def test_studies_of_four_sets_share_a_batch():
+    from rrg_core.data.study import Box, Image, Report, Sentence, Study
+
+    def made(source, **given):
+        film = Image("film", 200, 100, "PA", pixels=np.zeros((100, 200), "u1"))
+        return Study(f"{source}/1", "p", source, "train", [film], **given)
+
+    lung = {"right lung": Box("right lung", 0, 0, 90, 100)}
+    seen = {"classes": ["Nodule/Mass", "ILD"]}
+    four = [made("vindr-cxr", boxes=[Box("Nodule/Mass", 10, 10, 30, 30)], meta=seen),
+            made("chest-imagenome", regions=lung, sentences=[Sentence("Fog.", "findings", ("right lung",))],
+                 meta={"attributes": {"right lung": {"anatomicalfinding|lung opacity": 1}}}),
+            made("ms-cxr", sentences=[Sentence("Air.", "findings", (), "Pneumothorax", 1)],
+                 boxes=[Box("Pneumothorax", 0, 0, 100, 50)], meta={"sentence_boxes": [[0]]}),
+            made("mimic-cxr", report=Report(findings="All is well."),
+                 sentences=[Sentence("All is well.", "findings")])]
+    tiny = tiny_chex()
+    cells = np.random.default_rng(0).normal(size=(4, 9, 16)).astype("f4")
+    system = tried(ChexSystem, tiny_settings(batch=4, layers=1), four, cells, (tiny.eyes, tiny.prompt_words))
+    lessons = system.lessons("train")
+    model = system.fresh(0, lessons).train()
+    known = ~np.isnan(lessons.present)
+    assert known[0].all() and lessons.present[0].sum() == 1 and known[1:].sum() == 1 # MS-CXR's own box
+    assert [len(p) for p in lessons.pairs] == [0, 0, 1, 0] and lessons.reports[3] == "All is well."
+    own = {0: {"boxes", "scores", "classes"}, 1: {"region_boxes", "findings", "region_text", "sentence_text"},
+           2: {"boxes", "sentence_text"}, 3: {"sentence_text"}}
+    for rows in ([0], [1], [2], [3], [0, 1, 2, 3]):
+        model.zero_grad()
+        model.config.box_queries = 0.
+        terms = model(**system.batch(lessons, rows, draw=False)).terms
+        sum(terms.values()).backward()
+        learned = {n for n, t in terms.items() if t.requires_grad and t > 0}
+        assert set().union(*(own[r] for r in rows)) <= learned, (rows, learned)
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_towers_inside_learn_from_images():
     from rrg_core.learning.pretraining import TowersConfig
 
