@@ -86,7 +86,7 @@ def test_chex_learns_and_answers_all_tasks():
     assert (fall[["boxes", "region_boxes", "scores", "region_text", "sentence_text"]] < .3).all()
     assert curve.loss.iloc[-5:].mean() < .3 * curve.loss.iloc[0]
     assert scores["OD (MS-CXR)"]["mAP"] > .3 and scores["SG (MS-CXR)"]["mIoU"] > .1 # no sentence has a box
-    assert scores["RC (MS-CXR)"]["AUROC"] > .8 and scores["RC (CIG)"]["wAUROC"] > .7
+    assert scores["RC (CIG)"]["wAUROC"] > .75, scores # regions are asked by their boxes, as in training
     for q, boxes, texts in zip(system.asked, frame.hints, frame.hint_texts):
         assert len(boxes) == 28 * len(q.hints) and len(texts) == 5 * len(q.hints)
     assert frame.reports.map(len).eq(8).all() and frame.hypothesis[0] == frame.reports[0][3]
