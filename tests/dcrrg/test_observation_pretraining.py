@@ -147,22 +147,23 @@ def test_aurocs_leave_the_uncertain_out():
 
 
 def test_both_towers_learn_a_few_studies():
-    few = [render(i, 64, site="structured").study for i in range(16)]
+    few = [render(i, 32, site="structured").study for i in range(12)]
     reports = [s.report.findings for s in few]
     labels, words = label_many(reports), make_tokenizer("wordpiece", reports, 300)
     images = np.stack([s.images[0].load() for s in few])[:, None]
     bert = lambda: BertModel(BertConfig(vocab_size=len(words), hidden_size=32, num_hidden_layers=1,
                                         num_attention_heads=2, intermediate_size=64), add_pooling_layer=False)
-    net = lambda: SmallPyramid(SmallPyramidConfig(widths=(8, 16, 16, 24, 32), neck=16, labels=0))
+    net = lambda: SmallPyramid(SmallPyramidConfig(widths=(16, 16, 24, 32, 48), neck=16, labels=0))
     for balanced in (True, False):
         torch.manual_seed(0)
-        for tower, read, steps in ((ImageTower(net(), 32), films(images, False), 100),
-                                   (TextTower(bert(), 32), texts(reports, words, 96), 50)):
-            judge = lambda t: {"AUROC": np.nanmean(aurocs(asked_all(t, read, 16), labels))}
-            history = pretrain(tower, read, labels, steps, balanced=balanced, judge=judge, times=2, rate=1e-2,
+        for tower, read, steps, rate in ((ImageTower(net(), 64), films(images, False), 120, 5e-3),
+                                         (TextTower(bert(), 32), texts(reports, words, 96), 50, 1e-2)):
+            judge = lambda t: {"AUROC": np.nanmean(aurocs(asked_all(t, read, 12), labels))}
+            history = pretrain(tower, read, labels, steps, 24, balanced, judge=judge, times=2, rate=rate,
                                weight_decay=0.)
-            assert len(history.evaluations) == 2 and history.evaluations[-1]["AUROC"] > .97
-            assert history.frame().loss.iloc[-5:].mean() < .25 < history.frame().loss.iloc[0]
+            loss = history.frame().loss
+            assert len(history.evaluations) == 2 and history.evaluations[-1]["AUROC"] > .9
+            assert loss.iloc[-5:].mean() < .6 * loss.iloc[0]
 
 
 def test_films_of_another_hospital_join_in():
