@@ -145,14 +145,14 @@ def asked_vectors(
         model: Dcclip,
         read, # rows → pixels, input_ids, attention_mask
         n: int,
-        batch: int = 64) -> dict[str, np.ndarray]: # "image" and "text": (n, 14, P) float16
-    "Films and texts in the joint space under each prompt."
-    out = {"image": [], "text": []}
+        batch: int = 64) -> dict[str, np.ndarray]: # "image", "text": (n, 14, P); "whole": (n, P); float16
+    "Films and texts in the joint space under each prompt; `whole`, films without one."
+    out = {"image": [], "text": [], "whole": []}
     for i in range(0, n, batch):
         b = {k: x.to(model.device) for k, x in read(np.arange(i, min(i + batch, n))).items()}
-        text = model.text.raw(b["input_ids"], b["attention_mask"])
-        for name, raw in (("image", model.image.raw(b["pixels"])), ("text", text)):
-            out[name].append(getattr(model, name).head.each(raw).half().cpu().numpy())
+        v, t = model.image.raw(b["pixels"]), model.text.raw(b["input_ids"], b["attention_mask"])
+        made = dict(image=model.image.head.each(v), text=model.text.head.each(t), whole=model.image.head(v))
+        for name, x in made.items(): out[name].append(x.half().cpu().numpy())
     return {k: np.concatenate(x) for k, x in out.items()}
 
 class Descriptions(torch.utils.data.Dataset):

@@ -27,8 +27,8 @@ from rrg_core.dcrrg.descriptions import *
 
 
 def test_sentences_go_to_all_that_they_mention():
-    told = descriptions_of("The lungs are clear. No effusion, pneumothorax or focal consolidation. Possible effusion "
-                           "on the left. The heart is normal.")
+    told = descriptions_of("The lungs are clear. No effusion, pneumothorax or focal consolidation. "
+                           "Possible effusion on the left. The heart is normal.")
     assert {o: told[o] for o in ("Consolidation", "Pneumothorax")} == dict.fromkeys(
         ("Consolidation", "Pneumothorax"), "No effusion, pneumothorax or focal consolidation.")
     assert told["Pleural Effusion"].endswith("consolidation. Possible effusion on the left.")
@@ -109,9 +109,11 @@ def test_descriptions_are_learned_by_heart_from_both_sources():
     m = len(data.ids)
     study, k = data.places[3]
     assert np.array_equal(data[3]["features"], sources[0][study, k][None])
-    assert np.array_equal(data[m + 3]["features"], sources[1][study, k][None]) and data[m + 3]["ids"] == data.ids[3]
+    assert np.array_equal(data[m + 3]["features"], sources[1][study, k][None])
+    assert data[m + 3]["ids"] == data.ids[3]
     torch.manual_seed(0)
-    model = Describer(DescriberConfig.for_tokenizer(words, width=48, feature_width=16, dropout=0., max_tokens=30))
+    sizes = dict(width=48, feature_width=16, dropout=0., max_tokens=30)
+    model = Describer(DescriberConfig.for_tokenizer(words, **sizes))
     fit(model, data, collate, epochs=80, batch=32, rate=4e-3, best=None, weight_decay=0., lengths=data.lengths)
     scores = description_scores(model, data)
     assert scores["validation loss"] < .05 and scores["right"] == 1
@@ -136,8 +138,8 @@ def test_step_3_is_made_once_for_each_pair_of_towers():
                  schedule1="one-cycle", precision="no", encoder="standin-shapes-resnet", extra=None, prompts=1,
                  bert="standin-phantom-bert", text_tokens=64, step1=False, matching=None, centred=False,
                  temperature=.1, epochs2=1, batch2=10, rate2=1e-3, decay2=0., schedule2="one-cycle",
-                 size="course", width=16, layers=2, positions=True, min_count=1, max_tokens=40, sources=("image", "text"),
-                 epochs3=1, batch3=32, rate3=1e-3, schedule3="one-cycle")
+                 size="course", width=16, layers=2, positions=True, min_count=1, max_tokens=40,
+                 sources=("image", "text"), epochs3=1, batch3=32, rate3=1e-3, schedule3="one-cycle")
         made = vectors_of(s, "valid", 0, p)
         assert made["image"].shape == made["text"].shape == (8, 14, 16) and made["image"].dtype == np.float16
         model, tokenizer = dcclip_of(s, 0, p)
