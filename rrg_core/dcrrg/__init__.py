@@ -24,6 +24,7 @@ _STEPS = { # Which steps, and what they are made of: the same at every size
     "matching": ("calibrated", _P), "centred": (False, _P), "prompts": (1, "ours: see 13b_matching"),
     "step3": (True, _P), "sources": (("image", "text"), _P), "tuning": ("prompt", _P),
     "memory": ("prompts", "ours: the paper does not say"), "new_head": (False, "ours: see 13d_prompt_tuning"),
+    "asked": ("decoder", "ours: see 13c_descriptions"),
     "positions": (True, "ours: the paper may have none"), "layers": (2, "DCRRG, section 3.3")}
 
 RECIPES = {
@@ -103,13 +104,14 @@ EXPERIMENTS: Registry = {
     "centred": {"centred": True}, # Weights that differ
     "slow-prefix": {"rate": 1e-4}, # The rate as printed
     "new-head": {"new_head": True}, # The head as printed
+    "asked-vector": {"asked": "vector"}, # Step 3 with one vector in the memory
     "one-vector": {"memory": "whole"}, # Step 4 without a prompt
     "patches": {"step3": False, "memory": "patches", **FULL}, # What fourteen vectors leave out of an image
     "twice": {"epochs": lambda recipe: 2*recipe["epochs"]}, # Is step 4 at its plateau?
 }
 MAIN = "6" # The full model with the first seed is kept under figures/
 ONE_SEED = ("convirt", "gloria", "medclip", "r2gen", "literal", "centred", "slow-prefix", "new-head",
-            "one-vector", "patches", "twice") # No claim about reports names these
+            "asked-vector", "one-vector", "patches", "twice") # No claim about reports names these
 ROWS = { # Names in the published tables → variant
     "table1": {"R2Gen": "r2gen", "ConVIRT*": "convirt", "GLoRIA*": "gloria", "MedCLIP*": "medclip",
                "DCRRG": "6", "DCRRG w/o balancing": "6a", "DCRRG w/ CheXpert": "6d"},

@@ -94,9 +94,9 @@ class Dcrrg(Describer):
         for name, parameter in self.named_parameters(): parameter.requires_grad_(self.learns(name))
 
     def learns(self, name: str) -> bool: # Of a parameter
-        "Whether this tuning moves a parameter; step 1's classifier and an encoder's own label head never."
-        c = self.config
-        if c.tuning == "full": return not name.startswith(("classifier.", "image_encoder.head."))
+        "Whether this tuning moves a parameter; what no report needs never: questions, classifiers."
+        c, still = self.config, ("questions.", "classifier.", "image_encoder.head.")
+        if c.tuning == "full": return not name.startswith(still)
         return name.startswith("prefix.") or c.new_head and name.startswith("head.")
 
     def train(self, mode: bool = True): # a frozen encoder keeps its running statistics
@@ -153,12 +153,12 @@ class DcrrgSystem(ReportSystem):
 
     def read(self, split: str, words: PreTrainedTokenizerFast = None) -> Studies:
         "Pixels, or the film's vectors where the encoder is frozen, and encoded reports."
-        s, p = self.settings, self.sized_for(split)
-        images, table = images_of(split, s["site"], p, str)
+        s, more = self.settings, self.settings.get("tested", 1)
+        images, table = images_of(split, s["site"], self.sized_for(split), str)
         kind = {"prompts": "image", "whole": "whole"}.get(s["memory"])
         if not self.end_to_end and kind is None:
             raise ValueError(f"memory {named(s['memory'])} is read from pixels: it needs an encoder_rate")
-        seen = images if self.end_to_end else vectors_of(s, split, self.seed, p)[kind]
+        seen = images if self.end_to_end else vectors_of(s, split, self.seed, self.p, more)[kind]
         words = words or words_of(table.findings, s["min_count"])
         if seen.ndim == 2: seen = seen[:, None] # (n, 1, P)
         return Studies(table, words, encoded(table.findings, words, s["max_tokens"]), **{self.image: seen})
@@ -173,7 +173,7 @@ class DcrrgSystem(ReportSystem):
         sized = dict(sized)
         eyes = sized.pop("image_encoder", None) or (
             ResNetConfig(depth=50) if s["size"] == "paper" else self.encoder.config).to_dict()
-        mine = {k: s[k] for k in ("width", "layers", "positions", "memory", "tuning", "new_head")}
+        mine = {k: s[k] for k in ("width", "layers", "positions", "asked", "memory", "tuning", "new_head")}
         prefix = s["prefix"] if s["tuning"] == "prompt" else 0
         return size(**sized | mine | dict(eyes=eyes, feature_width=s["joint"], prefix=prefix))
 

@@ -1,4 +1,5 @@
 """Exported from nbs/13c_descriptions.ipynb: edit it there, then run `nbdev-export`."""
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -6,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
-from rrg_core.data.study import OBSERVATIONS
+from rrg_core.data.study import OBSERVATIONS, named
 from rrg_core.dcrrg.matching import _ONE, _TWO, Dcclip, dcclip_of, paired
 from rrg_core.dcrrg.observation_pretraining import save_weights
 from rrg_core.engine.experiments import shared
@@ -14,7 +15,7 @@ from rrg_core.engine.settings import Profile
 from rrg_core.labels import label
 from rrg_core.learning.writers import collate, images_of, read_by, spoken, words_of
 from rrg_core.nets.attention import DecoderLayer, causal_mask
-from rrg_core.nets.decoder import DecoderConfig, ReportDecoder, report_loss
+from rrg_core.nets.decoder import DecoderConfig, ReportDecoder, report_loss, sinusoids
 from rrg_core.nets.training import fit
 from rrg_core.reports import sentences
 from rrg_core.reports.cleaning import clean_r2gen
@@ -71,14 +72,20 @@ def test_a_describer_writes_as_it_reads():
     torch.manual_seed(0)
     sizes = dict(vocab_size=23, width=16, feed_forward=32, feature_width=12, max_tokens=9, dropout=0.)
     ids = torch.randint(1, 23, (3, 6))
-    for more in ({}, dict(positions=False), dict(feature_width=16)):
+    for more in ({}, dict(positions=False), dict(feature_width=16, asked="vector")):
         model = Describer(DescriberConfig(**sizes | more)).eval()
-        memory = torch.randn(3, 1, model.config.feature_width)
+        memory, k = torch.randn(3, 14, model.config.feature_width), torch.tensor([3, 0, 13])
         assert leaks(model, dict(features=memory, decoder_input_ids=ids)) == []
+        first = model.starts(k)
+        assert first[:, 0].tolist() == ([1] * 3 if "asked" in more else [26, 23, 36])
         for beams in (1, 3):
-            cached, whole = (model.generate(features=memory, num_beams=beams, use_cache=c) for c in (True, False))
-            assert torch.equal(cached, whole)
+            options = dict(features=memory, num_beams=beams, decoder_input_ids=first)
+            cached, whole = (model.generate(**options, use_cache=c) for c in (True, False))
+            assert torch.equal(cached, whole) and cached[:, 1:].max() < 23 # a question is never written
         assert isinstance(model.context.map, nn.Identity) == (model.config.feature_width == 16)
+        plain = ReportDecoder.embed(model, ids, 2) # as every report decoder, where there are positions
+        if model.config.positions: torch.testing.assert_close(model.embed(ids, 2), plain)
+    with pytest.raises(ValueError, match="decoder or vector"): DescriberConfig(**sizes, asked="image")
 
 
 def test_one_vector_leaves_nothing_to_choose():
@@ -97,7 +104,9 @@ def test_the_paper_s_decoder_by_hand():
     d, v = 512, 4336
     linear = lambda a, b: a * b + b
     layer = 8 * linear(d, d) + linear(d, 2048) + linear(2048, d) + 3 * 2 * d
-    assert count_parameters(Describer, DescriberConfig.paper()) == v * d + 2 * layer + linear(d, v)
+    size = v * d + 2 * layer + linear(d, v)
+    assert count_parameters(Describer, DescriberConfig.paper(asked="vector")) == size
+    assert count_parameters(Describer, DescriberConfig.paper()) == size + 14 * d # a word for each observation
 
 
 def test_descriptions_are_learned_by_heart_from_both_sources():
@@ -108,9 +117,12 @@ def test_descriptions_are_learned_by_heart_from_both_sources():
     assert len(data) == 2 * len(data.ids) == len(data.lengths)
     m = len(data.ids)
     study, k = data.places[3]
-    assert np.array_equal(data[3]["features"], sources[0][study, k][None])
-    assert np.array_equal(data[m + 3]["features"], sources[1][study, k][None])
+    assert np.array_equal(data[3]["features"], sources[0][study]) and data[3]["ids"][0] == len(words) + k
+    assert np.array_equal(data[m + 3]["features"], sources[1][study])
     assert data[m + 3]["ids"] == data.ids[3]
+    alone = Descriptions(reports, sources, words, 60, asked="vector")
+    assert np.array_equal(alone[3]["features"], sources[0][study, k][None])
+    assert [i[1:] for i in alone.ids] == [i[1:] for i in data.ids] and alone.ids[3][0] == words.bos_token_id
     torch.manual_seed(0)
     sizes = dict(width=48, feature_width=16, dropout=0., max_tokens=30)
     model = Describer(DescriberConfig.for_tokenizer(words, **sizes))
@@ -118,7 +130,7 @@ def test_descriptions_are_learned_by_heart_from_both_sources():
     scores = description_scores(model, data)
     assert scores["validation loss"] < .05 and scores["right"] == 1
     for source in sources:
-        said = describe(model, [source[i, k] for i, k in data.places], words)
+        said = describe(model, source[data.places[:, 0]], data.places[:, 1], words)
         assert sum(a == spoken(clean_r2gen(b, "iu_xray")) for a, b in zip(said, data.texts)) >= .95 * m
 
 
@@ -132,13 +144,13 @@ def test_step_3_is_made_once_for_each_pair_of_towers():
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
         m.setenv("RRG_FIGURES", d + "/figures")
         m.setenv("RRG_CACHE", d + "/cache")
-        p = replace(profile("smoke"), train=20, valid=8, image_size=32)
+        p = replace(profile("smoke"), train=20, valid=8, test=3, image_size=32)
         for name in ("standin-shapes-resnet", "standin-phantom-bert"): train_standin(name, p, say=str)
         s = dict(site="structured", joint=16, balanced=True, epochs1=1, batch1=20, rate1=1e-3, decay1=0.,
                  schedule1="one-cycle", precision="no", encoder="standin-shapes-resnet", extra=None, prompts=1,
-                 bert="standin-phantom-bert", text_tokens=64, step1=False, matching=None, centred=False,
-                 temperature=.1, epochs2=1, batch2=10, rate2=1e-3, decay2=0., schedule2="one-cycle",
-                 size="course", width=16, layers=2, positions=True, min_count=1, max_tokens=40,
+                 bert="standin-phantom-bert", text_tokens=64, step1=False, matching="infonce", centred=False,
+                 temperature=.1, epochs2=1, batch2=20, rate2=1e-3, decay2=0., schedule2="one-cycle",
+                 size="course", width=16, layers=2, positions=True, asked="decoder", min_count=1, max_tokens=40,
                  sources=("image", "text"), epochs3=1, batch3=32, rate3=1e-3, schedule3="one-cycle")
         made = vectors_of(s, "valid", 0, p)
         assert made["image"].shape == made["text"].shape == (8, 14, 16) and made["image"].dtype == np.float16
@@ -146,6 +158,9 @@ def test_step_3_is_made_once_for_each_pair_of_towers():
         images, table = images_of("valid", "structured", p, str)
         v = model.image.head.each(model.image.raw(torch.from_numpy(np.array(images[:1]))))
         np.testing.assert_allclose(made["image"][0], v[0].detach(), atol=2e-3)
+        towers = lambda: sorted(f.name for f in Path(d, "cache", "shared").iterdir() if "-step" in f.name)
+        before = towers()
+        assert len(vectors_of(s, "test", 0, p, tested=2)["image"]) == 2 * p.test and towers() == before
         folder = trained_describer(s, 0, p, str)
         assert trained_describer(s | dict(balanced=False), 0, p, str) == folder # step 1 is not asked for
         words = words_of(images_of("train", "structured", p, str)[1].findings, 1)

@@ -61,7 +61,7 @@ def test_only_the_prefix_learns_and_without_it_the_model_is_step_3s():
     model, with_grad = moved(tuning="full")
     assert with_grad == decoder | {"image_encoder", "projection"}
     for n, q in model.named_parameters():
-        assert (q.grad is None) == n.startswith(("classifier.", "image_encoder.head.")), n
+        assert (q.grad is None) == n.startswith(("questions.", "classifier.", "image_encoder.head.")), n
     assert moved(tuning="full", memory="patches")[1] == decoder | {"image_encoder", "cells"}
     step3 = Describer(DescriberConfig(**{k: v for k, v in small.items() if k != "eyes"}))
     model.load_state_dict(step3.state_dict(), strict=False)
@@ -107,7 +107,7 @@ def test_the_paper_s_size_and_shares_by_hand():
     head = linear(2048 + 14, p) + linear(p, p)
     decoder = v * d + 2 * (8 * linear(d, d) + linear(d, 2048) + linear(2048, d) + 6 * d) + linear(d, v)
     every = count_parameters(Dcrrg, DcrrgConfig.paper())
-    assert every == resnet + head + linear(p, 2) + decoder + 20 * 2 * 2 * d
+    assert every == resnet + head + linear(p, 2) + decoder + 14 * d + 20 * 2 * 2 * d
     share = tuned_share((1, 20))
     assert share.parameters.tolist() == [2048, 40960] # 2,048 for each token of the prefix
     assert share.full[20] == pytest.approx(40960 / (resnet + head + decoder))
@@ -135,7 +135,8 @@ def test_four_steps_end_to_end():
                      schedule3="one-cycle")
         s = one | two | three | dict(
             site="structured", encoder="standin-shapes-resnet", bert="standin-phantom-bert", text_tokens=64,
-            joint=16, size="course", width=16, layers=2, positions=True, min_count=1, max_tokens=40, prefix=3,
+            joint=16, size="course", width=16, layers=2, positions=True, asked="decoder", min_count=1,
+            max_tokens=40, prefix=3,
             new_head=False, memory="prompts", tuning="prompt", encoder_rate=None, epochs=2, batch=10, rate=1e-2,
             keep="last", judged=3, tested=1, beams=3, precision="no")
         full = dict(tuning="full", encoder_rate=1e-3)
