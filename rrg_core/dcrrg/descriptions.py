@@ -92,7 +92,7 @@ class DescriberConfig(DecoderConfig):
     "Settings of `Describer`; `feature_width` is P."
     model_type = "rrg_describer"
     layers: int = 2
-    positions: bool = True # Words know where they stand
+    positions: bool = False # Words know where they stand
     asked: str = "decoder" # Where the question for one observation goes, of `ASKED`
 
     def __post_init__(self, **extra):
@@ -133,10 +133,10 @@ class Describer(ReportDecoder):
         if c.asked == "decoder": self.questions = nn.Embedding(len(OBSERVATIONS), c.width)
         self.post_init()
 
-    def starts(self, observations: Tensor) -> Tensor: # (b,) numbers in `OBSERVATIONS` → (b, 1) first ids
+    def starts(self, observations) -> list[int]: # Numbers in `OBSERVATIONS` → first ids of their descriptions
         "What a description begins with: the question for its observation, or the start of every text."
-        if self.config.asked == "decoder": return self.config.vocab_size + observations[:, None]
-        return torch.full_like(observations[:, None], self.config.bos_token_id)
+        c = self.config
+        return [c.vocab_size + int(k) if c.asked == "decoder" else c.bos_token_id for k in observations]
 
     def embed(self, ids: Tensor, start: int = 0) -> Tensor: # (b, t, d)
         "Words, with or without their positions; ids from `vocab_size` on are questions."
@@ -214,7 +214,7 @@ def describe(
     for some, k in zip(vectors.split(batch), torch.as_tensor(np.asarray(observations)).split(batch)):
         if model.config.asked == "vector": some = some[torch.arange(len(k)), k][:, None]
         ids = model.generate(features=some.to(model.device), num_beams=beams,
-                             decoder_input_ids=model.starts(k).to(model.device))
+                             decoder_start_token_id=model.starts(k))
         out += [spoken(decode(words, row[1:].tolist())) for row in ids]
     return out
 

@@ -72,16 +72,17 @@ def test_a_describer_writes_as_it_reads():
     torch.manual_seed(0)
     sizes = dict(vocab_size=23, width=16, feed_forward=32, feature_width=12, max_tokens=9, dropout=0.)
     ids = torch.randint(1, 23, (3, 6))
-    for more in ({}, dict(positions=False), dict(feature_width=16, asked="vector")):
+    for more in ({}, dict(positions=True), dict(feature_width=16, asked="vector")):
         model = Describer(DescriberConfig(**sizes | more)).eval()
-        memory, k = torch.randn(3, 14, model.config.feature_width), torch.tensor([3, 0, 13])
+        memory, k = torch.randn(3, 14, model.config.feature_width), [3, 0, 13]
         assert leaks(model, dict(features=memory, decoder_input_ids=ids)) == []
         first = model.starts(k)
-        assert first[:, 0].tolist() == ([1] * 3 if "asked" in more else [26, 23, 36])
+        assert first == ([1] * 3 if "asked" in more else [26, 23, 36])
         for beams in (1, 3):
-            options = dict(features=memory, num_beams=beams, decoder_input_ids=first)
+            options = dict(features=memory, num_beams=beams, decoder_start_token_id=first)
             cached, whole = (model.generate(**options, use_cache=c) for c in (True, False))
-            assert torch.equal(cached, whole) and cached[:, 1:].max() < 23 # a question is never written
+            assert torch.equal(cached, whole) and cached[:, 0].tolist() == first
+            assert cached[:, 1:].max() < 23 # a question is never written
         assert isinstance(model.context.map, nn.Identity) == (model.config.feature_width == 16)
         plain = ReportDecoder.embed(model, ids, 2) # as every report decoder, where there are positions
         if model.config.positions: torch.testing.assert_close(model.embed(ids, 2), plain)
@@ -150,7 +151,7 @@ def test_step_3_is_made_once_for_each_pair_of_towers():
                  schedule1="one-cycle", precision="no", encoder="standin-shapes-resnet", extra=None, prompts=1,
                  bert="standin-phantom-bert", text_tokens=64, step1=False, matching="infonce", centred=False,
                  temperature=.1, epochs2=1, batch2=20, rate2=1e-3, decay2=0., schedule2="one-cycle",
-                 size="course", width=16, layers=2, positions=True, asked="decoder", min_count=1, max_tokens=40,
+                 size="course", width=16, layers=2, positions=False, asked="decoder", min_count=1, max_tokens=40,
                  sources=("image", "text"), epochs3=1, batch3=32, rate3=1e-3, schedule3="one-cycle")
         made = vectors_of(s, "valid", 0, p)
         assert made["image"].shape == made["text"].shape == (8, 14, 16) and made["image"].dtype == np.float16

@@ -151,14 +151,14 @@ def test_both_towers_learn_a_few_studies():
     reports = [s.report.findings for s in few]
     labels, words = label_many(reports), make_tokenizer("wordpiece", reports, 300)
     images = np.stack([s.images[0].load() for s in few])[:, None]
-    sizes = dict(vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                 intermediate_size=64, hidden_dropout_prob=0., attention_probs_dropout_prob=0.)
+    sizes = dict(vocab_size=len(words), hidden_size=64, num_hidden_layers=1, num_attention_heads=2,
+                 intermediate_size=128, hidden_dropout_prob=0., attention_probs_dropout_prob=0.)
     bert = lambda: BertModel(BertConfig(**sizes), add_pooling_layer=False)
     net = lambda: SmallPyramid(SmallPyramidConfig(widths=(16, 16, 24, 32, 48), neck=16, labels=0))
     for balanced in (True, False):
         torch.manual_seed(0)
         for tower, read, steps, rate in ((ImageTower(net(), 64), films(images, False), 120, 5e-3),
-                                         (TextTower(bert(), 64), texts(reports, words, 96), 80, 3e-3)):
+                                         (TextTower(bert(), 64), texts(reports, words, 96), 90, 6e-3)):
             judge = lambda t: {"AUROC": np.nanmean(aurocs(asked_all(t, read, 12), labels))}
             history = pretrain(tower, read, labels, steps, 24, balanced, judge=judge, times=2, rate=rate,
                                weight_decay=0.)

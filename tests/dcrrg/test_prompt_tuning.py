@@ -20,7 +20,7 @@ from rrg_core.dcrrg.descriptions import Descriptions, descriptions_of
 from rrg_core.learning.writers import collate, spoken
 from rrg_core.nets.decoder import leaks
 from rrg_core.nets.encoders import SmallPyramidConfig
-from rrg_core.nets.training import fit, overfit
+from rrg_core.nets.training import fit
 from rrg_core.phantom.sites import report_at, scene_at
 from rrg_core.reports.tokenizers import decode
 from rrg_core.dcrrg.prompt_tuning import *
@@ -135,7 +135,7 @@ def test_four_steps_end_to_end():
                      schedule3="one-cycle")
         s = one | two | three | dict(
             site="structured", encoder="standin-shapes-resnet", bert="standin-phantom-bert", text_tokens=64,
-            joint=16, size="course", width=16, layers=2, positions=True, asked="decoder", min_count=1,
+            joint=16, size="course", width=16, layers=2, positions=False, asked="decoder", min_count=1,
             max_tokens=40, prefix=3,
             new_head=False, memory="prompts", tuning="prompt", encoder_rate=None, epochs=2, batch=10, rate=1e-2,
             keep="last", judged=3, tested=1, beams=3, precision="no")
