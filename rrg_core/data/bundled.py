@@ -4,19 +4,17 @@
 
 # %% auto #0
 __all__ = ['FILES', 'DAMAGED', 'LATERALS', 'NIH_LABELS', 'TO_OBSERVATION', 'VINDR_LABELS', 'bundled_file',
-           'fingerprint', 'csv_table', 'annotation_table', 'read_json', 'json_field', 'members',
-           'read_member', 'open_zip', 'iu_record', 'iu_records', 'iu_dicom', 'iu_views',
-           'chexpert', 'nih', 'nih_boxes', 'vindr_boxes', 'vindr_images', 'vindr_relative',
-           'siim', 'siim_mask', 'lung_masks']
+           'fingerprint', 'csv_table', 'members', 'read_member', 'open_zip', 'iu_record',
+           'iu_records', 'iu_dicom', 'iu_views', 'chexpert', 'nih', 'nih_boxes', 'vindr_boxes',
+           'vindr_images', 'vindr_relative', 'siim', 'siim_mask', 'lung_masks']
 
 # %% ../../nbs/01b_bundled.ipynb #c4606015
-import gzip, json, lzma, os, re, struct, tarfile, zipfile, zlib
+import gzip, lzma, os, re, struct, tarfile, zipfile, zlib
 from contextlib import nullcontext
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
 from io import BytesIO
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +25,7 @@ from PIL import Image as PILImage
 
 from ..engine.files import file_hash
 from ..engine.settings import CourseError
-from .study import (OBSERVATIONS, DataError, first_record, named, named_file,
-                                 without_text)
+from .study import OBSERVATIONS, DataError, first_record, named, named_file
 
 # %% ../../nbs/01b_bundled.ipynb #a0743671
 FILES = {
@@ -75,59 +72,6 @@ def csv_table(
     except (zlib.error, EOFError, OSError, ValueError) as e:
         what = f"cannot be read ({type(e).__name__})"
     raise DataError(named_file(Path(path).name), "table", what) # outside: what was caught may quote a cell
-
-# %% ../../nbs/01b_bundled.ipynb #ac0f2a15
-def annotation_table(
-    path: Path,
-    words: tuple[str, ...], # Columns of names and ids: every cell is filled
-    numbers: tuple[str, ...] = (), # Columns of finite numbers; an empty cell is NaN
-    rename=str.strip, # What each column's name becomes
-    **options # As `pandas.read_csv` takes them
-) -> pd.DataFrame: # One row a record, in the file's order; other columns as text
-    "A table of annotations. `DataError` names the file, the record and the column that is wrong."
-    name, t = named_file(Path(path).name), csv_table(path, dtype=str, **options)
-    t.columns = [rename(c) for c in t.columns]
-    if not isinstance(t.index, pd.RangeIndex):
-        raise DataError(name, "table", "has records with more cells than its header")
-    for column in (*words, *numbers):
-        if list(t.columns).count(column) != 1:
-            there = "is missing" if column not in t else "is there twice"
-            raise DataError(name, f"column {column!r}", there)
-    for column in words:
-        if (absent := t[column].isna() | (t[column].str.strip() == "")).any():
-            raise DataError(first_record(name, absent), column, "is missing")
-    for column in numbers:
-        number = pd.to_numeric(t[column], errors="coerce")
-        if (wrong := t[column].notna() & ~np.isfinite(number)).any():
-            raise DataError(first_record(name, wrong), column,
-                            f"must be a finite number, got {named(t[column][wrong].iloc[0])}")
-        t[column] = number
-    if t.empty: raise DataError(name, "table", "holds no record")
-    return t
-
-# %% ../../nbs/01b_bundled.ipynb #5d701a82
-_KINDS = {str: "a text", list: "a list", dict: "an object", int: "a whole number", Real: "a finite number"}
-
-def read_json(name: str, data: bytes):
-    "What a JSON file holds. `DataError` names a file that is none."
-    try:
-        return json.loads(data)
-    except ValueError:
-        pass
-    raise DataError(named_file(name), "JSON", "cannot be read") # outside: what was caught holds the text
-
-def json_field(
-        where: str, # The file and the record, for the error
-        record, # A JSON object
-        name: str, # Of the field
-        kind: type # str, list, dict, int or Real
-):
-    "A field of a JSON record. `DataError` where it is absent, of another kind, or no finite number."
-    value = record.get(name) if isinstance(record, dict) else None
-    if isinstance(value, kind) and not isinstance(value, bool) and (kind is not Real or np.isfinite(value)):
-        return value
-    got = named(value) if isinstance(value, Real) else without_text(value)
-    raise DataError(where, name, f"must be {_KINDS[kind]}, got {got}")
 
 # %% ../../nbs/01b_bundled.ipynb #6e3ab8fb
 DAMAGED = (

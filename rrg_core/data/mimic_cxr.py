@@ -20,8 +20,8 @@ import pandas as pd
 from ..engine.files import entrust, file_hash
 from ..engine.settings import CourseError, repo_root
 from .bundled import csv_table, open_zip, read_member
-from .storage import (Studies, look_at, prepared, read_prepared, several, spread,
-                                   write_prepared)
+from .raw import look_at, opened
+from .storage import Studies, prepared, read_prepared, several, spread, write_prepared
 from .study import (OBSERVATIONS, SECTIONS, SPLITS, DataError, Image, Report, Study,
                                  check_splits, first_record, named, named_file, read_image)
 
@@ -320,14 +320,7 @@ def load(
     if unit not in ("study", "image"): raise ValueError(f"unit must be study or image, got {named(unit)}")
     _check_cutting(sections, overrides)
     need, views = several("need", need, SECTIONS), _upper(views)
-    if root is None:
-        raise CourseError(
-            "mimic-cxr needs its folder: set RRG_ROOT_MIMIC_CXR, or [roots] mimic-cxr in settings.ini")
-    if not os.path.isdir(root):
-        raise CourseError(
-            f"{named_file(root, True)} is no folder: `python data_scripts/mimic_cxr.py fetch` says "
-            "what to fetch and where to sign")
-    entrust("mimic-cxr")
+    root = opened("mimic-cxr", root)
     asked = {"need": need, "views": views, "unit": unit, "sections": sections}
     if overrides is not None: asked["overrides"] = _hash_of(overrides) # else what it was prepared with
     if entry := prepared(root, "mimic-cxr", split, asked):
@@ -474,10 +467,10 @@ def verify(
         for r in t.itertuples()
     ]
     pairs = t.drop_duplicates("study_id")[["subject_id", "study_id"]].itertuples(index=False)
-    return look_at(files, images, jobs) | {
+    films, _ = look_at([(f"record {k}", f) for k, f in enumerate(files, 1)], images, jobs)
+    return films | {
         "reports listed": t.study_id.nunique(), "reports missing": sum(not texts.has(*p) for p in pairs)
     }
-
 
 # %% ../../nbs/01d_mimic_cxr.ipynb #88731af6
 _IDS = re.compile(r"(?<![0-9A-Za-z])(?:p1\d{7}|s5\d{7}|[0-9a-f]{8}(?:-[0-9a-f]{8}){4})(?![0-9A-Za-z-])")

@@ -17,11 +17,12 @@ import pandas as pd
 
 from ..engine.files import entrust
 from ..engine.settings import CourseError, data_root
-from .bundled import annotation_table, json_field, read_json
 from .mimic_cxr import image_of, read_images, report_name
-from .storage import Studies, from_folder, look_at, one_of, prepare_folder
-from .study import (SPLITS, Box, DataError, Image, Sentence, Study, check_splits, first_record,
-                                 named, named_file, without_text)
+from .raw import (NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at,
+                               numbers, prepare_folder, read_json, refuse, table_of)
+from .storage import Studies, one_of
+from .study import (SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named, named_file,
+                                 without_text)
 
 # %% ../../nbs/01h_ms_cxr.ipynb #31491e14
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Lung Opacity", "Pleural Effusion",
@@ -44,7 +45,7 @@ def annotation_file(
              if (m := _FILE.fullmatch(p.name)) and form in (None, m[4])]
     if not found:
         raise CourseError(f"{named_file(root, True)} has no MS_CXR_Local_Alignment_v1.1.0.{form or 'csv'}: "
-                          "`python data_scripts/ms_cxr.py fetch` says what to fetch and where to sign")
+                          f"{how_to_fetch('ms-cxr')}")
     return max(found)[-1]
 
 # %% ../../nbs/01h_ms_cxr.ipynb #2a6f7c0b
@@ -58,10 +59,9 @@ def _by_id(where, data, name):
 
 def _from_coco(path):
     "The annotations as the rows of the CSV."
-    name = named_file(path.name)
+    name, rows = path.name, []
     data = read_json(name, path.read_bytes())
     images, categories = _by_id(name, data, "images"), _by_id(name, data, "categories")
-    rows = []
     for k, a in enumerate(json_field(name, data, "annotations", list), 1):
         where = f"{name} annotations record {k}"
         found = []
@@ -84,10 +84,12 @@ def _from_coco(path):
             "split": a.get("split", image.get("split"))
         })
     if not rows: raise DataError(name, "annotations", "holds no record")
-    t = pd.DataFrame(rows)
-    if (empty := t.label_text.str.strip() == "").any():
-        raise DataError(first_record(f"{name} annotations", empty), "label_text", "is missing")
+    t = pd.DataFrame(rows).assign(record=range(1, len(rows) + 1))
     return t if t.split.notna().any() else t.drop(columns="split")
+
+def _from_csv(path):
+    t = table_of(path, [*_WORDS, *_NUMBERS])
+    return t.assign(**{c: numbers(path.name, t, c, empty=False) for c in _NUMBERS})
 
 # %% ../../nbs/01h_ms_cxr.ipynb #48996ac9
 _PATH = re.compile(r"files/p(\d\d)/p(\1\d{6})/s(\d{8})/([0-9a-f]{8}(?:-[0-9a-f]{8}){4})\.jpg")
@@ -96,41 +98,35 @@ _SPLITS = {"train": "train", "val": "valid", "test": "test"}
 def read_boxes(
         root: Path, # Folder of MS-CXR
         form: str | None = None # "csv" or "json"; None: the CSV if there is one
-) -> pd.DataFrame: # One row a box: the CSV's columns, subject_id, study_id, split (None where none is stated)
+) -> pd.DataFrame: # One row a box: record ("….csv record 7"), the CSV's columns, subject_id, study_id, split or None
     "The boxes of MS-CXR. `DataError` names the file, the record and the field that is wrong."
     entrust("ms-cxr")
     path = annotation_file(root, form)
     csv = path.suffix == ".csv"
-    t = annotation_table(path, _WORDS, _NUMBERS) if csv else _from_coco(path)
-    name = path.name if csv else f"{path.name} annotations"
-
-    def stop(wrong, field, problem):
-        if wrong.any(): raise DataError(first_record(name, wrong), field, problem(t[wrong].iloc[0]))
-
-    for column in _NUMBERS:
-        stop(t[column].isna(), column, lambda r: "is missing")
-    stop(~t.category_name.isin(CLASSES), "category_name",
+    t, name = (_from_csv(path), path.name) if csv else (_from_coco(path), f"{path.name} annotations")
+    filled(name, t, *_WORDS)
+    stop = partial(refuse, name, t)
+    stop("category_name", ~t.category_name.isin(CLASSES),
          lambda r: f"{named(r.category_name)} is unknown; known: {', '.join(CLASSES)}")
     parts = t.path.str.extract(_PATH.pattern)
-    stop(parts[3] != t.dicom_id, "path", lambda r: "must be files/p##/p########/s########/<dicom_id>.jpg, "
+    stop("path", parts[3] != t.dicom_id, lambda r: "must be files/p##/p########/s########/<dicom_id>.jpg, "
          f"with the id of its image, got {without_text(r.path)}")
     for column in ("image_width", "image_height"):
-        stop((t[column] < 1) | (t[column] % 1 != 0), column,
+        stop(column, (t[column] < 1) | (t[column] % 1 != 0),
              lambda r: f"must be a number of pixels, got {r[column]:g}")
-        stop(t.groupby("dicom_id")[column].transform("first") != t[column], column,
-             lambda r: "is not that of the image's first record")
+        stop(column, t.groupby("dicom_id")[column].transform("first") != t[column],
+             "is not that of the image's first record")
     for column in ("w", "h"):
-        stop(t[column] <= 0, column, lambda r: f"must be above 0, got {r[column]:g}")
-    outside = (t.x < 0) | (t.y < 0) | (t.x + t.w > t.image_width) | (t.y + t.h > t.image_height)
-    stop(outside, "box", lambda r: f"({r.x:g}, {r.y:g}, {r.w:g}, {r.h:g}) lies outside its "
+        stop(column, t[column] <= 0, lambda r: f"must be above 0, got {r[column]:g}")
+    stop("box", (t.x < 0) | (t.y < 0) | (t.x + t.w > t.image_width) | (t.y + t.h > t.image_height),
+         lambda r: f"({r.x:g}, {r.y:g}, {r.w:g}, {r.h:g}) lies outside its "
          f"{r.image_width:g} × {r.image_height:g} image")
-    stop(t.duplicated([*_WORDS, *_BOX]), "box",
-         lambda r: "is duplicated: same image, category, words and place")
+    stop("box", t.duplicated([*_WORDS, *_BOX]), "is duplicated: same image, category, words and place")
     if "split" not in t: t["split"] = None
     else:
-        stop(~t.split.isin(_SPLITS), "split",
-             lambda r: f"{named(r.split)} is unknown; known: train, val, test")
-    return t.assign(subject_id=parts[1], study_id=parts[2], split=t.split.map(_SPLITS))
+        stop("split", ~t.split.isin(_SPLITS), lambda r: f"{named(r.split)} is unknown; known: train, val, test")
+    return t.assign(subject_id=parts[1], study_id=parts[2], split=t.split.map(_SPLITS),
+                    record=[f"{name} record {k}" for k in t.record])
 
 # %% ../../nbs/01h_ms_cxr.ipynb #e1f3295e
 SPLITS_BY = ("mimic", "chex", "release")
@@ -181,9 +177,12 @@ def load(
     mimic: Path = None, # Folder of MIMIC-CXR-JPG; None: the course's root, if there is one
     stream: bool = False # Yield study by study instead; nothing is counted then
 ) -> Studies | Iterator[Study]: # `.counts`: boxes, pairs, images that MIMIC-CXR trains on
-    """MS-CXR, one record an image. `CourseError` where a file is missing, `DataError` for a record that is
-    wrong, for a patient in two splits, and where MIMIC-CXR's tables say otherwise."""
+    """MS-CXR, one record an image. `CourseError` where a file is missing, `NoSplit` for the training split of
+    "chex", `DataError` for a record that is wrong, for a patient in two splits, and where MIMIC-CXR's tables
+    say otherwise."""
     one_of("split_by", split_by, SPLITS_BY)
+    if (split_by, split) == ("chex", "train"):
+        raise NoSplit("split_by='chex' has no training images: ChEX trains on MIMIC-CXR itself")
     make = partial(_studies, split, root, split_by, form, mimic or data_root("mimic-cxr"))
     return from_folder("ms-cxr", split, root, {"split_by": split_by, "form": form}, make, stream)
 
@@ -273,11 +272,14 @@ def verify(
     mimic: Path = None, # Folder of MIMIC-CXR-JPG; None: the course's root
     images: bool = True, # Read every image; False: only look whether it is there
     jobs: int = 1 # Processes
-) -> dict[str, int]:
-    "Count boxes, pairs, images and patients, and the images that are missing or damaged."
+) -> tuple[dict[str, int], list[str]]: # Counts, and what differs or is wrong
+    "Count boxes, pairs, images and patients; compare with the published counts, and look for the images."
     t = read_boxes(root)
     counts = {"boxes": len(t), "pairs": len(t.drop_duplicates(["dicom_id", "category_name", "label_text"])),
               "images": t.dicom_id.nunique(), "patients": t.subject_id.nunique()}
-    if not (mimic := mimic or data_root("mimic-cxr")): return counts
+    differ = differing(counts, PUBLISHED)
+    if not (mimic := mimic or data_root("mimic-cxr")): return counts, differ
     _with_mimic(t, mimic)
-    return counts | look_at([Path(mimic) / p for p in t.path.unique()], images, jobs)
+    first = t.drop_duplicates("path")
+    states, wrong = look_at([(r.record, Path(mimic) / r.path) for r in first.itertuples()], images, jobs)
+    return counts | states, differ + wrong

@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['PREPARED', 'encode', 'decode', 'Studies', 'write_prepared', 'several', 'one_of', 'prepared',
-           'read_prepared', 'spread', 'from_folder', 'prepare_folder', 'file_state', 'look_at']
+           'read_prepared', 'spread']
 
 # %% ../../nbs/01f_storage.ipynb #6f947780
 import json, os, tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from functools import cache
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,10 +19,10 @@ import numpy as np
 from fastcore.basics import patch
 from PIL import Image as PILImage, UnidentifiedImageError
 
-from ..engine.files import atomic, entrust, file_hash
-from ..engine.settings import PUBLIC, CourseError, repo_root
-from .study import (OBSERVATIONS, SPLITS, Box, DataError, Image, Report,
-                                 Sentence, Study, named, named_file, read_image)
+from ..engine.files import atomic, file_hash
+from ..engine.settings import CourseError
+from .study import (OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, named,
+                                 named_file)
 
 # %% ../../nbs/01f_storage.ipynb #498cbb41
 @cache
@@ -312,75 +311,3 @@ def spread(
     if jobs == 1 or len(items) < 2: return list(watch(map(f, items)))
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         return list(watch(pool.map(f, items, chunksize=max(1, min(256, len(items) // (4*jobs))))))
-
-# %% ../../nbs/01f_storage.ipynb #5a107e8c
-def from_folder(
-    source: str, # A key of `rrg_core.data.SOURCES`
-    split: str, # "train", "valid", "test"
-    root: Path | None, # Folder of the raw files, or a prepared one
-    options: dict, # What the studies are chosen by, as prepared.json notes it
-    make: Callable[[Counter], Iterable[Study]], # From the raw files; the counter takes what is left out
-    stream: bool = False # Yield study by study instead; nothing is counted then
-) -> Studies | Iterator[Study]: # `.counts` says what was left out, and why
-    "The studies of a split, prepared or raw. `ValueError` for another split, `CourseError` without a folder."
-    if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {named(split)}")
-    script = f"`python data_scripts/{source.replace('-', '_')}.py fetch` says what to fetch"
-    if root is None:
-        variable = "RRG_ROOT_" + source.upper().replace("-", "_")
-        raise CourseError(f"{source} needs its folder: set {variable}, or [roots] {source} in settings.ini; "
-                          f"{script}")
-    if not os.path.isdir(root): raise CourseError(f"{named_file(root, True)} is no folder: {script}")
-    entrust(source)
-    counts = Counter()
-    if entry := prepared(root, source, split, options):
-        studies, counts = read_prepared(entry, stream), entry["counts"]
-    else: studies = make(counts)
-    if stream: return studies
-    if not entry:
-        studies = Studies.of(studies)
-        counts["kept"] = len(studies)
-    studies.counts = dict(counts)
-    return studies
-
-def prepare_folder(
-    source: str,
-    root: Path, # Folder of the raw files
-    out: Path, # Prepared folder, another one; outside the repository where the source is entrusted
-    options: dict, # As `from_folder` takes them
-    load: Callable[[str], Studies] # A split's studies, from the raw files
-) -> dict: # What prepared.json says
-    "Write the splits as Parquet. `CourseError` where they may not lie there."
-    root, out = Path(root).resolve(), Path(out).resolve()
-    if root == out or (root / PREPARED).is_file():
-        raise CourseError(f"{named_file(out, True)} must be another folder than the raw files' own, which "
-                          "must not be a prepared one")
-    if source not in PUBLIC and out.is_relative_to(repo_root()):
-        raise CourseError(f"{named_file(out, True)} lies in the repository: what is made from {source} must "
-                          "stay outside of it")
-
-    def of_split(split):
-        studies = load(split)
-        return studies, studies.counts
-
-    return write_prepared(out, source, options, of_split)
-
-# %% ../../nbs/01f_storage.ipynb #e40530a9
-def file_state(read: bool, path: Path) -> str:
-    "A picture's file: \"missing\", or \"there\"; where it is to be read, \"whole\" or \"damaged\"."
-    if not path.is_file(): return "missing"
-    if not read: return "there"
-    try:
-        read_image(path)
-    except DataError:
-        return "damaged"
-    return "whole"
-
-def look_at(
-    paths: list[Path], # Where the pictures should lie
-    read: bool = True, # Read every one: hours; False: only look whether it is there
-    jobs: int = 1 # Processes
-) -> dict[str, int]: # images listed, images missing, images damaged
-    "How many pictures of a list lie there, and how many can be read."
-    states = spread(partial(file_state, read), paths, jobs, "looking at images")
-    return {"images listed": len(paths)} | {
-        f"images {s}": states.count(s) for s in ("missing", "damaged")}

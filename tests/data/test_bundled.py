@@ -1,11 +1,10 @@
 """Exported from nbs/01b_bundled.ipynb: edit it there, then run `nbdev-export`."""
-import gzip, json, lzma, os, re, struct, tarfile, zipfile, zlib
+import gzip, lzma, os, re, struct, tarfile, zipfile, zlib
 from contextlib import nullcontext
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
 from io import BytesIO
-from numbers import Real
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from defusedxml.common import DefusedXmlException
 from PIL import Image as PILImage
 from rrg_core.engine.files import file_hash
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.study import OBSERVATIONS, DataError, first_record, named, named_file, without_text
+from rrg_core.data.study import OBSERVATIONS, DataError, first_record, named, named_file
 import pytest, tempfile
 from rrg_core.data.bundled import *
 
@@ -48,64 +47,6 @@ def test_a_damaged_table_is_named():
             csv_table(path, usecols=["id", "image"])
         with pytest.raises(DataError, match="absent.csv: table does not exist"):
             csv_table(Path(d) / "absent.csv")
-
-
-def test_annotation_tables_are_read_strictly():
-    def read(text, *columns, **options):
-        with tempfile.TemporaryDirectory() as d:
-            (path := Path(d) / "t.csv").write_text(text, encoding="utf-8")
-            return annotation_table(path, *columns, **options)
-
-    both = (("id", ), ("x", "y"))
-    good = read("id,x,y,more\na,1,2.5,\nb,,-3e2,word\n", *both)
-    assert good.x.tolist()[0] == 1 and np.isnan(good.x[1]) and good.y.tolist() == [2.5, -300]
-    assert read("\ufeffid , x,y\na,1,2\n", *both).equals(read("id,x,y\na,1,2\n", *both)) # a byte order mark
-    assert read("id\tx\ty\na\t1\t2\n", *both, sep="\t").equals(read("id,x,y\na,1,2\n", *both))
-    assert read("ID,X,Y\na,1,2\n", *both, rename=str.lower).x.tolist() == [1]
-    wrong = { # text → what the error says
-        "id,x\na,1\n": "t.csv: column 'y' is missing", "id;x;y\na;1;2\n": "t.csv: column 'id' is missing",
-        "x,y\n1,2\n": "t.csv: column 'id' is missing", "id,x,y, y\na,1,2,3\n": "column 'y' is there twice",
-        "id,x,y\n": "t.csv: table holds no record", "": "t.csv: table cannot be read",
-        "id,x,y\n,1,2\n": "t.csv record 1: id is missing", "id,x,y\na,1,2\n  ,1,2\n": "record 2: id is missing",
-        "id,x,y\na,1,two\n": "t.csv record 1: y must be a finite number, got 'two'",
-        "id,x,y\na,1,2\na,inf,2\n": "t.csv record 2: x must be a finite number, got 'inf'",
-        "id,x,y\na,NaN,2\n": "t.csv record 1: x must be a finite number, got 'NaN'",
-        "id,x,y\na,\"1,5\",2\n": "t.csv record 1: x must be a finite number, got a text of 3 characters",
-        "id,x,y\na,1,2,3\n": "table has records with more cells than its header",
-        "id,x,y\na,1,2\na,1,2,3\n": "t.csv: table cannot be read",
-        "id,x,y\na,0x1,2\n": "record 1: x must be a finite number, got '0x1'",
-        "id,x,y\na,the heart is normal,2\n": "x must be a finite number, got a text of 19 characters"
-    }
-    for text, message in wrong.items():
-        with pytest.raises(DataError) as e:
-            read(text, *both)
-        assert message in str(e.value), (text, str(e.value))
-    with pytest.raises(DataError, match="absent.csv: table does not exist"):
-        annotation_table(Path("absent.csv"), ("id", ))
-
-
-def test_json_fields_are_asked_for_by_kind():
-    good = {"a": "text", "b": [1], "c": {}, "d": 7, "e": 1.5}
-    for name, kind in zip("abcdede", (str, list, dict, int, Real, Real, Real)):
-        assert json_field("x.json", good, name, kind) == good[name]
-    wrong = [(None, str, "a text, got None"), (7, str, "a text, got 7"), (["a"], str, "a text, got a list of 1"),
-             ("secret words", list, "a list, got a text of 12 characters"), ({}, list, "a list, got a dict of 0"),
-             ([], dict, "an object, got a list of 0"), (1.5, int, "a whole number, got 1.5"),
-             (True, int, "a whole number, got True"), ("7", int, "a whole number, got a text of 1"),
-             (float("nan"), Real, "a finite number, got nan"), (float("inf"), Real, "a finite number, got inf"),
-             (False, Real, "a finite number, got False"), ("1", Real, "a finite number, got a text of 1")]
-    for value, kind, message in wrong:
-        with pytest.raises(DataError) as e:
-            json_field("x.json record 3", {"f": value}, "f", kind)
-        assert str(e.value).startswith(f"x.json record 3: f must be {message}"), (value, str(e.value))
-    for record in ({}, None, [], "f", 7):
-        with pytest.raises(DataError, match="f must be a text, got None"):
-            json_field("x.json", record, "f", str)
-    assert read_json("x.json", b"[1]") == [1]
-    for data in (b"", b"{", b"secret words", b"\xff\xfe", b'{"a": "secret'):
-        with pytest.raises(DataError, match="x.json: JSON cannot be read") as e:
-            read_json("x.json", data)
-        assert e.value.__context__ is None and "secret" not in str(e.value)
 
 
 def test_archives_that_attack():

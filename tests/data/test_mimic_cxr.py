@@ -9,7 +9,8 @@ import pandas as pd
 from rrg_core.engine.files import entrust, file_hash
 from rrg_core.engine.settings import CourseError, repo_root
 from rrg_core.data.bundled import csv_table, open_zip, read_member
-from rrg_core.data.storage import Studies, look_at, prepared, read_prepared, several, spread, write_prepared
+from rrg_core.data.raw import look_at, opened
+from rrg_core.data.storage import Studies, prepared, read_prepared, several, spread, write_prepared
 from rrg_core.data.study import OBSERVATIONS, SECTIONS, SPLITS, DataError, Image, Report, Study, check_splits, first_record, named, named_file, read_image
 import contextlib, gzip, io, logging, pytest, tempfile
 import numpy as np

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError, data_root
-from rrg_core.data.bundled import annotation_table, json_field, read_json
 from rrg_core.data.mimic_cxr import image_of, read_images, report_name
-from rrg_core.data.storage import Studies, from_folder, look_at, one_of, prepare_folder
-from rrg_core.data.study import SPLITS, Box, DataError, Image, Sentence, Study, check_splits, first_record, named, named_file, without_text
+from rrg_core.data.raw import NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at, numbers, prepare_folder, read_json, refuse, table_of
+from rrg_core.data.storage import Studies, one_of
+from rrg_core.data.study import SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named, named_file, without_text
 import contextlib, io, pytest, tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 import matplotlib.pyplot as plt
@@ -59,7 +59,7 @@ def test_both_forms_and_all_versions_are_one():
     with tempfile.TemporaryDirectory() as d:
         root, mimic = fixture(Path(d) / "ms"), mimic_cxr.fixture(Path(d) / "mimic")
         for way in SPLITS_BY:
-            for split in SPLITS:
+            for split in SPLITS[way == "chex":]: # which has no training split
                 csv, other, default = [list(load(split, root, way, form, mimic, stream=True))
                                        for form in ("csv", "json", None)]
                 assert csv == other == default
@@ -84,9 +84,11 @@ def test_three_splits_and_what_they_need():
         m.delenv("RRG_ROOT_MIMIC_CXR", raising=False)
         root, mimic = fixture(Path(d) / "ms"), mimic_cxr.fixture(Path(d) / "mimic")
         last = lambda studies: [s.meta["study"][-1] for s in studies]
-        ids = lambda way, **options: [last(load(split, root, way, **options)) for split in SPLITS]
+        ids = lambda way, **options: [last(load(split, root, way, **options)) for split in SPLITS[way == "chex":]]
         assert ids("mimic", mimic=mimic) == [["1", "2"], ["3"], ["6"]]
-        assert ids("chex", mimic=mimic) == [[], ["1", "2"], ["3", "6"]]
+        assert ids("chex", mimic=mimic) == [["1", "2"], ["3", "6"]]
+        with pytest.raises(NoSplit, match="'chex' has no training images"):
+            load("train", root, "chex", mimic=mimic)
         assert ids("release", mimic=mimic) == [["6"], ["3"], ["1", "2"]]
         assert load("test", root, "release", mimic=mimic).counts["images that MIMIC-CXR trains on"] == 2
         alone = load("test", root, "release") # without MIMIC-CXR: no files, no views
@@ -235,8 +237,12 @@ def test_ms_cxr_prepares_and_verifies():
         root, mimic, out = fixture(d / "ms"), mimic_cxr.fixture(d / "mimic"), d / "out"
         raw = {s: load(s, root, mimic=mimic) for s in SPLITS}
         note = prepare(root, out, mimic=mimic)
-        assert verify(root, mimic) == {"boxes": 7, "pairs": 6, "images": 4, "patients": 3, "images listed": 4,
-                                       "images missing": 0, "images damaged": 0}
+        counts, differ = verify(root, mimic)
+        assert counts == {"boxes": 7, "pairs": 6, "images": 4, "patients": 3, "images listed": 4,
+                          "images missing": 0, "images damaged": 0}
+        assert differ == ["boxes: 7 here, 1,448 published", "pairs: 6 here, 1,162 published"]
+        chex = prepare(root, d / "chex", "chex", mimic=mimic)
+        assert chex["splits"]["train"]["studies"] == 0 and len(load("test", d / "chex", "chex")) == 2
         root.rename(d / "elsewhere") # the raw files are not asked any more
         for split, studies in raw.items():
             again = load(split, out)
@@ -244,12 +250,13 @@ def test_ms_cxr_prepares_and_verifies():
             assert again.counts == studies.counts and note["splits"][split]["studies"] == len(studies)
         with pytest.raises(CourseError, match="split_by = 'mimic'"):
             load("train", out, "chex")
-        with pytest.raises(CourseError, match="lies in the repository"):
+        with pytest.raises(CourseError, match="must stay outside"):
             prepare(d / "elsewhere", repo_root() / "figures" / "ms", mimic=mimic)
         films = sorted(mimic.rglob("*.jpg"))
         films[0].unlink()
         films[2].write_bytes(b"half a film")
-        assert list(verify(d / "elsewhere", mimic).values())[-2:] == [1, 1]
+        counts, differ = verify(d / "elsewhere", mimic)
+        assert list(counts.values())[-2:] == [1, 1] and sum("csv record" in line for line in differ) == 2
 
 
 def test_the_script_of_ms_cxr_runs():
@@ -259,7 +266,7 @@ def test_the_script_of_ms_cxr_runs():
         root, mimic = fixture(Path(d) / "ms"), mimic_cxr.fixture(Path(d) / "mimic")
         given = ["--mimic", str(mimic)]
         assert script.main(["fetch"]) == 0
-        assert script.main(["verify", str(root), *given, "--jobs", "1"]) == 1 # not the published counts
+        assert script.main(["verify", str(root), *given, "--images", "--jobs", "1"]) == 1 # not the published counts
         assert script.main(["prepare", str(root), f"{d}/out", *given]) == 0
         assert len(load("train", f"{d}/out")) == 2
     assert "differs: boxes: 7 here, 1,448 published" in said.getvalue() and "nvented" not in said.getvalue()

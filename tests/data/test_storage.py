@@ -1,18 +1,17 @@
 """Exported from nbs/01f_storage.ipynb: edit it there, then run `nbdev-export`."""
 import json, os, tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from functools import cache
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image as PILImage, UnidentifiedImageError
-from rrg_core.engine.files import atomic, entrust, file_hash
-from rrg_core.engine.settings import PUBLIC, CourseError, repo_root
-from rrg_core.data.study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, named, named_file, read_image
+from rrg_core.engine.files import atomic, file_hash
+from rrg_core.engine.settings import CourseError
+from rrg_core.data.study import OBSERVATIONS, SPLITS, Box, DataError, Image, Report, Sentence, Study, named, named_file
 import pytest
 from dataclasses import replace
 from rrg_core.data.storage import *
@@ -139,46 +138,6 @@ def test_spread_keeps_order_and_errors():
         spread(abs, [1, "a", 2], 2)
     with pytest.raises(ValueError, match="0"):
         spread(abs, [1], 0)
-
-
-def test_the_ways_into_a_source_are_checked():
-    one = Study("s1", "p1", "nih", "train")
-    make = lambda counts: iter([one])
-    with tempfile.TemporaryDirectory() as d:
-        raw, out = Path(d) / "raw", Path(d) / "out"
-        raw.mkdir()
-        assert list(from_folder("nih", "train", raw, {}, make, stream=True)) == [one]
-        load_raw = lambda split: from_folder("nih", split, raw, {"a": 1}, make)
-        note = prepare_folder("nih", raw, out, {"a": 1}, load_raw)
-        assert note["splits"]["train"]["counts"] == {"kept": 1} == from_folder("nih", "train", out, {"a": 1},
-                                                                              None).counts
-        with pytest.raises(CourseError, match="prepared with a = 1"):
-            from_folder("nih", "train", out, {"a": 2}, make)
-        for wrong in (raw, ):
-            with pytest.raises(CourseError, match="another folder"):
-                prepare_folder("nih", raw, wrong, {}, load_raw)
-        with pytest.raises(CourseError, match="must not be a prepared one"):
-            prepare_folder("nih", out, raw, {}, load_raw)
-        with pytest.raises(CourseError, match="lies in the repository"):
-            prepare_folder("ms-cxr", raw, repo_root() / "figures" / "x", {}, load_raw)
-    rows = [("validate", "/", ValueError, "'validate'"), (None, "/", ValueError, "None"),
-            ("train", None, CourseError, "RRG_ROOT_NIH.*nih in settings.ini.*fetch"),
-            ("train", "/nonexistent", CourseError, "/nonexistent is no folder.*nih.py")]
-    for split, root, error, message in rows:
-        with pytest.raises(error, match=message):
-            from_folder("nih", split, root, {}, make)
-
-
-def test_look_at_counts_what_is_missing_and_damaged():
-    with tempfile.TemporaryDirectory() as d:
-        paths = [Path(d) / f"{k}.png" for k in range(4)]
-        for path in paths[1:]:
-            PILImage.fromarray(np.zeros((9, 9), np.uint8)).save(path)
-        paths[1].write_bytes(paths[1].read_bytes()[:40])
-        paths[2].write_text("no image")
-        counted = lambda *n: dict(zip(("images listed", "images missing", "images damaged"), n))
-        assert look_at(paths) == counted(4, 1, 2) and look_at([]) == counted(0, 0, 0)
-        assert look_at(paths, read=False, jobs=2) == counted(4, 1, 0)
 
 
 def test_errors_of_data_quote_no_report():

@@ -1,17 +1,16 @@
 """Exported from nbs/01i_vindr_cxr.ipynb: edit it there, then run `nbdev-export`."""
-import os, warnings
+import os
 from collections.abc import Iterator
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 import pandas as pd
 from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.bundled import TO_OBSERVATION as SHARED
-from rrg_core.data.bundled import VINDR_LABELS, _checked_boxes, annotation_table, bundled_file
-from rrg_core.data.openi import split_of
-from rrg_core.data.storage import Studies, from_folder, look_at, one_of, prepare_folder, spread
-from rrg_core.data.study import Box, DataError, Image, Study, first_record, image_size, named, named_file
+from rrg_core.data.bundled import VINDR_LABELS, bundled_file
+from rrg_core.data.raw import FAULTS, NoSplit, differing, film, filled, from_folder, how_to_fetch, look_at, numbers, patient_split, prepare_folder, refuse, size_or_fault, table_of, unique, write_dicom
+from rrg_core.data.storage import Studies, one_of, spread
+from rrg_core.data.study import Box, DataError, Study, named, named_file
 import contextlib, io, pytest, tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 import numpy as np
@@ -61,7 +60,7 @@ def test_fusing_three_readers_boxes():
 def test_vindr_reads_every_field():
     with tempfile.TemporaryDirectory() as d:
         root = fixture(Path(d))
-        parts = {s: load(s, root) for s in SPLITS}
+        parts = {s: load(s, root, split_by="chex") for s in SPLITS}
         assert {s: len(p) for s, p in parts.items()} == {"train": 6, "valid": 2, "test": 2}
         normal, heart, alone, three, opacity, rib = parts["train"]
         assert heart.study_id == heart.patient_id == heart.images[0].image_id == f"{2:032x}"
@@ -83,7 +82,7 @@ def test_vindr_reads_every_field():
         assert [b.label for b in three.boxes] == ["Lung Opacity", "Calcification", "ILD"] # two keep their names
         assert rib.meta["classes"] == ["Rib fracture", "Other diseases"]
         assert rib.boxes[0].xyxy == (0, 0, 30, 40)
-        assert parts["train"].counts == {"missing images": 0, "boxes": 15, "films without a box": 1, "kept": 6}
+        assert parts["train"].counts == {"images": 6, "boxes": 15, "films without a box": 1, "kept": 6}
         test = {s.study_id[-2:]: s for p in ("valid", "test") for s in parts[p]}
         assert test["66"].labels["Pleural Effusion"] == 1 and "readers" not in test["66"].meta # 0x66 = 102
         assert positive(test["68"]) == {"Lung Lesion"}
@@ -94,8 +93,8 @@ def test_vindr_reads_every_field():
 def test_vindr_boxes_are_fused_in_training_alone():
     with tempfile.TemporaryDirectory() as d:
         root = fixture(Path(d))
-        fused = {s.study_id: s for p in SPLITS for s in load(p, root, "fused", "own")}
-        given = {s.study_id: s for p in SPLITS for s in load(p, root, names="own")}
+        fused = {s.study_id: s for p in SPLITS for s in load(p, root, "fused", "own", "chex")}
+        given = {s.study_id: s for p in SPLITS for s in load(p, root, "given", "own", "chex")}
         heart, opacity = fused[f"{2:032x}"], fused[f"{5:032x}"]
         assert [(b.label, b.xyxy) for b in heart.boxes] == [
             ("Cardiomegaly", (5, 20, 25, 30)), ("Pleural effusion", (2, 24, 10, 36))]
@@ -104,7 +103,7 @@ def test_vindr_boxes_are_fused_in_training_alone():
         assert fused[f"{6:032x}"].boxes[0].xyxy == (0, 0, 30, 40) # two readers, the whole film
         for i in range(101, 105):
             assert fused[f"{i:032x}"] == given[f"{i:032x}"]
-        course = next(s for s in load("train", root, "fused") if s.study_id == f"{4:032x}")
+        course = next(s for s in load("train", root, "fused", split_by="chex") if s.study_id == f"{4:032x}")
         assert [b.label for b in course.boxes] == ["Lung Opacity", "Calcification", "ILD"]
 
 
@@ -112,34 +111,45 @@ def test_vindr_kaggle_s_copy():
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
         root = fixture(Path(d), "kaggle")
         assert layout(root) == "kaggle" and layout(fixture(Path(d) / "p")) == "physionet"
-        found = {s.study_id[-1]: s for p in SPLITS for s in load(p, root, names="own")}
+        found = {s.study_id[-1]: s for p in SPLITS for s in load(p, root, "given", "own", "hash")}
         assert set(found) == set("123456") and found["2"].meta["classes"] == ["Cardiomegaly"]
         assert found["4"].meta["classes"] == [] and found["5"].meta["classes"] == ["Lung Opacity"]
         assert found["6"].meta["classes"] == ["No finding"]
         assert found["6"].meta["votes"] == {"No finding": 2, "Nodule/Mass": 1}
         assert {o for o, v in found["2"].labels.items() if v is None} == {
             "Enlarged Cardiomediastinum", "Edema", "Pneumonia", "Fracture", "Support Devices"} # not asked for
-        for way in ("chex", "official"):
-            with pytest.raises(DataError, match=f"split_by '{way}' is not for the layout kaggle"):
-                load("train", root, split_by=way)
+        for split in SPLITS:
+            with pytest.raises(DataError, match="split_by 'chex' needs the test films, which Kaggle's copy"):
+                load(split, root, split_by="chex")
+        for stream in (False, True):
+            with pytest.raises(NoSplit, match="no labels of its test films: split_by='hash' draws a test"):
+                list(load("test", root, stream=stream))
+        assert len(load("train", root)) + len(load("valid", root)) == 6
+        note = prepare(root, Path(d) / "out")
+        assert note["splits"]["test"]["studies"] == 0
+        with pytest.raises(NoSplit, match="without a test split"):
+            load("test", Path(d) / "out")
         from rrg_core.data import vindr_cxr
         m.setattr(vindr_cxr, "bundled_file", lambda name: Path(d) / "elsewhere.csv")
         (root / "train.csv").rename(Path(d) / "elsewhere.csv") # as the installed table
-        assert {s.study_id[-1]: s for p in SPLITS for s in vindr_cxr.load(p, root, names="own")} == found
+        assert {s.study_id[-1]: s for p in SPLITS for s in vindr_cxr.load(p, root, "given", "own", "hash")} == found
 
 
 def test_vindr_splits_are_drawn_once():
+    from rrg_core.data.raw import patient_split
     with tempfile.TemporaryDirectory() as d:
         root = fixture(Path(d))
         number = lambda studies: [int(s.study_id, 16) for s in studies]
-        ids = lambda way: [number(load(split, root, split_by=way, stream=True)) for split in SPLITS]
+        ids = lambda *way: [number(load(split, root, "given", "own", *way, stream=True)) for split in SPLITS]
         train, valid, test = ids("official")
         assert test == [101, 102, 103, 104] and sorted(train + valid) == [1, 2, 3, 4, 5, 6]
-        assert ids("chex") == ids(None) and ids("chex")[0] == [1, 2, 3, 4, 5, 6]
+        assert ids() == ids("official") # the default
+        assert ids("chex")[0] == [1, 2, 3, 4, 5, 6]
         half = pd.Series(range(101, 105)).sample(frac=1, random_state=12345).tolist() # ChEX's own line
         assert [set(x) for x in ids("chex")[1:]] == [set(half[:2]), set(half[2:])]
-        with pytest.raises(DataError, match="split_by 'hash' is not for the layout physionet"):
-            load("train", root, split_by="hash")
+        assert sorted(sum(ids("hash"), [])) == [1, 2, 3, 4, 5, 6] # the test films are in none of them
+        tenth = [k for k in range(1, 7) if patient_split("vindr-cxr", f"{k:032x}", (.9, .1)) == "valid"]
+        assert valid == tenth and train == [k for k in range(1, 7) if k not in tenth]
         path = root / "annotations" / "image_labels_test.csv"
         t = pd.read_csv(path)
         t.assign(image_id=[f"{1:032x}", *t.image_id[1:]]).to_csv(path, index=False)
@@ -152,7 +162,7 @@ def test_vindr_reads_dicom():
     with tempfile.TemporaryDirectory() as d:
         root, copy = fixture(Path(d) / "dicom", picture="dicom"), fixture(Path(d) / "png")
         assert film_files(root)[f"{1:032x}"].suffix == ".dicom"
-        for a, b in zip(load("train", root), load("train", copy), strict=True):
+        for a, b in zip(load("train", root, split_by="chex"), load("train", copy, split_by="chex"), strict=True):
             assert (a.boxes, a.labels, a.meta) == (b.boxes, b.labels, b.meta) and a.images[0].width == 30
             assert (a.images[0].load() == 255 - b.images[0].load()).all() # MONOCHROME1: inverted
         (root / "train" / f"{1:032x}.png").write_bytes(b"a copy beside it")
@@ -160,14 +170,17 @@ def test_vindr_reads_dicom():
         path = film_files(root)[f"{3:032x}"]
         for data in (b"", b"no film", path.read_bytes()[:150], b"secret" * 50):
             path.write_bytes(data)
-            with pytest.raises(DataError, match=f"train/{3:032x}.dicom: file") as e:
-                load("train", root)
+            with pytest.raises(DataError, match="image_labels_train.csv record 7: image_id names .* damaged") as e:
+                load("train", root, split_by="chex")
             assert "secret" not in str(e.value)
 
 
 def test_vindr_boxes_follow_a_shrunk_film():
+    from functools import partial
+    from rrg_core.data import vindr_cxr
     with tempfile.TemporaryDirectory() as d:
         root = fixture(Path(d))
+        load = partial(vindr_cxr.load, split_by="chex")
         before = list(load("train", root))
         for path in (root / "train").iterdir():
             PILImage.open(path).resize((15, 10)).save(path) # half as wide, a quarter as high
@@ -180,8 +193,8 @@ def test_vindr_boxes_follow_a_shrunk_film():
             assert (b.images[0].width, b.images[0].height) == (15, 10) and a.labels == b.labels
             half = [tuple(v * s for v, s in zip(x.xyxy, (.5, .25, .5, .25))) for x in a.boxes]
             assert half == [x.xyxy for x in b.boxes]
-        for change, message in ((lambda t: t.assign(dim0=0), "record 1: dim0 must be a number of pixels"),
-                                (lambda t: t.assign(dim1=None), "record 1: dim1 must be a number of pixels"),
+        for change, message in ((lambda t: t.assign(dim0=0), "record 1: dim0 must be a number from 1 to inf, got '0'"),
+                                (lambda t: t.assign(dim1=None), "record 1: dim1 is missing"),
                                 (lambda t: t.drop(columns="dim1"), "column 'dim1' is missing"),
                                 (lambda t: pd.concat([t, t]), "record 7: image_id is duplicated")):
             change(meta).to_csv(root / "train_meta.csv", index=False)
@@ -236,7 +249,7 @@ def test_wrong_records_of_vindr_are_named():
             change(pd.read_csv(path, dtype=str)).to_csv(path, index=False)
             with pytest.raises(DataError) as e:
                 for split in SPLITS:
-                    list(load(split, root, stream=True))
+                    list(load(split, root, split_by="chex", stream=True))
             assert str(e.value).startswith(f"{table}.csv{message}"), (table, message, str(e.value))
             path.write_bytes(whole)
 
@@ -263,26 +276,26 @@ def test_wrong_records_of_kaggle_s_table_are_named():
 def test_vindr_films_that_are_missing():
     with tempfile.TemporaryDirectory() as d:
         root = fixture(Path(d))
-        files = film_files(root)
+        files, skip = film_files(root), dict(split_by="chex", damaged="skip")
         files[f"{2:032x}"].unlink()
-        with pytest.raises(DataError, match=f"image '{2:032x}': file is missing in train/, one of 1"):
-            load("train", root)
-        assert load("train", root, missing="skip").counts["missing images"] == 1
+        with pytest.raises(DataError, match="image_labels_train.csv record 4: image_id names .* missing"):
+            load("train", root, split_by="chex")
+        assert load("train", root, **skip).counts["missing images"] == 1
         files[f"{3:032x}"].write_text("no film")
-        with pytest.raises(DataError, match=f"{3:032x}.png: file is damaged or no image"):
-            load("train", root, missing="skip")
+        counts = load("train", root, **skip).counts
+        assert (counts["images"], counts["missing images"], counts["damaged images"], counts["kept"]) == (4, 1, 1, 4)
         for path in files.values():
             path.unlink(missing_ok=True)
-        with pytest.raises(DataError, match="train/ has not one film of the table"):
-            load("train", root, missing="skip")
+        with pytest.raises(DataError, match="images are missing, all 6 of this split"):
+            load("train", root, **skip)
         (Path(d) / "empty").mkdir()
         with pytest.raises(CourseError, match="holds neither.*vindr_cxr.py fetch"):
             load("train", Path(d) / "empty")
         (root / "annotations" / "annotations_test.csv").unlink()
-        with pytest.raises(CourseError, match="annotations_test.csv"):
+        with pytest.raises(CourseError, match="annotations_test.csv.*vindr_cxr.py fetch"):
             load("test", root)
-        for options in (dict(boxes="wbf"), dict(names="mine"), dict(missing="ignore"), dict(split_by="random"),
-                        dict(boxes=None), dict(names=3)):
+        for options in (dict(boxes="wbf"), dict(names="mine"), dict(damaged="ignore"), dict(split_by="random"),
+                        dict(boxes=None), dict(names=3), dict(split_by=None)):
             with pytest.raises(DataError, match=f"load: {[*options][0]} must be of"):
                 load("train", root, **options)
 
@@ -295,11 +308,13 @@ def test_vindr_prepares_and_verifies():
         note = prepare(root, out, boxes="fused")
         counted = lambda n: dict(zip(("images listed", "images missing", "images damaged"), n))
         tables = {"train films": 6, "train boxes": 15, "test films": 4, "test boxes": 3}
-        assert verify(root) == tables | counted((10, 0, 0))
+        published = ["train films: 6 here, 15,000 published", "test films: 4 here, 3,000 published"]
+        assert verify(root) == (tables | counted((10, 0, 0)), published)
         sorted((root / "train").iterdir())[0].unlink()
         sorted((root / "test").iterdir())[0].write_bytes(b"half")
-        assert verify(root) == tables | counted((10, 1, 1))
-        assert verify(root, images=False) == tables | counted((10, 1, 0))
+        wrong = ["image_labels_train.csv record 1: missing", "image_labels_test.csv record 1: damaged"]
+        assert verify(root) == (tables | counted((10, 1, 1)), published + wrong)
+        assert verify(root, images=False) == (tables | counted((10, 1, 0)), published + wrong[:1])
         root.rename(d / "elsewhere") # the raw files are not asked any more
         for split, studies in raw.items():
             again = load(split, out, "fused")
@@ -307,7 +322,7 @@ def test_vindr_prepares_and_verifies():
             assert again.counts == studies.counts and note["splits"][split]["studies"] == len(studies)
         with pytest.raises(CourseError, match="boxes = 'fused'"):
             load("train", out)
-        with pytest.raises(CourseError, match="lies in the repository"):
+        with pytest.raises(CourseError, match="must stay outside"):
             prepare(d / "elsewhere", repo_root() / "figures" / "vindr")
 
 
@@ -325,8 +340,8 @@ def test_the_script_of_vindr_runs():
         root = fixture(Path(d) / "raw")
         assert script.main(["fetch"]) == 0
         assert script.main(["verify", str(root), "--jobs", "1"]) == 1 # not the published counts
-        assert script.main(["prepare", str(root), f"{d}/out", "--boxes", "fused", "--jobs", "1"]) == 0
-        assert len(load("train", f"{d}/out", "fused")) == 6
+        assert script.main(["prepare", str(root), f"{d}/out", "--boxes", "fused", "--split-by", "hash", "--jobs", "1"]) == 0
+        assert sum(len(load(s, f"{d}/out", "fused", split_by="hash")) for s in SPLITS) == 6
     assert "differs: train films: 6 here, 15,000 published" in said.getvalue()
     assert "physionet.org/content/vindr-cxr" in said.getvalue()
 
@@ -353,7 +368,7 @@ def test_errors_of_vindr_quote_nothing_long():
         "annotations_train": ("class_name", "x_min", "y_max"),
         "image_labels_train": ("image_id", "Edema", "No finding")}.items() for c in columns}
     calls |= {f"option {o}": lambda x, o=o: load("train", root, **{o: x}) for o in (
-        "boxes", "names", "split_by", "missing")}
+        "boxes", "names", "split_by", "damaged")}
     calls |= {"split": lambda x: load(x, root), "root": lambda x: load("train", x), "layout": layout,
-              "read_votes": read_votes, "verify": verify, "film_size": lambda x: film_size(Path(str(x)))}
+              "read_votes": read_votes, "verify": verify}
     assert quoting(calls) == []
