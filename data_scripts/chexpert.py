@@ -3,7 +3,8 @@
 
   python data_scripts/chexpert.py fetch               what to sign and what to run
   python data_scripts/chexpert.py prepare ROOT OUT    write OUT/{train,valid,test}.parquet, prepared.json
-  python data_scripts/chexpert.py verify  ROOT        read every image; counts beside the published ones
+  python data_scripts/chexpert.py verify  ROOT        look for every image (--images: read it);
+                                                      counts beside the published ones
 Only numbers and numbers of records are printed: no id and no text of the data set.
 OUT holds data under the same agreement as ROOT: keep it outside this repository.
 """
@@ -39,11 +40,13 @@ def parser():
     make.add_argument("out", type=Path)
     make.add_argument("--views", nargs="*", default=["AP", "PA"], help="views that are kept; none = all")
     make.add_argument("--need", nargs="*", default=[], help="sections that must not be empty (Plus)")
-    make.add_argument("--labels", help="who labelled, as rrg_core.data.chexpert.read_table says")
+    make.add_argument("--labels", choices=(*chexpert.LABELS, *chexpert.LABELS_PLUS),
+                      help="who labelled; by default chexpert, and chexbert-impression for Plus")
     make.add_argument("--damaged", choices=("error", "skip"), default="error",
                       help="what an image does that is missing or cannot be opened")
     check = commands.add_parser("verify", help="files and counts")
     check.add_argument("root", type=Path)
+    check.add_argument("--images", action="store_true", help="read every image (hours), not only look for it")
     for command in (make, check):
         command.add_argument("--files", choices=("picture", "dicom"), default="picture")
     check.add_argument("--jobs",
@@ -61,10 +64,11 @@ def main(args=None):
         for split, s in note["splits"].items():
             print(split, ", ".join(f"{k}: {v:,}" for k, v in s["counts"].items()))
     else:
-        counts, wrong = chexpert.verify(a.root, a.jobs, a.files)
+        counts, wrong = chexpert.verify(a.root, a.images, a.jobs, a.files)
         print(", ".join(f"{k}: {v:,}" for k, v in counts.items()))
-        for line in wrong:
+        for line in wrong[:100]:
             print("differs:", line)
+        if len(wrong) > 100: print(f"and {len(wrong) - 100:,} more")
         return 1 if wrong else 0
     return 0
 

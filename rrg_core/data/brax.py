@@ -15,15 +15,14 @@ import numpy as np
 import pandas as pd
 
 from ..engine.files import entrust
-from ..engine.settings import CourseError
-from .raw import (among, chosen, file_of, film, filled, labels_of, loaded, opened, or_none,
-                               patient_split, prepare_raw, read_films, refuse, same_within, table_of, unique,
-                               write_dicom)
-from .storage import Studies
+from .raw import (FAULTS, among, chosen, differing, file_of, filled, film, from_folder,
+                               labels_of, look_at, opened, or_none, patient_split, prepare_folder, refuse,
+                               same_within, table_of, unique, write_dicom)
+from .storage import Studies, one_of
 from .study import OBSERVATIONS, VIEWS, Study
 
 # %% ../../nbs/01n_brax.ipynb #46f17e8b
-TABLE = "master_spreadsheet_update.csv"
+TABLE, _OLDER = "master_spreadsheet_update.csv", "master_spreadsheet.csv"
 _SEX = {"M": "Male", "F": "Female", "O": None}
 PROJECTIONS = { # ViewPosition → the course's view
     "PA": "PA", "AP": "AP", "LL": "LL", "L": "LATERAL", "RL": "LATERAL", "LATERAL": "LATERAL",
@@ -38,8 +37,8 @@ def read_table(
 ) -> pd.DataFrame: # record ("….csv record 7"), path, image, view, split, sex, age, …, and the 14 labels
     "All images of the set. `DataError` names file, record and field of what is wrong."
     entrust("brax")
-    names = [p.name for p in Path(root).iterdir()]
-    path = file_of(root, TABLE if TABLE in names else "master_spreadsheet.csv", TABLE, "brax")
+    older = not (Path(root) / TABLE).is_file() and (Path(root) / _OLDER).is_file()
+    path = file_of(root, _OLDER if older else TABLE, "brax")
     where, column = path.name, _PATHS[files]
     ids = ["PatientID", "AccessionNumber"]
     table = table_of(path, [column, *ids, "PatientSex", "PatientAge", "ViewPosition", *OBSERVATIONS])
@@ -73,23 +72,18 @@ def load(
     stream: bool = False # Yield study by study instead; nothing is counted then
 ) -> Studies | Iterator[Study]: # `.counts` says what was left out, and why
     "BRAX. `CourseError` where the set is missing, `DataError` for a wrong row or image."
-    root, options = opened("brax", split, root, damaged), _options(views, files)
+    options = _options(views, files)
+    one_of("damaged", damaged, FAULTS)
 
     def make(counts):
         table = read_table(root, options["files"])
         return _studies(table[table.split == split], root, options, damaged, counts)
 
-    return loaded("brax", split, root, options, make, stream)
+    return from_folder("brax", split, root, options, make, stream)
 
 def _options(views=("AP", "PA"), files="png"):
     "The options that decide which studies there are."
-    return {"views": chosen("views", views, VIEWS), "files": _kind(files)}
-
-def _kind(files):
-    "Which of the two releases, as one word."
-    kinds = chosen("files", files, _PATHS)
-    if len(kinds) != 1: raise CourseError("files must be one of png and dicom")
-    return kinds[0]
+    return {"views": chosen("views", views, VIEWS), "files": one_of("files", files, tuple(_PATHS))}
 
 def _studies(table, root, options, damaged, counts):
     for study, rows in table.groupby("AccessionNumber", sort=False):
@@ -127,22 +121,22 @@ def prepare(
     **options # Those of `load` that choose studies: views, files
 ) -> dict: # What prepared.json says
     "Write the splits as Parquet; `load(split, out)` with the same options reads them."
-    return prepare_raw("brax", root, out, _options(**options),
-                       lambda split: load(split, root, damaged=damaged, **options))
+    return prepare_folder("brax", root, out, _options(**options),
+                          lambda split: load(split, root, damaged=damaged, **options))
 
 def verify(
     root: Path, # Folder of BRAX
+    images: bool = True, # Read every image: hours; False: only look whether it is there
     jobs: int = 1, # Processes
     files: str = "png" # or "dicom"
 ) -> tuple[dict[str, int], list[str]]: # Counts, and what differs or is wrong
-    "Read the table and every image; compare with the published counts."
-    root = opened("brax", "train", root)
-    table = read_table(root, _kind(files))
+    "Read the table; compare with the published counts, and look for the images."
+    root = opened("brax", root)
+    table = read_table(root, one_of("files", files, tuple(_PATHS)))
     found = {"images": len(table), "studies": table.AccessionNumber.nunique(),
              "patients": table.PatientID.nunique()}
-    wrong = [f"{found[u]:,} {u}, published {n:,}" for u, n in PUBLISHED.items() if found[u] != n]
-    states, unread = read_films([(r.record, path_of(root, r.path)) for r in table.itertuples()], jobs)
-    return found | states, wrong + unread
+    states, wrong = look_at([(r.record, path_of(root, r.path)) for r in table.itertuples()], images, jobs)
+    return found | states, differing(found, PUBLISHED) + wrong
 
 # %% ../../nbs/01n_brax.ipynb #ee9c2fba
 _FIXTURE = [ # patient, study, view, sex, age, labels

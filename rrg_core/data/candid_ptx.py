@@ -17,13 +17,12 @@ import numpy as np
 import pandas as pd
 
 from ..engine.files import entrust
-from ..engine.settings import CourseError
 from .bundled import siim_mask
-from .raw import (chosen, file_of, film, filled, files_under, loaded, opened, or_none,
-                               patient_split, prepare_raw, read_films, refuse, same_within, table_of,
-                               write_dicom)
-from .storage import Studies
-from .study import OBSERVATIONS, SECTIONS, SPLITS, Box, DataError, Report, Study
+from .raw import (FAULTS, chosen, differing, file_of, filled, files_under, film, from_folder,
+                               look_at, opened, or_none, patient_split, prepare_folder, refuse, same_within,
+                               table_of, write_dicom)
+from .storage import Studies, one_of
+from .study import OBSERVATIONS, SECTIONS, SPLITS, Box, DataError, Report, Study, named
 
 # %% ../../nbs/01o_candid_ptx.ipynb #c8f3928d
 SIDE = 1024 # Pixels of a mask's image, both ways
@@ -59,11 +58,12 @@ def box_of(
 
 # %% ../../nbs/01o_candid_ptx.ipynb #dc8223c1
 CLASSES = {"pneumothorax": "Pneumothorax", "acute rib fracture": "Fracture", "chest tube": "Support Devices"}
-_TABLES = { # class → the table's names, the column of the image, that of the mask
-    "pneumothorax": (r"Pneumothorax_reports\.csv", "SOPInstanceUID", "EncodedPixels"),
-    "acute rib fracture": (r"acute_rib_fracture\.csv|Rib_fracture_mask_rle\.csv", "anon_SOPUID", "mask_rle"),
-    "chest tube": (r"chest_tube\.csv", "anon_SOPUID", "mask_rle")
+_TABLES = { # class → the table, the column of the image, that of the mask
+    "pneumothorax": ("Pneumothorax_reports.csv", "SOPInstanceUID", "EncodedPixels"),
+    "acute rib fracture": ("acute_rib_fracture.csv", "anon_SOPUID", "mask_rle"),
+    "chest tube": ("chest_tube.csv", "anon_SOPUID", "mask_rle")
 }
+_ALSO = {"acute_rib_fracture.csv": r"acute_rib_fracture\.csv|Rib_fracture_mask_rle\.csv"} # In other copies
 
 def read_masks(
     root: Path, # Folder of CANDID-PTX
@@ -71,9 +71,8 @@ def read_masks(
 ) -> pd.DataFrame: # record ("….csv record 7"), image, rle (None: no mask); filename, Report for pneumothorax
     "A table of masks, one a row. `DataError` for an image that is said to have none and has one."
     entrust("candid-ptx")
-    pattern, image, column = _TABLES[name]
-    usual = pattern.partition("|")[0].replace("\\", "")
-    path = file_of(root, pattern, usual, "candid-ptx")
+    usual, image, column = _TABLES[name]
+    path = file_of(root, usual, "candid-ptx", _ALSO.get(usual))
     more = ("filename", "Report") if name == "pneumothorax" else ()
     table = table_of(path, (image, column, *more))
     filled(path.name, table, image, column, *more[:1])
@@ -141,22 +140,24 @@ def load(
     stream: bool = False # Yield study by study instead; nothing is counted then
 ) -> Studies | Iterator[Study]: # One record an image; `.counts` says what was left out, and why
     "CANDID-PTX. `CourseError` where the set is missing, `DataError` for a wrong row, mask or image."
-    root, need = opened("candid-ptx", split, root, damaged), chosen("need", need, SECTIONS)
+    need = chosen("need", need, SECTIONS)
+    one_of("damaged", damaged, FAULTS)
 
     def make(counts):
         images, left = read_images(root)
         counts.update(left)
         return _studies(images[images.split == split], _files(root), need, damaged, counts)
 
-    return loaded("candid-ptx", split, root, {"need": need}, make, stream)
+    return from_folder("candid-ptx", split, root, {"need": need}, make, stream)
 
 def _files(root):
     "Image → its file, with or without an ending; `dataset/` alone where there is one."
-    folder = root / "dataset" if (root / "dataset").is_dir() else root
+    folder = Path(root, "dataset") if Path(root, "dataset").is_dir() else Path(root)
     found = {}
     for name, path in files_under(folder, r"[\w.-]+").items():
         key = re.sub(r"\.(?:dcm|png|jpe?g)$", "", name)
-        if key in found: raise DataError("an image", "file", "lies there twice, with two endings")
+        if key in found:
+            raise DataError(f"image {named(key, True)}", "file", "lies there twice, with two endings")
         found[key] = path
     return found
 
@@ -178,7 +179,7 @@ def _studies(images, files, need, damaged, counts):
         yield Study(r.image, r.patient, "candid-ptx", r.split, [image], report, labels, boxes=boxes,
                     site="Dunedin",
                     meta={"classes": [m["class"] for m in r.masks], "masks": [m["rle"] for m in r.masks],
-                          "study": sha256(r.study.encode()).hexdigest()[:12]})
+                          "study": sha256(r.study.encode()).hexdigest()[:12], "evidence": {r.image: "set"}})
 
 # %% ../../nbs/01o_candid_ptx.ipynb #7f0508ee
 PUBLISHED = {"images": 19237, "patients": 13744}
@@ -190,21 +191,22 @@ def prepare(
     damaged: str = "error"
 ) -> dict: # What prepared.json says
     "Write the splits as Parquet; `load(split, out)` with the same options reads them."
-    return prepare_raw("candid-ptx", root, out, {"need": chosen("need", need, SECTIONS)},
-                       lambda split: load(split, root, need, damaged))
+    return prepare_folder("candid-ptx", root, out, {"need": chosen("need", need, SECTIONS)},
+                          lambda split: load(split, root, need, damaged))
 
 def verify(
     root: Path, # Folder of CANDID-PTX
+    images: bool = True, # Read every image: hours; False: only look whether it is there
     jobs: int = 1 # Processes
 ) -> tuple[dict[str, int], list[str]]: # Counts, and what differs or is wrong
-    "Read every table, every mask and every image; compare with the published counts."
-    root = opened("candid-ptx", "train", root)
-    (images, counts), files = read_images(root), _files(root)
-    for m in (m for masks in images.masks for m in masks): mask_of(m["rle"], m["record"], m["field"])
-    found = {"images": len(images) + counts["images of two patients"], "patients": images.patient.nunique()}
-    wrong = [f"{found[u]:,} {u}, published {n:,}" for u, n in PUBLISHED.items() if found[u] != n]
-    states, unread = read_films([(r.record, files.get(r.image)) for r in images.itertuples()], jobs)
-    return found | counts | {"masks": sum(map(len, images.masks))} | states, wrong + unread
+    "Read every table and every mask; compare with the published counts, and look for the images."
+    root = opened("candid-ptx", root)
+    (table, counts), files = read_images(root), _files(root)
+    for m in (m for masks in table.masks for m in masks): mask_of(m["rle"], m["record"], m["field"])
+    found = {"images": len(table) + counts["images of two patients"], "patients": table.patient.nunique()}
+    states, wrong = look_at([(r.record, files.get(r.image)) for r in table.itertuples()], images, jobs)
+    masks = {"masks": sum(map(len, table.masks))}
+    return found | counts | masks | states, differing(found, PUBLISHED) + wrong
 
 # %% ../../nbs/01o_candid_ptx.ipynb #e8706cb7
 def _block(x, y, width, height):

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image as PILImage, ImageDraw
 
-from .raw import (NoSplit, film, filled, files_under, loaded, opened, prepare_raw, read_films,
-                               refuse, table_of, unique)
-from .storage import Studies
+from .raw import (FAULTS, NoSplit, differing, files_under, film, filled, from_folder,
+                               how_to_fetch, look_at, opened, prepare_folder, refuse, table_of)
+from .storage import Studies, one_of
 from .study import Box, DataError, Study, named
 
 # %% ../../nbs/01p_jf_healthcare.ipynb #8116caa4
@@ -73,38 +73,42 @@ def mask(shape: dict, # As `shapes_of` makes it
 
 # %% ../../nbs/01p_jf_healthcare.ipynb #904b0892
 _TABLES = {"train": "train", "valid": "dev", "test": "test"} # Split → what the set calls it
-PUBLISHED = {"train": (8000, 4000), "valid": (1000, 500), "test": (1000, 500)} # Images, those with objects
+PUBLISHED = { # The challenge's page
+    "train images": 8000, "train with objects": 4000, "valid images": 1000, "valid with objects": 500,
+    "test images": 1000, "test with objects": 500
+}
 
 def read_table(
     root: Path, # Folder of the set
     split: str # "train", "valid" or "test"
-) -> pd.DataFrame: # Columns record, image (a file's name), annotation
+) -> pd.DataFrame: # record ("train.csv record 7"), field (the column of images), image (a name), annotation
     "A split's table. `NoSplit` where it is not there, `DataError` names what is wrong in it."
     path = Path(root) / f"{_TABLES[split]}.csv"
     if not path.is_file():
-        raise NoSplit(f"{path.name} is missing: `python data_scripts/jf_healthcare.py fetch` says what to "
-                      "fetch" + (" (the challenge did not publish its test annotations)" * (split == "test")))
+        unpublished = " (the challenge did not publish its test annotations)" * (split == "test")
+        raise NoSplit(f"{path.name} is missing: {how_to_fetch('jf-healthcare')}{unpublished}")
     column = "image_name" if "image_name" in table_of(path, []).columns else "image_path"
     table = table_of(path, (column, "annotation"))
     filled(path.name, table, column)
     table = table.assign(image=table[column].str.replace("\\", "/").str.rpartition("/")[2])
     refuse(path.name, table, column, ~table.image.str.fullmatch(r"[\w-]+\.(?:jpe?g|png)"),
-           "must be the name of a .jpg or .png file", show=True)
+           lambda r: f"must be the name of a .jpg or .png file, got {named(r[column])}")
     refuse(path.name, table, column, table.image.duplicated(), "is duplicated")
-    return table[["record", "image", "annotation"]]
+    return table[["image", "annotation"]].assign(field=column,
+                                                 record=[f"{path.name} record {k}" for k in table.record])
 
 def _tables(root):
     "All tables that are there. `NoSplit` where there is none, `DataError` for an image in two of them."
-    there, home = [s for s, n in _TABLES.items() if (root / f"{n}.csv").is_file()], {}
+    there, home = [s for s, n in _TABLES.items() if Path(root, f"{n}.csv").is_file()], {}
     found = {s: read_table(root, s) for s in there or ["train"]}
     for split, table in found.items():
-        refuse(f"{_TABLES[split]}.csv", table, "image", table.image.isin(home),
+        refuse("", table, table.field.iloc[0], table.image.isin(home),
                "names an image that lies in another split, too")
         home |= dict.fromkeys(table.image, split)
     return found
 
 def _files(root, split):
-    folder = root / _TABLES[split]
+    folder = Path(root, _TABLES[split])
     return files_under(folder if folder.is_dir() else root, r".+\.(?:jpe?g|png)")
 
 # %% ../../nbs/01p_jf_healthcare.ipynb #4f433db3
@@ -116,25 +120,24 @@ def load(
     stream: bool = False # Yield study by study instead; nothing is counted then
 ) -> Studies | Iterator[Study]: # `.counts` says what was left out, and why
     """object-CXR. `CourseError` where the set or a split is missing, `DataError` for a wrong row or image."""
-    if boxes not in ("error", "clip"): raise ValueError(f"boxes must be error or clip, got {named(boxes)}")
-    root = opened("jf-healthcare", split, root, damaged)
+    one_of("boxes", boxes, ("error", "clip"))
+    one_of("damaged", damaged, FAULTS)
 
     def make(counts):
         table = _tables(root).get(split)
         return _studies(read_table(root, split) if table is None else table, split, _files(root, split),
                         boxes, damaged, counts)
 
-    return loaded("jf-healthcare", split, root, {"boxes": boxes}, make, stream)
+    return from_folder("jf-healthcare", split, root, {"boxes": boxes}, make, stream)
 
 def _studies(table, split, files, boxes, damaged, counts):
     for r in table.itertuples():
-        record, name = f"{_TABLES[split]}.csv record {r.record}", r.image.rpartition(".")[0]
-        shapes = shapes_of(r.annotation, record)
-        image = film(record, "image_name", name, files.get(r.image), "PA", damaged, counts)
+        name, shapes = r.image.rpartition(".")[0], shapes_of(r.annotation, r.record)
+        image = film(r.record, r.field, name, files.get(r.image), "PA", damaged, counts)
         if image is None: continue
         yield Study(name, name, "jf-healthcare", split, [image],
-                    boxes=_boxes(shapes, image, boxes, record, counts), site="township hospitals, China",
-                    meta={"shapes": shapes, "foreign object": int(bool(shapes))})
+                    boxes=_boxes(shapes, image, boxes, r.record, counts), site="township hospitals, China",
+                    meta={"shapes": shapes, "foreign object": int(bool(shapes)), "evidence": {name: "set"}})
 
 def _boxes(shapes, image, boxes, record, counts):
     out = []
@@ -157,27 +160,24 @@ def prepare(
     damaged: str = "error"
 ) -> dict: # What prepared.json says
     "Write the splits as Parquet; `load(split, out)` with the same options reads them."
-    return prepare_raw("jf-healthcare", root, out, {"boxes": boxes},
-                       lambda split: load(split, root, boxes, damaged))
+    return prepare_folder("jf-healthcare", root, out, {"boxes": boxes},
+                          lambda split: load(split, root, boxes, damaged))
 
 def verify(
     root: Path, # Folder of the set
+    images: bool = True, # Read every image; False: only look whether it is there
     jobs: int = 1 # Processes
 ) -> tuple[dict[str, int], list[str]]: # Counts, and what differs or is wrong
-    "Read every table and every image; compare with the published counts."
-    root, listed, counts, wrong = opened("jf-healthcare", "train", root), [], {}, []
+    "Read every table; compare with the published counts, and look for the images."
+    root, listed, counts = opened("jf-healthcare", root), [], {}
     for split, table in _tables(root).items():
-        files, name = _files(root, split), f"{_TABLES[split]}.csv"
-        listed += [(f"{name} record {r.record}", files.get(r.image)) for r in table.itertuples()]
-        objects = [len(shapes_of(r.annotation, f"{name} record {r.record}")) for r in table.itertuples()]
-        found = len(table), sum(map(bool, objects))
-        counts |= {f"{split} images": found[0], f"{split} with objects": found[1],
+        files = _files(root, split)
+        listed += [(r.record, files.get(r.image)) for r in table.itertuples()]
+        objects = [len(shapes_of(r.annotation, r.record)) for r in table.itertuples()]
+        counts |= {f"{split} images": len(table), f"{split} with objects": sum(map(bool, objects)),
                    f"{split} objects": sum(objects)}
-        if found != PUBLISHED[split]:
-            wrong.append(f"{name}: {found[0]:,} images, {found[1]:,} with objects; published: "
-                         f"{PUBLISHED[split][0]:,}, {PUBLISHED[split][1]:,}")
-    states, unread = read_films(listed, jobs)
-    return counts | states, wrong + unread
+    states, wrong = look_at(listed, images, jobs)
+    return counts | states, differing(counts, PUBLISHED) + wrong
 
 # %% ../../nbs/01p_jf_healthcare.ipynb #e009877e
 _FIXTURE = { # table → image, annotation

@@ -21,8 +21,8 @@ from .mimic_cxr import image_of, read_images, report_name
 from .raw import (NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at,
                                numbers, prepare_folder, read_json, refuse, table_of)
 from .storage import Studies, one_of
-from .study import (SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named, named_file,
-                                 without_text)
+from .study import (SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named,
+                                 named_file, without_text)
 
 # %% ../../nbs/01h_ms_cxr.ipynb #31491e14
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Lung Opacity", "Pleural Effusion",
@@ -98,8 +98,9 @@ _SPLITS = {"train": "train", "val": "valid", "test": "test"}
 def read_boxes(
         root: Path, # Folder of MS-CXR
         form: str | None = None # "csv" or "json"; None: the CSV if there is one
-) -> pd.DataFrame: # One row a box: record ("….csv record 7"), the CSV's columns, subject_id, study_id, split or None
-    "The boxes of MS-CXR. `DataError` names the file, the record and the field that is wrong."
+) -> pd.DataFrame: # One row a box: record ("….csv record 7"), the CSV's columns, subject_id, study_id
+    """The boxes of MS-CXR; `split` is None where the release states none. `DataError` names the file, the
+    record and the field that is wrong."""
     entrust("ms-cxr")
     path = annotation_file(root, form)
     csv = path.suffix == ".csv"
@@ -124,7 +125,8 @@ def read_boxes(
     stop("box", t.duplicated([*_WORDS, *_BOX]), "is duplicated: same image, category, words and place")
     if "split" not in t: t["split"] = None
     else:
-        stop("split", ~t.split.isin(_SPLITS), lambda r: f"{named(r.split)} is unknown; known: train, val, test")
+        stop("split", ~t.split.isin(_SPLITS),
+             lambda r: f"{named(r.split)} is unknown; known: train, val, test")
     return t.assign(subject_id=parts[1], study_id=parts[2], split=t.split.map(_SPLITS),
                     record=[f"{name} record {k}" for k in t.record])
 

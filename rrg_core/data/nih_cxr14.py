@@ -4,31 +4,32 @@
 
 # %% auto #0
 __all__ = ['BOXED', 'TO_OBSERVATION', 'PUBLISHED', 'SPLITS_BY', 'read_labels', 'read_boxes', 'split_images',
-           'film_files', 'load', 'fixture', 'prepare', 'verify']
+           'load', 'fixture', 'prepare', 'verify']
 
 # %% ../../nbs/01j_nih_cxr14.ipynb #818ddb8b
 import os, re
 from collections.abc import Iterator
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..engine.settings import CourseError
-from .bundled import NIH_LABELS, _checked_boxes, annotation_table, bundled_file
+from .bundled import NIH_LABELS, bundled_file
 from .bundled import TO_OBSERVATION as SHARED
-from .openi import split_of
-from .storage import Studies, from_folder, look_at, one_of, prepare_folder, spread
-from .study import Box, DataError, Image, Study, first_record, named, named_file, without_text
-from .vindr_cxr import film_size
+from .raw import (FAULTS, differing, files_under, film, filled, from_folder, how_to_fetch,
+                               look_at, numbers, patient_split, prepare_folder, refuse, size_or_fault,
+                               table_of, unique)
+from .storage import Studies, one_of, spread
+from .study import Box, DataError, Study, named, named_file, without_text
 
 # %% ../../nbs/01j_nih_cxr14.ipynb #0a09c433
 BOXED = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia",
          "Pneumothorax") # The classes that have boxes
 TO_OBSERVATION = {c: SHARED[c] for c in NIH_LABELS if c in SHARED}
-PUBLISHED = {"films": 112120, "boxes": 984} # Wang et al., 2017, and the release's own tables
+# Wang et al., 2017, and the release's own tables
+PUBLISHED = {"films": 112120, "patients": 30805, "boxes": 984}
 
 # %% ../../nbs/01j_nih_cxr14.ipynb #c2ccbbfa
 _IMAGE = re.compile(r"(\d{8})_\d{3}\.png")
@@ -49,32 +50,29 @@ def _file(root, *names, bundled):
     return next((p for p in places if os.path.isfile(p)), None) or bundled_file(bundled)
 
 def read_labels(root: Path # Folder of the set; its table, or the installed one
-                ) -> pd.DataFrame: # image, patient (8 digits), labels (a list), age (years, NaN), sex, view
-    "What is said of each film. `DataError` names the record that is wrong."
+                ) -> pd.DataFrame: # record, image, patient (8 digits), labels (a list), age, sex, view
+    "What is said of each film; an impossible age is NaN. `DataError` names the record that is wrong."
     path = _file(root, "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", bundled="nih")
-    t = annotation_table(path, tuple(_ENTRY), rename=_by_letters)[list(_ENTRY)].rename(columns=_ENTRY)
-    known = set(NIH_LABELS)
-
-    def stop(wrong, field, problem):
-        if wrong.any(): raise DataError(first_record(path.name, wrong), field, problem(t[wrong].iloc[0]))
-
-    number, age = t.image.str.extract(f"^{_IMAGE.pattern}$")[0], t.age.str.extract(f"^{_AGE.pattern}$")
-    stop(number.isna(), "Image Index", lambda r: f"must be ########_###.png, got {without_text(r.image)}")
-    stop(t.image.duplicated(), "Image Index", lambda r: "is duplicated")
-    stop(t.patient.str.zfill(8) != number, "Patient ID",
-         lambda r: "is not the number that the image begins with")
-    stop(~t.sex.isin(("F", "M")), "Patient Sex", lambda r: f"{named(r.sex)} is neither F nor M")
-    stop(~t["view"].isin(("AP", "PA")), "View Position", lambda r: f"{named(r.view)} is neither AP nor PA")
-    stop(age[0].isna(), "Patient Age", lambda r: f"must be a number of years, got {named(r.age)}")
+    t, known = table_of(path, _ENTRY, rename=_by_letters), set(NIH_LABELS)
+    filled(path.name, t, *_ENTRY)
+    unique(path.name, t, "Image Index")
+    t = t[["record", *_ENTRY]].rename(columns=_ENTRY)
     t["labels"] = t.labels.str.split("|")
-    stop(t.labels.map(lambda found: not known.issuperset(found)), "Finding Labels",
+    number, age = t.image.str.extract(f"^{_IMAGE.pattern}$")[0], t.age.str.extract(f"^{_AGE.pattern}$")
+    stop = partial(refuse, path.name, t)
+    stop("Image Index", number.isna(), lambda r: f"must be ########_###.png, got {without_text(r.image)}")
+    stop("Patient ID", t.patient.str.zfill(8) != number, "is not the number that the image begins with")
+    stop("Patient Sex", ~t.sex.isin(("F", "M")), lambda r: f"{named(r.sex)} is neither F nor M")
+    stop("View Position", ~t["view"].isin(("AP", "PA")), lambda r: f"{named(r['view'])} is neither AP nor PA")
+    stop("Patient Age", age[0].isna(), lambda r: f"must be a number of years, got {named(r.age)}")
+    stop("Finding Labels", t.labels.map(lambda found: not known.issuperset(found)),
          lambda r: f"has an unknown label {named(next(c for c in r.labels if c not in known))}")
-    stop(t.labels.map(lambda found: len(set(found)) < len(found)), "Finding Labels",
-         lambda r: "has a label twice")
-    stop(t.labels.map(lambda found: "No Finding" in found and len(found) > 1), "Finding Labels",
-         lambda r: "has No Finding beside a finding")
+    stop("Finding Labels", t.labels.map(lambda found: len(set(found)) < len(found)), "has a label twice")
+    stop("Finding Labels", t.labels.map(lambda found: "No Finding" in found and len(found) > 1),
+         "has No Finding beside a finding")
     years = age[0].astype(float).where(age[1].isin(("", "Y")), 0)
-    return t.assign(patient=number, age=years.where(years <= 120))
+    return t.assign(patient=number, age=years.where(years <= 120),
+                    record=[f"{path.name} record {k}" for k in t.record])
 
 # %% ../../nbs/01j_nih_cxr14.ipynb #350774e4
 _SIDE = 1024 # Pixels of a released film
@@ -85,37 +83,34 @@ def read_boxes(
 ) -> pd.DataFrame: # image, label, x0, y0, x1, y1 in 1024 × 1024 pixels
     "The boxes. `DataError` for one that is no rectangle, lies outside, or whose label its film has not."
     path = _file(root, "BBox_List_2017.csv", bundled="nih-boxes")
-    name = path.name
-    t = annotation_table(path, ("Image Index", "Finding Label"), ("x", "y", "w", "h"), rename=_by_letters)
-    t = t.rename(columns={"Image Index": "image", "Finding Label": "label"}).assign(
-        label=t["Finding Label"].replace("Infiltrate", "Infiltration"),
-        x0=t.x, y0=t.y, x1=t.x + t.w, y1=t.y + t.h)
-
-    def stop(wrong, field, problem):
-        if wrong.any(): raise DataError(first_record(name, wrong), field, problem)
-
-    _checked_boxes(name, t, pd.Series(True, t.index), BOXED)
-    outside = (t[["x0", "y0"]] < 0).any(axis=1) | (t[["x1", "y1"]] > _SIDE).any(axis=1)
-    stop(outside, "box", f"lies outside of its {_SIDE} × {_SIDE} film")
-    stop(t.duplicated(["image", "label", "x", "y", "w", "h"]), "box", "is duplicated")
-    known = dict(zip(labels.image, labels.labels))
-    stop(~t.image.isin(known), "Image Index", "names no film of the label table")
-    stop(pd.Series([r.label not in known[r.image] for r in t.itertuples()]), "Finding Label",
+    name, words, corners = path.name, {"Image Index": "image", "Finding Label": "label"}, ("x", "y", "w", "h")
+    t = table_of(path, [*words, *corners], rename=_by_letters)
+    filled(name, t, *words)
+    t = t.assign(**{c: numbers(name, t, c, empty=False) for c in corners}).rename(columns=words)
+    t = t.assign(label=t.label.replace("Infiltrate", "Infiltration"),
+                 x0=t.x, y0=t.y, x1=t.x + t.w, y1=t.y + t.h)
+    known, stop = dict(zip(labels.image, labels.labels)), partial(refuse, name, t)
+    stop("Finding Label", ~t.label.isin(BOXED),
+         lambda r: f"{named(r.label)} is unknown; known: {', '.join(BOXED)}")
+    stop("box", (t.w <= 0) | (t.h <= 0),
+         lambda r: f"({r.x:g}, {r.y:g}, {r.w:g}, {r.h:g}) has no width or no height")
+    stop("box", (t[["x0", "y0"]] < 0).any(axis=1) | (t[["x1", "y1"]] > _SIDE).any(axis=1),
+         f"lies outside of its {_SIDE} × {_SIDE} film")
+    stop("box", t.duplicated(["image", "label", *corners]), "is duplicated")
+    stop("Image Index", ~t.image.isin(known), "names no film of the label table")
+    stop("Finding Label", [r.label not in known[r.image] for r in t.itertuples()],
          "is none of the labels of its film")
     return t[["image", "label", "x0", "y0", "x1", "y1"]]
 
 # %% ../../nbs/01j_nih_cxr14.ipynb #b2a7fe88
 SPLITS_BY = ("official", "boxes")
 
-def _drawn(patient, shares): # "train", "valid" or "test", by a hash of the patient
-    return split_of(sha256(patient.encode()).hexdigest()[:12], shares)
-
 def _listed(root, name, known):
     "The films of a list. `DataError` names a line that is none."
     path = Path(root) / name
     if not os.path.isfile(path):
-        raise CourseError(f"{named_file(root, True)} has no {name}, which split_by='official' needs "
-                          "(`python data_scripts/nih.py fetch` says where it is); 'boxes' does without")
+        raise CourseError(f"{named_file(root, True)} has no {name}, which split_by='official' needs: "
+                          f"{how_to_fetch('nih')}; 'boxes' does without")
     names = path.read_bytes().decode("utf-8-sig", "replace").split()
     seen = set()
     for k, image in enumerate(names, 1):
@@ -134,7 +129,7 @@ def split_images(
     patient = labels.set_index("image").patient
     if split_by == "boxes":
         boxed, marked = patient.index.isin(boxes.image), patient.isin(patient[boxes.image.unique()])
-        halves = patient.map({p: _drawn(p, (0, .5)) for p in patient[boxed].unique()})
+        halves = patient.map({p: patient_split("nih", p, (0, .5)) for p in patient[boxed].unique()})
         return halves.where(boxed, "").where(marked, "train")
     train = _listed(root, "train_val_list.txt", patient.index)
     test = _listed(root, "test_list.txt", patient.index)
@@ -144,7 +139,7 @@ def split_images(
         lost = patient.index.difference([*train, *test])
         raise DataError(f"image {named(lost[0], True)}", "split",
                         f"is in no official list, one of {len(lost):,}")
-    tenth = patient[train].map({p: _drawn(p, (.9, .1)) for p in patient[train].unique()})
+    tenth = patient[train].map({p: patient_split("nih", p, (.9, .1)) for p in patient[train].unique()})
     out = pd.concat([tenth, pd.Series("test", test)]).reindex(patient.index)
     if (leaks := patient[test].isin(patient[train])).any():
         raise DataError(f"image {named(leaks.index[leaks][0], True)}", "split",
@@ -152,55 +147,41 @@ def split_images(
     return out
 
 # %% ../../nbs/01j_nih_cxr14.ipynb #54465833
-def film_files(root: Path # Folder of the set
-               ) -> dict[str, Path]: # Name of the film → file
-    "The films in `images*` below the root. `DataError` for two files of one name."
-    out = {}
-    for p in sorted(Path(root).glob("images*/**/*.png")) if os.path.isdir(root) else []:
-        if not _IMAGE.fullmatch(p.name): continue
-        if p.name in out: raise DataError(f"image {named(p.name, True)}", "file", "lies in two folders")
-        out[p.name] = p
-    return out
-
 def load(
     split: str, # "train", "valid", "test"
     root: Path = None, # Folder of the set, or a prepared folder
     split_by: str = "official", # or "boxes": the films with boxes in two halves by patient
     names: str = "course", # Boxes under the observations' names, or "own"
-    missing: str = "error", # What a film does that is not there: "error" or "skip" (counted)
+    damaged: str = "error", # What a film does that is missing or cannot be opened: "error" or "skip"
     jobs: int = 1, # Processes that read sizes
     stream: bool = False # Yield study by study instead; nothing is counted then
-) -> Studies | Iterator[Study]: # `.counts`: boxes, missing films, impossible ages
-    "NIH ChestX-ray14, one record a film. `CourseError` without its lists, `DataError` for a wrong record."
-    one_of("split_by", split_by, SPLITS_BY)
-    one_of("names", names, ("course", "own"))
-    one_of("missing", missing, ("error", "skip"))
-    make = partial(_studies, split, root, split_by, names, missing, jobs)
+) -> Studies | Iterator[Study]: # `.counts`: boxes, impossible ages, what was left out
+    """NIH ChestX-ray14, one record a film. `CourseError` without its lists, `DataError` for a wrong record or
+    film."""
+    for name, value, known in (("split_by", split_by, SPLITS_BY), ("names", names, ("course", "own")),
+                               ("damaged", damaged, FAULTS)):
+        one_of(name, value, known)
+    make = partial(_studies, split, root, split_by, names, damaged, jobs)
     return from_folder("nih", split, root, {"split_by": split_by, "names": names}, make, stream)
 
-def _studies(split, root, split_by, names, missing, jobs, counts):
+def _studies(split, root, split_by, names, damaged, jobs, counts):
     labels = read_labels(root)
     boxes = read_boxes(root, labels)
-    home, files = split_images(root, labels, boxes, split_by), film_files(root)
-    if not files:
-        raise DataError(named_file(root, True), "images", "are missing: no images*/########_###.png")
+    home, files = split_images(root, labels, boxes, split_by), files_under(root, _IMAGE.pattern)
     if split_by == "boxes": counts["films without a box, of patients with one"] += int((home == "").sum())
-    rows = labels[labels.image.map(home) == split]
-    if (absent := ~rows.image.isin(files)).any() and missing == "error":
-        raise DataError(f"image {named(rows.image[absent].iloc[0], True)}", "file",
-                        f"is missing, one of {absent.sum():,} (missing='skip' leaves them out)")
-    counts["missing films"] += int(absent.sum())
-    rows, by_image = rows[~absent], dict(list(boxes.groupby("image")))
-    sizes = spread(film_size, [files[i] for i in rows.image], jobs)
-    for r, size in zip(rows.itertuples(), sizes):
-        sx, sy = size[0] / _SIDE, size[1] / _SIDE
+    rows, drawn = labels[labels.image.map(home) == split], dict(list(boxes.groupby("image")))
+    sizes = spread(size_or_fault, [files.get(i) for i in rows.image], jobs)
+    for r, found in zip(rows.itertuples(), sizes):
+        name = r.image.removesuffix(".png")
+        image = film(r.record, "Image Index", name, files.get(r.image), r.view, damaged, counts, found)
+        if image is None: continue
+        sx, sy = image.width / _SIDE, image.height / _SIDE
         mine = [Box(TO_OBSERVATION.get(b.label, b.label) if names == "course" else b.label,
                     b.x0 * sx, b.y0 * sy, b.x1 * sx, b.y1 * sy)
-                for b in by_image.get(r.image, boxes[:0]).itertuples()]
+                for b in drawn.get(r.image, boxes[:0]).itertuples()]
         counts["boxes"] += len(mine)
         counts["impossible ages"] += r.age != r.age
-        study = r.image.removesuffix(".png")
-        yield Study(study, r.patient, "nih", split, [Image(study, *size, r.view, files[r.image])],
+        yield Study(name, r.patient, "nih", split, [image],
                     labels={TO_OBSERVATION[c]: 1 for c in r.labels if c in TO_OBSERVATION}, boxes=mine,
                     site="NIH Clinical Center",
                     meta={"classes": r.labels, "age": None if r.age != r.age else int(r.age), "sex": r.sex})
@@ -256,20 +237,21 @@ def prepare(
     out: Path, # Prepared folder, another one
     split_by: str = "official", # As in `load`
     names: str = "course",
-    missing: str = "error",
+    damaged: str = "error",
     jobs: int = 1 # Processes that read sizes
 ) -> dict: # What prepared.json says
     "Write the splits as Parquet; `load(split, out)` with the same options reads them."
     return prepare_folder("nih", root, out, {"split_by": split_by, "names": names},
-                          lambda split: load(split, root, split_by, names, missing, jobs))
+                          lambda split: load(split, root, split_by, names, damaged, jobs))
 
 def verify(
     root: Path, # Folder of the set
     images: bool = True, # Read every film; False: only look whether it is there
     jobs: int = 1 # Processes
-) -> dict[str, int]:
-    "Count films, patients and boxes, and the films that are missing or damaged."
-    labels, files = read_labels(root), film_files(root)
-    boxes = read_boxes(root, labels)
-    counts = {"films": len(labels), "patients": labels.patient.nunique(), "boxes": len(boxes)}
-    return counts | look_at([files.get(i, Path(root) / "images" / i) for i in labels.image], images, jobs)
+) -> tuple[dict[str, int], list[str]]: # Counts, and what differs or is wrong
+    "Count films, patients and boxes; compare with the published counts, and look for the films."
+    labels, files = read_labels(root), files_under(root, _IMAGE.pattern)
+    counts = {"films": len(labels), "patients": labels.patient.nunique(),
+              "boxes": len(read_boxes(root, labels))}
+    states, wrong = look_at([(r.record, files.get(r.image)) for r in labels.itertuples()], images, jobs)
+    return counts | states, differing(counts, PUBLISHED) + wrong

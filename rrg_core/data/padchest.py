@@ -18,11 +18,10 @@ import numpy as np
 import pandas as pd
 
 from ..engine.files import entrust
-from ..engine.settings import CourseError
-from .raw import (among, chosen, file_of, film, filled, files_under, loaded, numbers, opened,
-                               or_none, patient_split, prepare_raw, read_films, refuse, same_within, table_of,
-                               unique)
-from .storage import Studies
+from .raw import (FAULTS, among, chosen, differing, file_of, filled, files_under, film,
+                               from_folder, look_at, numbers, opened, or_none, patient_split, prepare_folder,
+                               refuse, same_within, table_of, unique)
+from .storage import Studies, one_of
 from .study import OBSERVATIONS, SPLITS, VIEWS, DataError, Report, Study
 
 # %% ../../nbs/01m_padchest.ipynb #95a88983
@@ -183,7 +182,7 @@ def read_table(
     """All images of the set, with `group`, `split`, `view`, `sex` and `age`. `DataError` names file, record
     and field of what is wrong."""
     entrust("padchest")
-    path = file_of(root, _NAME, TABLE, "padchest")
+    path = file_of(root, TABLE, "padchest", _NAME)
     where = path.name
     needed = ("ImageID", "StudyID", "Projection", "PatientSex_DICOM", "PatientBirth", *_STUDY)
     table = table_of(path, needed)[["record", *needed]]
@@ -227,14 +226,15 @@ def load(
     stream: bool = False # Yield study by study instead; nothing is counted then
 ) -> Studies | Iterator[Study]: # `.counts` says what was left out, and why
     "PadChest. `CourseError` where the set is missing, `DataError` for a wrong row."
-    root, options = opened("padchest", split, root, damaged), _options(views, labelled)
+    options = _options(views, labelled)
+    one_of("damaged", damaged, FAULTS)
 
     def make(counts):
         table, left = read_table(root)
         counts["images of studies with two patients"] = int((left.split == split).sum())
         return _studies(table[table.split == split], files_under(root, r".+\.png"), options, damaged, counts)
 
-    return loaded("padchest", split, root, options, make, stream)
+    return from_folder("padchest", split, root, options, make, stream)
 
 def _options(views=("AP", "PA"), labelled=METHODS):
     "The options that decide which studies there are."
@@ -332,8 +332,8 @@ def prepare(
     **options # Those of `load` that choose studies: views, labelled
 ) -> dict: # What prepared.json says
     "Write the splits as Parquet; `load(split, out)` with the same options reads them."
-    return prepare_raw("padchest", root, out, _options(**options),
-                       lambda split: load(split, root, damaged=damaged, **options))
+    return prepare_folder("padchest", root, out, _options(**options),
+                          lambda split: load(split, root, damaged=damaged, **options))
 
 def check_lists(table: pd.DataFrame # As `read_table` makes it
                 ) -> dict[str, int]: # Studies without labels, excluded ones, those with labelled sentences
@@ -350,18 +350,18 @@ def check_lists(table: pd.DataFrame # As `read_table` makes it
 
 def verify(
     root: Path, # Folder of PadChest
+    images: bool = True, # Read every image: hours; False: only look whether it is there
     jobs: int = 1 # Processes
 ) -> tuple[dict[str, int], list[str]]: # Counts, and what differs or is wrong
-    "Read the table, all its lists and every image; compare with the published counts."
-    root = opened("padchest", "train", root)
+    "Read the table and all its lists; compare with the published counts, and look for the images."
+    root = opened("padchest", root)
     (table, left), files = read_table(root), files_under(root, r".+\.png")
     check_lists(table)
     every = pd.concat([table, left])
     columns = {"images": "ImageID", "studies": "StudyID", "patients": "PatientID"}
     found = {unit: every[column].nunique() for unit, column in columns.items()}
-    wrong = [f"{found[u]:,} {u}, published {n:,}" for u, n in PUBLISHED.items() if found[u] != n]
-    states, unread = read_films([(r.record, files.get(r.ImageID)) for r in table.itertuples()], jobs)
-    return found | states, wrong + unread
+    states, wrong = look_at([(r.record, files.get(r.ImageID)) for r in table.itertuples()], images, jobs)
+    return found | states, differing(found, PUBLISHED) + wrong
 
 # %% ../../nbs/01m_padchest.ipynb #e460371c
 _LABELLED = ("Labels", "Localizations", "LabelsLocalizationsBySentence")

@@ -268,8 +268,8 @@ def film(
         counts["images"] += 1
         return Image(image_id, *found, view, path)
     if damaged == "error":
-        raise DataError(record, field, f"names an image that is {found} (damaged='skip' leaves such images "
-                        "out)")
+        wrong = "damaged or no image" if found == "damaged" else found
+        raise DataError(record, field, f"names an image that is {wrong} (damaged='skip' leaves such images out)")
     counts[f"{found} images"] += 1
     return None
 
@@ -297,7 +297,7 @@ def look_at(
     listed: Iterable[tuple[str, Path | None]], # A record, and where its film should lie
     read: bool = True, # Read every one, pixels and all; False: only look whether it is there
     jobs: int = 1 # Processes
-) -> tuple[dict[str, int], list[str]]: # images listed, images missing, images damaged; the records of the wrong ones
+) -> tuple[dict[str, int], list[str]]: # images listed, images missing, images damaged; which are wrong
     "How many films of a list lie there, and how many can be read."
     listed = list(listed)
     states = spread(partial(_state, read), [path for _, path in listed], jobs, "looking at images")

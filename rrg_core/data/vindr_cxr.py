@@ -19,8 +19,8 @@ from ..engine.settings import CourseError
 from .bundled import TO_OBSERVATION as SHARED
 from .bundled import VINDR_LABELS, bundled_file
 from .raw import (FAULTS, NoSplit, differing, film, filled, from_folder, how_to_fetch, look_at,
-                               numbers, patient_split, prepare_folder, refuse, size_or_fault, table_of, unique,
-                               write_dicom)
+                               numbers, patient_split, prepare_folder, refuse, size_or_fault, table_of,
+                               unique, write_dicom)
 from .storage import Studies, one_of, spread
 from .study import Box, DataError, Study, named, named_file
 
@@ -58,8 +58,9 @@ def layout(root: Path) -> str: # "physionet" or "kaggle"
 def read_boxes(
         path: Path, # A table of boxes, of either copy
         readers: bool = True # Whether it names them: in training, not in the test
-) -> pd.DataFrame: # record ("….csv record 7"), image, label, reader, x0, y0, x1, y1: NaN where there is no box
-    "Boxes in pixels of an image whose size the table does not have. `DataError` names the record."
+) -> pd.DataFrame: # record ("….csv record 7"), image, label, reader, x0, y0, x1, y1
+    """Boxes in pixels of an image whose size the table does not have; the corners are NaN in a record without
+    a box. `DataError` names the record."""
     name, words = path.name, ("image_id", "class_name", *["rad_id"] * readers)
     t = table_of(path, [*words, *_CORNERS])
     filled(name, t, *words)
@@ -77,7 +78,8 @@ def read_boxes(
          lambda r: f"({r.x0:g}, {r.y0:g}, {r.x1:g}, {r.y1:g}) is no rectangle")
     if "class_id" in t and readers:
         expected = t.label.map({c: k for k, c in enumerate(VINDR_LABELS)})
-        stop("class_id", pd.to_numeric(t.class_id, errors="coerce") != expected, "is not the number of its class")
+        stop("class_id", pd.to_numeric(t.class_id, errors="coerce") != expected,
+             "is not the number of its class")
     stop("record", t.drop(columns="record").duplicated(), "is duplicated")
     return t.assign(record=[f"{name} record {k}" for k in t.record])
 
@@ -85,8 +87,9 @@ def read_boxes(
 def read_votes(
         root: Path, # Folder of either copy
         which: str = "train" # or "test" (PhysioNet alone)
-) -> pd.DataFrame: # By image, in the file's order: a column for each class that was asked for, "readers", "record"
-    "How many readers saw what. `DataError` for a table that is not what it should be."
+) -> pd.DataFrame: # By image, in the file's order: a column for each class that was asked for
+    """How many readers saw what; also "readers", their number, and "record", where the film is listed.
+    `DataError` for a table that is not what it should be."""
     entrust("vindr-cxr")
     if layout(root) == "kaggle": return _votes_of_boxes(root)
     path, readers = _needed(root, f"image_labels_{which}"), ["rad_id"] * (which == "train")
@@ -128,7 +131,8 @@ def _votes_of_boxes(root):
     votes = t.groupby(["image", "label"]).reader.nunique().unstack(fill_value=0)
     votes = votes.reindex(t.image.unique()).reindex(columns=list(VINDR_LABELS), fill_value=0)
     films = t.groupby("image", sort=False)
-    return _with_readers(path.name, votes.assign(record=films.record.first()), films.reader.nunique(), _READERS)
+    votes = votes.assign(record=films.record.first())
+    return _with_readers(path.name, votes, films.reader.nunique(), _READERS)
 
 def _seen(votes): # The classes of a row of `read_votes`, without what else is in it
     return votes[[c for c in CLASSES if c in votes.index]]
@@ -187,7 +191,8 @@ def _placed(row, image, original):
     cut = box.clipped(image.width, image.height)
     if cut is None or max(abs(a - b) for a, b in zip(cut.xyxy, box.xyxy)) > .5:
         raise DataError(row.record, "box", f"({', '.join(f'{v:g}' for v in box.xyxy)}) lies outside of its "
-                        f"{image.width} × {image.height} image: a shrunk copy needs its …_meta.csv (dim0, dim1)")
+                        f"{image.width} × {image.height} image: a shrunk copy needs its …_meta.csv (dim0, "
+                        "dim1)")
     return cut
 
 # %% ../../nbs/01i_vindr_cxr.ipynb #590921a6
@@ -212,7 +217,7 @@ def load(
     boxes: str = "given", # or "fused": weighted box fusion of the training films at an IoU of .1
     names: str = "course", # Boxes under the observations' names where there are any, or "own"
     split_by: str = "official", # or "chex" (PhysioNet alone), "hash": see above
-    damaged: str = "error", # What a film does that is missing or cannot be opened: "error" or "skip" (counted)
+    damaged: str = "error", # What a film does that is missing or cannot be opened: "error" or "skip"
     jobs: int = 1, # Processes that read sizes
     stream: bool = False # Yield study by study instead; nothing is counted then
 ) -> Studies | Iterator[Study]: # `.counts`: boxes, films without one, what was left out
@@ -231,10 +236,11 @@ def _votes(root, split, split_by):
     "The table of votes of each part of the set. `DataError` for a film that is in both."
     if layout(root) == "kaggle":
         if split_by == "chex":
-            raise DataError("load", "split_by", "'chex' needs the test films, which Kaggle's copy has no labels of")
+            raise DataError("load", "split_by",
+                            "'chex' needs the test films, which Kaggle's copy has no labels of")
         if (split_by, split) == ("official", "test"):
-            raise NoSplit(f"{named_file(root, True)} is Kaggle's copy of vindr-cxr, which has no labels of its "
-                          "test films: split_by='hash' draws a test from the training films")
+            raise NoSplit(f"{named_file(root, True)} is Kaggle's copy of vindr-cxr, which has no labels of "
+                          "its test films: split_by='hash' draws a test from the training films")
     tables = {which: read_votes(root, which) for which in _TABLES[layout(root)]}
     if len(shared := tables["train"].index.intersection(tables.get("test", tables["train"][:0]).index)):
         raise DataError(f"image {named(shared[0], True)}", "split", "leaks: it is in train and in test")
@@ -244,8 +250,8 @@ def _studies(split, root, boxes, names, split_by, damaged, jobs, counts):
     for which, votes in _votes(root, split, split_by).items():
         wanted = votes[_home(votes, which, split_by) == split]
         if not len(wanted): continue
-        rows, files, stated = _boxes_of(root, which, votes.index), film_files(root, which), _original_sizes(
-            root, which)
+        rows, files = _boxes_of(root, which, votes.index), film_files(root, which)
+        stated = _original_sizes(root, which)
         sizes = spread(size_or_fault, [files.get(i) for i in wanted.index], jobs)
         for (image_id, seen), found in zip(wanted.iterrows(), sizes):
             image = film(seen.record, "image_id", image_id, files.get(image_id), "PA", damaged, counts, found)

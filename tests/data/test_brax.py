@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rrg_core.engine.files import entrust
-from rrg_core.engine.settings import CourseError
-from rrg_core.data.raw import among, chosen, file_of, film, filled, labels_of, loaded, opened, or_none, patient_split, prepare_raw, read_films, refuse, same_within, table_of, unique, write_dicom
-from rrg_core.data.storage import Studies
+from rrg_core.data.raw import FAULTS, among, chosen, differing, file_of, filled, film, from_folder, labels_of, look_at, opened, or_none, patient_split, prepare_folder, refuse, same_within, table_of, unique, write_dicom
+from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import OBSERVATIONS, VIEWS, Study
 import pytest, tempfile
 from rrg_core.data.study import SPLITS, DataError, check_splits
+from rrg_core.engine.settings import CourseError
 from rrg_core.data.brax import *
 
 
@@ -51,7 +51,7 @@ def test_brax_has_two_releases_of_its_images():
         for dicom in (".dcm", "bare"):
             root = fixture(Path(d) / dicom, dicom)
             png, dcm = [[s for split in SPLITS for s in load(split, root, files=kind)]
-                        for kind in ("png", "DICOM")]
+                        for kind in ("png", "dicom")]
             assert [s.study_id for s in png] == [s.study_id for s in dcm]
             for a, b in zip(png, dcm):
                 assert (a.images[0].load() == b.images[0].load()).all() and a.images[0].path != b.images[0].path
@@ -104,8 +104,9 @@ def test_brax_names_what_is_wrong():
                              (dict(remove="*.png", damaged="skip"),
                               "images are missing, all"), (dict(files="dicom"),
                                                            "DicomPath names an image that is missing"),
-                             (dict(files="tiff"), "files must be of png, dicom"), (dict(files=("png", "dicom")),
-                                                                                   "must be one of png"),
+                             (dict(files="tiff"), "files must be of png, dicom"),
+                             (dict(files=("png", "dicom")), "files must be of png, dicom"),
+                             (dict(damaged=None), "damaged must be of error, skip"),
                              (dict(views="FRONTAL"),
                               "views must be of PA, AP, LATERAL, LL, UNKNOWN, got 'FRONTAL'")):
         assert message in refused(**options), message
@@ -140,8 +141,8 @@ def test_brax_verify_reads_everything():
         counts, wrong = verify(root)
     assert counts == {"images": 6, "studies": 5, "patients": 4, "images listed": 6, "images missing": 1,
                       "images damaged": 1}
-    assert "6 images, published 40,967" in wrong and f"{TABLE} record 1: missing" in wrong
-    assert f"{TABLE} record 2: damaged" in wrong
+    assert "images: 6 here, 40,967 published" in wrong
+    assert wrong[-2:] == [f"{TABLE} record 1: missing", f"{TABLE} record 2: damaged"]
 
 
 def test_brax_errors_quote_nothing():

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rrg_core.engine.files import entrust
-from rrg_core.engine.settings import CourseError
 from rrg_core.data.bundled import siim_mask
-from rrg_core.data.raw import chosen, file_of, film, filled, files_under, loaded, opened, or_none, patient_split, prepare_raw, read_films, refuse, same_within, table_of, write_dicom
-from rrg_core.data.storage import Studies
-from rrg_core.data.study import OBSERVATIONS, SECTIONS, SPLITS, Box, DataError, Report, Study
+from rrg_core.data.raw import FAULTS, chosen, differing, file_of, filled, files_under, film, from_folder, look_at, opened, or_none, patient_split, prepare_folder, refuse, same_within, table_of, write_dicom
+from rrg_core.data.storage import Studies, one_of
+from rrg_core.data.study import OBSERVATIONS, SECTIONS, SPLITS, Box, DataError, Report, Study, named
 import pytest, tempfile
 import matplotlib.pyplot as plt
 from rrg_core.data.study import check_splits
+from rrg_core.engine.settings import CourseError
 from rrg_core.data.candid_ptx import *
 
 
@@ -52,7 +52,7 @@ def test_candid_studies_are_right():
         a, b, c, e = found.values() if list(found) == sorted(found) else [found[k] for k in sorted(found)]
         assert (a.patient_id, a.source, a.site, a.split) == ("1", "candid-ptx", "Dunedin", b.split)
         assert a.meta["study"] == b.meta["study"] != c.meta["study"] and a.images[0].view == "PA"
-        assert a.images[0].load().shape == (64, 64)
+        assert a.meta["evidence"] == {"9.1.1": "set"} and a.images[0].load().shape == (64, 64)
         scale = 64 / SIDE
         assert [x.label for x in a.boxes] == ["Pneumothorax"] * 2
         assert a.boxes[0].xyxy == (700 * scale, 60 * scale, 800 * scale, 260 * scale)
@@ -63,6 +63,7 @@ def test_candid_studies_are_right():
         assert b.meta["classes"] == ["pneumothorax", "acute rib fracture", "chest tube"] # the tube once
         assert [x.label for x in b.boxes] == ["Pneumothorax", "Fracture", "Support Devices"]
         assert b.labels["Fracture"] == 1 == b.labels["Support Devices"] and b.labels["Edema"] is None
+        assert {o for o, v in b.labels.items() if v is not None} == set(CLASSES.values()) # and no others
         assert (b.report.findings, b.report.impression) == ("", "Invented text without a heading.")
         assert c.labels["Pneumothorax"] == 0 and c.boxes == [] and c.meta["masks"] == []
         assert (c.report.indication, c.report.impression) == ("Invented fall.", "Nothing invented.")
@@ -87,7 +88,7 @@ def test_candid_reads_dicom_files_without_an_ending():
         for x, y in zip(a, b):
             assert (x.images[0].load() == y.images[0].load()).all() and y.images[0].path.name == y.study_id
         (dcm / "dataset" / "9.1.1.dcm").write_bytes(b"")
-        with pytest.raises(DataError, match="an image: file lies there twice, with two endings"):
+        with pytest.raises(DataError, match="image '9.1.1': file lies there twice, with two endings"):
             load("train", dcm)
 
 
@@ -184,7 +185,7 @@ def test_candid_verify_reads_everything():
     assert counts == {"images": 5, "patients": 3, "images of two patients": 1, "masks": 6, "images listed": 4,
                       "acute rib fracture: images without a report": 0, "chest tube: images without a report": 1,
                       "images missing": 1, "images damaged": 1}
-    assert wrong == ["5 images, published 19,237", "3 patients, published 13,744",
+    assert wrong == ["images: 5 here, 19,237 published", "patients: 3 here, 13,744 published",
                      "Pneumothorax_reports.csv record 4: missing", "Pneumothorax_reports.csv record 5: damaged"]
 
 

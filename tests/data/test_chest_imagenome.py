@@ -10,10 +10,11 @@ import pandas as pd
 from PIL import Image as PILImage
 from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError, data_root
-from rrg_core.data.bundled import annotation_table, json_field, open_zip, read_json, read_member
+from rrg_core.data.bundled import open_zip, read_member
 from rrg_core.data.mimic_cxr import image_of, read_images, report_name
-from rrg_core.data.storage import Studies, from_folder, look_at, one_of, prepare_folder
-from rrg_core.data.study import REGIONS, SECTIONS, SPLITS, Box, DataError, Image, Sentence, Study, check_splits, first_record, named, named_file, without_text
+from rrg_core.data.raw import NoSplit, differing, file_of, filled, from_folder, how_to_fetch, json_field, look_at, numbers, prepare_folder, read_json, refuse, table_of, unique
+from rrg_core.data.storage import Studies, one_of
+from rrg_core.data.study import REGIONS, SECTIONS, SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named, named_file, without_text
 import contextlib, io, pytest, tempfile
 from collections import Counter
 from importlib.util import module_from_spec, spec_from_file_location
@@ -172,7 +173,7 @@ def test_imagenome_gold_is_read_like_silver():
         assert {o: v for o, v in s.labels.items() if v is not None} == {"Pleural Effusion": 1, "Pneumothorax": 0}
         assert studies.counts["gold records without a relation"] == 1 == studies.counts["regions with two boxes"]
         for split in ("train", "valid"):
-            with pytest.raises(DataError, match=f"split must be test, got '{split}'"):
+            with pytest.raises(NoSplit, match=f"gold=True has no {split} split"):
                 load(split, root, gold=True, mimic=mimic)
 
 
@@ -287,7 +288,7 @@ def test_wrong_tables_of_imagenome_are_named():
         *((words, lambda t, c=c: t.drop(columns=c), f"coordinates.txt: column '{c}' is missing") for c in (
             "row_id", "sentence", "bbox", "relation", "label_name", "context", "categoryID")),
         (words, put("relation", "2", 1), "coordinates.txt record 2: relation must be 0 or 1, got 2"),
-        (words, put("relation", None, 1), "coordinates.txt record 2: relation must be 0 or 1, got nan"),
+        (words, put("relation", None, 1), "coordinates.txt record 2: relation is missing"),
         (words, put("context", "maybe", 1), "coordinates.txt record 2: context must be yes or no, got 'maybe'"),
         (words, put("image_id", "59999909.dcm", 1), "coordinates.txt record 2: image_id has no box in gold_bbox"),
         (words, put("sentence", None, 1), "coordinates.txt record 2: sentence is missing"),
@@ -319,7 +320,9 @@ def test_imagenome_prepares_and_verifies():
         root, mimic, out = fixture(d / "cig"), mimic_cxr.fixture(d / "mimic"), d / "out"
         raw = {s: load(s, root, mimic=mimic) for s in SPLITS}
         note = prepare(root, out, mimic)
-        counts = verify(root, mimic)
+        counts, differ = verify(root, mimic)
+        assert differ == [f"{s} films listed: {k} here, {n} published" for s, k, n in zip(
+            SPLITS, (3, 3, 2), ("166,521", "23,953", "47,393"))]
         assert [counts[f"{s} films listed"] for s in SPLITS] == [3, 3, 2]
         assert [counts[f"{s} films"] for s in SPLITS] == [2, 1, 1] and counts["films to avoid"] == 1
         assert (counts["images listed"], counts["images missing"], counts["regions"]) == (4, 0, 25)
@@ -330,15 +333,19 @@ def test_imagenome_prepares_and_verifies():
             assert list(again) == list(studies) == list(load(split, out, stream=True))
             assert again.counts == studies.counts and note["splits"][split]["studies"] == len(studies)
         assert len(load("test", d / "gold", gold=True)) == 1
+        with pytest.raises(NoSplit, match="gold=True has no train split"):
+            load("train", d / "gold", gold=True)
         for options, message in ((dict(avoid=False), "avoid = True"), (dict(gold=True), "gold = False"),
                                  (dict(split_by="mimic"), "split_by = 'own'"), (dict(least=3), "least = 5")):
             with pytest.raises(CourseError, match=message):
                 load("test", out, **options)
-        with pytest.raises(CourseError, match="lies in the repository"):
+        with pytest.raises(CourseError, match="must stay outside"):
             prepare(d / "elsewhere", repo_root() / "figures" / "cig", mimic)
         next(mimic.rglob("59999906-*.jpg")).unlink()
         next(mimic.rglob("59999903-*.jpg")).write_bytes(b"half")
-        assert list(verify(d / "elsewhere", mimic).values())[-2:] == [1, 1]
+        counts, differ = verify(d / "elsewhere", mimic)
+        assert list(counts.values())[-2:] == [1, 1]
+        assert differ[-2:] == ["valid film 1: damaged", "test film 1: missing"]
 
 
 def test_the_script_of_imagenome_runs():

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.raw import NoSplit, among, chosen, film, filled, labels_of, loaded, numbers, opened, or_none, prepare_raw, read_films, refuse, same_within, table_of
-from rrg_core.data.storage import Studies
+from rrg_core.data.raw import FAULTS, NoSplit, among, chosen, differing, film, filled, from_folder, how_to_fetch, labels_of, look_at, numbers, opened, or_none, prepare_folder, refuse, same_within, table_of
+from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import OBSERVATIONS, SECTIONS, SPLITS, VIEWS, DataError, Report, Study, named, named_file
 import pytest, shutil, tempfile
 import numpy as np
@@ -27,7 +27,8 @@ def test_chexpert_reads_every_copy():
                 assert list(load("train", inside)) == list(load("train", root)) == list(
                     load("train", root, views="ap, pa".split(", "), stream=True))
             assert sum(check_splits(found[copy].values()).values()) == (6 if copy != "plus" else 5)
-        plain = lambda s: (s.patient_id, s.split, s.labels, s.meta, [i.view for i in s.images])
+        plain = lambda s: (s.patient_id, s.split, s.labels, s.meta | {"labelled by": ""}, [
+            i.view for i in s.images])
         for copy in ("full", "kaggle", "batches", "plus"):
             for key, s in found[copy].items():
                 assert plain(s) == plain(found["small"][key]), (copy, key)
@@ -46,14 +47,15 @@ def test_chexpert_studies_are_right():
         assert len(train) == 2 and train.counts == {"frontal images with a lateral projection": 1, "images": 2,
                                                     "without an image": 2, "kept": 2}
         one, two, three, four = every
-        assert one.study_id == sha256(b"patient99901/study1").hexdigest()[:12]
+        assert one.study_id == "chexpert-" + sha256(b"patient99901/study1").hexdigest()[:12]
         assert (one.source, one.split, one.site, one.report) == ("chexpert", "train", "Stanford", None)
         assert one.patient_id == "patient99901"
         assert {o: v for o, v in one.labels.items() if v is not None} == {"Edema": 1, "Pneumonia": -1}
         assert [i.view for i in one.images] == ["AP", "LATERAL"] and one.images[0].load().shape == (32, 24)
         assert one.images[0].image_id == f"{one.study_id}/view1_frontal"
-        assert one.meta == {"folder": "patient99901/study1", "sex": "Male", "age": 61, "evidence": {
-            f"{one.study_id}/view1_frontal": "table", f"{one.study_id}/view2_lateral": "table"}}
+        evidence = {f"{one.study_id}/view1_frontal": "table", f"{one.study_id}/view2_lateral": "table"}
+        assert one.meta == {"folder": "patient99901/study1", "labelled by": "chexpert", "sex": "Male", "age": 61,
+                            "evidence": evidence}
         assert two.patient_id == one.patient_id and two.study_id != one.study_id and two.images[0].view == "PA"
         assert three.images[0].view == "UNKNOWN" and three.labels["Fracture"] == 0
         assert three.meta["age"] is None is three.meta["sex"] and four.meta["age"] == 90
@@ -65,9 +67,11 @@ def test_chexpert_studies_are_right():
         assert set(test[0].meta["evidence"].values()) == {"file name"} and test[0].meta["age"] is None
         (Path(d) / "train_cheXbert.csv").write_text((root / "CheXpert-v1.0-small/train.csv").read_text().replace(
             "-1", "1"))
-        assert load("train", root, labels="CheXbert")[0].labels["Pneumonia"] == 1
-        assert load("valid", root, labels="chexbert")[0].labels["Cardiomegaly"] == 1
-        with pytest.raises(NoSplit, match="no train_visualCheXbert.csv.*where to sign"):
+        (other, *_), (valid, ) = [load(s, root, labels="chexbert") for s in ("train", "valid")]
+        assert (other.labels["Pneumonia"], other.meta["labelled by"]) == (1, "chexbert")
+        assert (valid.labels["Cardiomegaly"], valid.meta["labelled by"]) == (1, "radiologists")
+        assert test[0].meta["labelled by"] == "radiologists"
+        with pytest.raises(NoSplit, match="no train_visualCheXbert.csv.*chexpert.py fetch"):
             load("train", root, labels="visualchexbert")
 
 
@@ -80,6 +84,7 @@ def test_chexpert_plus_has_reports_and_labels():
         assert train[0].report.indication == "Invented cough."
         assert train[0].report.findings == "An invented shadow."
         assert train[0].report.comparison == "None." and train[0].labels["Pneumonia"] == -1
+        assert {s.meta["labelled by"] for s in train} == {"chexbert-impression"} # the default
         with_findings = load("train", root, need="findings")
         assert len(with_findings) == 1 and with_findings.counts["without findings"] == 3
         table = pd.read_csv(root / PLUS, dtype=str, index_col=0)
@@ -88,11 +93,12 @@ def test_chexpert_plus_has_reports_and_labels():
         lines = (root / "chexbert_labels/impression_fixed.json").read_text().splitlines()
         (root / "chexbert_labels/impression_fixed.json").write_text("\n".join(lines[1:])) # one has no labels
         assert load("train", root)[0].labels == {} and load("train", root)[1].labels["No Finding"] == 1
-        assert load("train", root, labels="findings")[0].labels["Edema"] == 1
+        other = load("train", root, labels="chexbert-findings")[0]
+        assert (other.labels["Edema"], other.meta["labelled by"]) == (1, "chexbert-findings")
         shutil.rmtree(root / "chexbert_labels")
-        assert load("train", root)[0].labels == {}
+        assert (load("train", root)[0].labels, load("train", root)[0].meta["labelled by"]) == ({}, None)
         with pytest.raises(CourseError, match="no impression_fixed.json.*chexbert_labels.zip"):
-            load("train", root, labels="impression")
+            load("train", root, labels="chexbert-impression")
         with pytest.raises(NoSplit, match="no image of the test split"):
             load("test", root)
 
@@ -178,7 +184,9 @@ def test_chexpert_names_what_is_wrong():
             (dict(need="findings"), "only CheXpert Plus has reports"), (dict(need="findngs"), "need must be of"),
             (dict(labels="radiologist"), "labels must be of chexpert, chexbert"),
             (dict(files="tiff"), "files must be of picture, dicom"),
-            (dict(labels="impression"), "labels must be of chexpert"), (dict(damaged="no"), "damaged must be"),
+            (dict(labels="chexbert-report"), "labels must be of chexpert, chexbert, visualchexbert, got"),
+            (dict(labels=""), "labels must be of chexpert"), (dict(labels=["chexbert"]), "labels must be of"),
+            (dict(files=()), "files must be of picture"), (dict(damaged="no"), "damaged must be of error, skip"),
             (dict(split="val"), "split must be one of train, valid, test, got 'val'")):
         assert message in refused(**options), message
 
@@ -215,8 +223,9 @@ def test_the_whole_training_table_is_read():
     with tempfile.TemporaryDirectory() as d:
         (Path(d) / "train.csv").write_bytes(gzip.decompress(bundled_file("chexpert").read_bytes()))
         table = read_table(d, "train")
-    assert {"images": len(table), "studies": table.study.nunique(), "patients": table.patient.nunique()
-            } == PUBLISHED["train"]
+    found = {"images": len(table), "studies": table.study.nunique(), "patients": table.patient.nunique()}
+    assert found == {unit: PUBLISHED[f"train {unit}"] for unit in found}
+    assert table.study.drop_duplicates().map(study_id_of).is_unique # of all 187,641
     assert (table.side == "Frontal").sum() == 191027 and table.projection.isin(["LL", "RL"]).sum() == 17
     assert table.sex.isna().sum() == 1 and (table.age == 0).sum() == 3
     assert table.record.iloc[-1] == "train.csv record 223414"
@@ -252,11 +261,16 @@ def test_chexpert_verify_reads_everything():
         films[0].unlink()
         films[1].write_bytes(films[1].read_bytes()[:-200])
         counts, wrong = verify(root)
+        seen = verify(root, images=False)
     assert counts == {"train images": 5, "train studies": 4, "train patients": 3, "valid images": 1,
                       "valid studies": 1, "valid patients": 1, "test images": 0, "images listed": 6,
                       "images missing": 1, "images damaged": 1}
-    assert "train: 5 images, published 223,414" in wrong
+    assert "train images: 5 here, 223,414 published" in wrong
     assert wrong[-2:] == ["train.csv record 1: missing", "train.csv record 2: damaged"]
+    assert seen == (counts | {"images damaged": 0}, wrong[:-1])
+    with tempfile.TemporaryDirectory() as d:
+        counts, wrong = verify(fixture(d, "plus"), images=False)
+    assert wrong == ["train images: 5 here, 223,228 published", "valid images: 1 here, 234 published"]
 
 
 def test_chexpert_errors_quote_nothing():

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image as PILImage, ImageDraw
-from rrg_core.data.raw import NoSplit, film, filled, files_under, loaded, opened, prepare_raw, read_films, refuse, table_of, unique
-from rrg_core.data.storage import Studies
+from rrg_core.data.raw import FAULTS, NoSplit, differing, files_under, film, filled, from_folder, how_to_fetch, look_at, opened, prepare_folder, refuse, table_of
+from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import Box, DataError, Study, named
 import pytest, tempfile
 import matplotlib.pyplot as plt
@@ -58,6 +58,7 @@ def test_jf_studies_are_right():
         assert {b.label for b in s.boxes} == {"foreign object"} and s.labels == {} and s.report is None
         assert [x["shape"] for x in s.meta["shapes"]] == ["ellipse", "rectangle", "polygon"]
         assert (s.patient_id, s.source, s.split, s.images[0].view) == ("00003", "jf-healthcare", "train", "PA")
+        assert s.meta["evidence"] == {"00003": "set"}
         assert s.images[0].load().shape == (32, 24) and train[4].boxes[0].xyxy == (0, 0, 24, 32)
         assert [s.study_id for s in valid] == ["08001", "08002"] and valid[1].boxes[0].x0 == 6.5
         assert valid[1].split == "valid"
@@ -110,11 +111,14 @@ def test_jf_names_what_is_wrong():
     ]
     for change, message in rows:
         assert message in refused(change), message
-    assert "dev.csv record 1: image names an image that lies in another split" in refused(
+    assert "dev.csv record 1: image_path names an image that lies in another split" in refused(
         one("image_path", "/dev/00003.jpg"), "dev")
     assert "images are missing, all 5 of this split" in refused(remove="000*.jpg", damaged="skip")
-    for options in (dict(boxes="skip"), dict(damaged="ignore"), dict(split="dev"), dict(boxes=None)):
-        assert "must be" in refused(**options)
+    for options, message in ((dict(boxes="skip"), "boxes must be of error, clip, got 'skip'"),
+                             (dict(damaged="ignore"), "damaged must be of error, skip, got 'ignore'"),
+                             (dict(split="dev"), "split must be one of train, valid, test, got 'dev'"),
+                             (dict(boxes=None), "boxes must be of error, clip, got None")):
+        assert message in refused(**options), message
     with tempfile.TemporaryDirectory() as d:
         root = fixture(Path(d))
         (root / "train" / "00002.jpg").write_text("no image")
@@ -159,8 +163,8 @@ def test_jf_verify_reads_everything():
         assert counts == {"train images": 5, "train with objects": 4, "train objects": 6, "valid images": 2,
                           "valid with objects": 1, "valid objects": 1, "images listed": 7, "images missing": 1,
                           "images damaged": 1}
-        assert wrong == ["train.csv: 5 images, 4 with objects; published: 8,000, 4,000",
-                         "dev.csv: 2 images, 1 with objects; published: 1,000, 500",
+        assert wrong == ["train images: 5 here, 8,000 published", "train with objects: 4 here, 4,000 published",
+                         "valid images: 2 here, 1,000 published", "valid with objects: 1 here, 500 published",
                          "train.csv record 4: damaged", "dev.csv record 2: missing"]
 
 

@@ -249,7 +249,7 @@ def test_ms_cxr_prepares_and_verifies():
             assert list(again) == list(studies) == list(load(split, out, stream=True))
             assert again.counts == studies.counts and note["splits"][split]["studies"] == len(studies)
         with pytest.raises(CourseError, match="split_by = 'mimic'"):
-            load("train", out, "chex")
+            load("valid", out, "chex")
         with pytest.raises(CourseError, match="must stay outside"):
             prepare(d / "elsewhere", repo_root() / "figures" / "ms", mimic=mimic)
         films = sorted(mimic.rglob("*.jpg"))
@@ -266,7 +266,8 @@ def test_the_script_of_ms_cxr_runs():
         root, mimic = fixture(Path(d) / "ms"), mimic_cxr.fixture(Path(d) / "mimic")
         given = ["--mimic", str(mimic)]
         assert script.main(["fetch"]) == 0
-        assert script.main(["verify", str(root), *given, "--images", "--jobs", "1"]) == 1 # not the published counts
+        # not the published counts
+        assert script.main(["verify", str(root), *given, "--images", "--jobs", "1"]) == 1
         assert script.main(["prepare", str(root), f"{d}/out", *given]) == 0
         assert len(load("train", f"{d}/out")) == 2
     assert "differs: boxes: 7 here, 1,448 published" in said.getvalue() and "nvented" not in said.getvalue()

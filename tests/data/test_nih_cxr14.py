@@ -2,17 +2,15 @@
 import os, re
 from collections.abc import Iterator
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from rrg_core.engine.settings import CourseError
-from rrg_core.data.bundled import NIH_LABELS, _checked_boxes, annotation_table, bundled_file
+from rrg_core.data.bundled import NIH_LABELS, bundled_file
 from rrg_core.data.bundled import TO_OBSERVATION as SHARED
-from rrg_core.data.openi import split_of
-from rrg_core.data.storage import Studies, from_folder, look_at, one_of, prepare_folder, spread
-from rrg_core.data.study import Box, DataError, Image, Study, first_record, named, named_file, without_text
-from rrg_core.data.vindr_cxr import film_size
+from rrg_core.data.raw import FAULTS, differing, files_under, film, filled, from_folder, how_to_fetch, look_at, numbers, patient_split, prepare_folder, refuse, size_or_fault, table_of, unique
+from rrg_core.data.storage import Studies, one_of, spread
+from rrg_core.data.study import Box, DataError, Study, named, named_file, without_text
 import contextlib, io, pytest, tempfile
 from collections import Counter
 from importlib.util import module_from_spec, spec_from_file_location
@@ -82,7 +80,7 @@ def test_nih_reads_every_field():
         assert found["00090004_000"].labels == {} and found["00090004_000"].meta["classes"] == ["Hernia"]
         assert found["00090001_001"].labels["No Finding"] == 1
         assert found["00090006_000"].labels["Pleural Other"] == found["00090006_000"].labels["Edema"] == 1
-        assert parts["test"].counts == {"missing films": 0, "boxes": 8, "impossible ages": 1, "kept": 6}
+        assert parts["test"].counts == {"images": 6, "boxes": 8, "impossible ages": 1, "kept": 6}
         course = {s.study_id: [b.label for b in s.boxes] for s in load("test", root, stream=True)}
         assert course["00090002_000"] == ["Lung Lesion", "Lung Lesion"] and course["00090003_000"] == [
             "Lung Opacity", "Pleural Effusion"]
@@ -108,7 +106,7 @@ def test_nih_reads_older_tables_and_other_folders():
         (flat / "images" / "00090001_000 (1).png").write_bytes(b"a second copy")
         assert take(flat, "boxes") == take(old, "boxes")
         (flat / "images_001" / "00090001_000.png").write_bytes(b"")
-        with pytest.raises(DataError, match="'00090001_000.png': file lies in two folders"):
+        with pytest.raises(DataError, match="file '00090001_000.png': name occurs in two folders under the root"):
             load("test", flat)
 
 
@@ -139,7 +137,7 @@ def test_wrong_records_of_nih_are_named():
         (entry, cell(0, 0, "Image"), ": column 'Image Index' is missing"),
         (entry, cell(0, 1, "Labels of findings"), ": column 'Finding Labels' is missing"),
         (entry, cell(0, 5, "Gender"), ": column 'Patient Sex' is missing"),
-        (entry, cell(0, 6, "Patient Sex"), ": column 'Patient Sex' is there twice"),
+        (entry, cell(0, 6, "Patient Sex"), ": column 'Patient Sex' occurs twice"),
         (entry, cell(0, 4, "Age"), ": column 'Patient Age' is missing"),
         (entry, cell(3, 1, ""), " record 3: Finding Labels is missing"),
         (entry, cell(3, 1, "Mass|Pneumo"), " record 3: Finding Labels has an unknown label 'Pneumo'"),
@@ -156,13 +154,13 @@ def test_wrong_records_of_nih_are_named():
         (entry, twice(3), " record 11: Image Index is duplicated"), (entry, none, ": table holds no record"),
         (boxes, cell(0, 2, "Box ["), ": column 'x' is missing"),
         (boxes, cell(0, 5, "height]"), ": column 'h' is missing"),
-        (boxes, cell(2, 1, "Masses"), " record 2: label 'Masses' is unknown"),
-        (boxes, cell(2, 1, "Hernia"), " record 2: label 'Hernia' is unknown"),
+        (boxes, cell(2, 1, "Masses"), " record 2: Finding Label 'Masses' is unknown; known: Atelectasis"),
+        (boxes, cell(2, 1, "Hernia"), " record 2: Finding Label 'Hernia' is unknown"),
         (boxes, cell(2, 1, ""), " record 2: Finding Label is missing"),
-        (boxes, cell(2, 2, ""), " record 2: box (nan, 0, nan,"),
+        (boxes, cell(2, 2, ""), " record 2: x is missing"),
         (boxes, cell(2, 2, "left"), " record 2: x must be a finite number, got 'left'"),
-        (boxes, cell(2, 4, "0"), " record 2: box (0, 0, 0, 96) is no rectangle"),
-        (boxes, cell(2, 5, "-9"), " record 2: box (0, 0, 128, -9) is no rectangle"),
+        (boxes, cell(2, 4, "0"), " record 2: box (0, 0, 0, 96) has no width or no height"),
+        (boxes, cell(2, 5, "-9"), " record 2: box (0, 0, 128, -9) has no width or no height"),
         (boxes, cell(2, 2, "-1"), " record 2: box lies outside of its 1024 × 1024 film"),
         (boxes, cell(2, 4, "1025"), " record 2: box lies outside of its 1024 × 1024 film"),
         (boxes, cell(2, 0, "00090009_000.png"), " record 2: Image Index names no film of the label table"),
@@ -198,19 +196,20 @@ def test_wrong_records_of_nih_are_named():
 def test_nih_films_that_are_missing():
     with tempfile.TemporaryDirectory() as d:
         root = fixture(Path(d))
-        files = film_files(root)
+        files = {p.name: p for p in root.rglob("*.png")}
         files["00090002_000.png"].unlink()
-        with pytest.raises(DataError, match="'00090002_000.png': file is missing, one of 1 .missing='skip'"):
+        with pytest.raises(DataError, match="Data_Entry_2017_v2020.csv record 3: Image Index names .* missing"):
             load("test", root)
-        assert load("test", root, missing="skip").counts["missing films"] == 1
+        assert load("test", root, damaged="skip").counts["missing images"] == 1
         files["00090003_000.png"].write_bytes(files["00090003_000.png"].read_bytes()[:20])
-        with pytest.raises(DataError, match="00090003_000.png: file is damaged or no image"):
-            load("test", root, missing="skip")
+        counts = load("test", root, damaged="skip").counts
+        names = ("images", "missing images", "damaged images", "kept")
+        assert [counts[name] for name in names] == [4, 1, 1, 4]
         for path in files.values():
             path.unlink(missing_ok=True)
-        with pytest.raises(DataError, match="images are missing"):
-            load("test", root, missing="skip")
-        for options in (dict(split_by="chex"), dict(names="nih"), dict(missing=True)):
+        with pytest.raises(DataError, match="images are missing, all 6 of this split"):
+            load("test", root, damaged="skip")
+        for options in (dict(split_by="chex"), dict(names="nih"), dict(damaged=True)):
             with pytest.raises(DataError, match=f"load: {[*options][0]} must be of"):
                 load("train", root, **options)
 
@@ -221,12 +220,16 @@ def test_nih_prepares_and_verifies():
         root, out = fixture(d / "raw"), d / "out"
         raw = {s: load(s, root, "boxes") for s in SPLITS}
         note = prepare(root, out, "boxes", jobs=2)
-        assert verify(root) == {"films": 10, "patients": 7, "boxes": 8, "images listed": 10, "images missing": 0,
-                                "images damaged": 0}
-        files = sorted(film_files(root).values())
+        counts, differ = verify(root)
+        assert counts == {"films": 10, "patients": 7, "boxes": 8, "images listed": 10, "images missing": 0,
+                          "images damaged": 0}
+        assert differ == ["films: 10 here, 112,120 published", "patients: 7 here, 30,805 published",
+                          "boxes: 8 here, 984 published"]
+        files = sorted(root.rglob("*.png"))
         files[0].unlink()
         files[1].write_bytes(b"half")
-        assert list(verify(root).values())[-2:] == [1, 1] and list(verify(root, False).values())[-2:] == [1, 0]
+        wrong = [f"Data_Entry_2017_v2020.csv record {k}" for k in ("1: missing", "2: damaged")]
+        assert verify(root)[1] == differ + wrong and verify(root, False)[1] == differ + wrong[:1]
         root.rename(d / "elsewhere") # the raw files are not asked any more
         for split, studies in raw.items():
             again = load(split, out, "boxes")
@@ -272,7 +275,7 @@ def test_errors_of_nih_quote_nothing_long():
         "Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Sex", "View Position")}
     calls |= {f"boxes {c}": in_table(drawn, c) for c in ("Image Index", "Finding Label", "Bbox [x", "h]")}
     calls |= {f"option {o}": lambda x, o=o: load("train", root, **{o: x}) for o in (
-        "split_by", "names", "missing")}
+        "split_by", "names", "damaged")}
     none = pd.DataFrame({"image": [], "patient": []})
     calls |= {"split": lambda x: load(x, root), "root": lambda x: load("train", x),
               "split_images": lambda x: split_images(x, none, none)}

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rrg_core.engine.files import entrust
-from rrg_core.engine.settings import CourseError
-from rrg_core.data.raw import among, chosen, file_of, film, filled, files_under, loaded, numbers, opened, or_none, patient_split, prepare_raw, read_films, refuse, same_within, table_of, unique
-from rrg_core.data.storage import Studies
+from rrg_core.data.raw import FAULTS, among, chosen, differing, file_of, filled, files_under, film, from_folder, look_at, numbers, opened, or_none, patient_split, prepare_folder, refuse, same_within, table_of, unique
+from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import OBSERVATIONS, SPLITS, VIEWS, DataError, Report, Study
 import pytest, tempfile
 from rrg_core.data.bundled import bundled_file
 from rrg_core.data.study import check_splits
+from rrg_core.engine.settings import CourseError
 from rrg_core.data.padchest import *
 
 
@@ -239,10 +239,12 @@ def test_padchest_verify_reads_everything():
         cut = next(root.rglob("903*.png"))
         cut.write_bytes(cut.read_bytes()[:-60])
         counts, wrong = verify(root)
+        seen = verify(root, images=False)
     assert counts == {"images": 11, "studies": 8, "patients": 6, "images listed": 9, "images missing": 1,
                       "images damaged": 1}
-    assert "11 images, published 160,861" in wrong
+    assert "images: 11 here, 160,861 published" in wrong
     assert wrong[-2:] == [f"{TABLE} record 4: damaged", f"{TABLE} record 11: missing"]
+    assert seen == (counts | {"images damaged": 0}, [*wrong[:-2], wrong[-1]])
 
 
 def test_padchest_errors_quote_nothing():
