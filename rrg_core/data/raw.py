@@ -269,7 +269,8 @@ def film(
         return Image(image_id, *found, view, path)
     if damaged == "error":
         wrong = "damaged or no image" if found == "damaged" else found
-        raise DataError(record, field, f"names an image that is {wrong} (damaged='skip' leaves such images out)")
+        raise DataError(record, field, f"names an image that is {wrong} (damaged='skip' leaves such images "
+                        "out)")
     counts[f"{found} images"] += 1
     return None
 
