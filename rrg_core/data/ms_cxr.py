@@ -73,7 +73,7 @@ def _from_coco(path):
         bbox = json_field(where, a, "bbox", list)
         if len(bbox) != 4: raise DataError(where, "bbox", f"must hold four numbers, got {len(bbox)}")
         corners = {c: json_field(where, dict(zip(_BOX, bbox)), c, Real) for c in _BOX}
-        here = f"{name} image {named(image['id'])}"
+        here, stated = f"{name} image {named(image['id'])}", a.get("split", image.get("split"))
         rows.append({
             "dicom_id": Path(json_field(here, image, "file_name", str)).stem,
             "category_name": json_field(where, category, "name", str),
@@ -81,7 +81,7 @@ def _from_coco(path):
             "path": json_field(here, image, "path", str), **corners,
             "image_width": json_field(here, image, "width", Real),
             "image_height": json_field(here, image, "height", Real),
-            "split": a.get("split", image.get("split"))
+            "split": None if stated is None else json_field(where, {"split": stated}, "split", str)
         })
     if not rows: raise DataError(name, "annotations", "holds no record")
     t = pd.DataFrame(rows).assign(record=range(1, len(rows) + 1))

@@ -89,15 +89,18 @@ def files_under(
     pattern: str # What the whole name must match
 ) -> dict[str, Path]: # Name → file
     "The files under a folder by their names. `DataError` for two files of one name."
-    out, pattern = {}, re.compile(pattern)
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(files):
+    out, seen, pattern = {}, set(), re.compile(pattern)
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        # A link may lead back to where we are
+        folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith("."))
+        for name in [] if real in seen else sorted(files):
             if name.startswith(".") or not pattern.fullmatch(name): continue
             if name in out:
                 raise DataError(f"file {named(name, True)}", "name", "occurs in two folders under the root: "
                                 "name the folder of one copy as the root")
             out[name] = Path(folder) / name
+        seen.add(real)
     return out
 
 # %% ../../nbs/01g_raw.ipynb #269d4763
@@ -165,7 +168,8 @@ def numbers(
     if not empty: refuse(where, table, column, table[column].isna(), "is missing")
     number = pd.to_numeric(table[column], errors="coerce").astype(float)
     wrong = table[column].notna() & ~(np.isfinite(number) & number.between(low, high))
-    what = "a finite number" if np.isinf([low, high]).all() else f"a number from {low:g} to {high:g}"
+    what = "a finite number" if low == -np.inf else f"a number of at least {low:g}" if high == np.inf else (
+        f"a number from {low:g} to {high:g}")
     refuse(where, table, column, wrong, _got(column, f"must be {what}"))
     return number
 
@@ -362,11 +366,12 @@ def from_folder(
 _ABSENT = "no such split" # In the counts of prepared.json
 
 def _watched(studies, counts, root):
-    "The studies as they come; an error behind the last one if all images were missing."
+    "The studies as they come; an error behind the last one if there was no image among them."
     yield from studies
-    if counts["missing images"] and not counts["images"]:
-        raise DataError(named_file(root, True), "images",
-                        f"are missing, all {counts['missing images']:,} of this split: is this the root?")
+    lost = {word: n for word in _WRONG if (n := counts[f"{word} images"])}
+    if lost and not counts["images"]:
+        words = f"are {' or '.join(lost)}, all {sum(lost.values()):,} of this split: is this the root?"
+        raise DataError(named_file(root, True), "images", words)
 
 def prepare_folder(
     source: str, # A key of `SOURCES`

@@ -48,6 +48,13 @@ def test_files_are_found_by_their_whole_names():
         (Path(d) / "1.png").write_bytes(b"")
         with pytest.raises(DataError, match="file '1.png': name occurs in two folders"):
             files_under(d, r".*\.png")
+    with tempfile.TemporaryDirectory() as d: # a link to another disk, and one that leads back
+        (Path(d) / "disk").mkdir()
+        (Path(d) / "disk" / "6.png").write_bytes(b"")
+        (Path(d) / "root").mkdir()
+        (Path(d) / "root" / "images").symlink_to(Path(d) / "disk")
+        (Path(d) / "disk" / "back").symlink_to(Path(d) / "root")
+        assert files_under(Path(d) / "root", r".*\.png") == {"6.png": Path(d) / "root/images/6.png"}
 
 
 def test_a_table_is_checked_cell_by_cell():
@@ -86,6 +93,7 @@ def test_a_table_is_checked_cell_by_cell():
         filled("t.csv", written("id,x\na,1\n  ,1\n"), "id")
     assert numbers("t.csv", t, "x", -1, 1).tolist()[:3] == [1, 0, -1]
     for low, high, empty, message in ((0, 1, True, "record 3: x must be a number from 0 to 1, got '-1.0'"),
+                                      (1, np.inf, True, "record 2: x must be a number of at least 1, got '0'"),
                                       (-1, 0, True, "record 1: x must be"),
                                       (-1, 1, False, "record 4: x is missing")):
         with pytest.raises(DataError, match=message):
@@ -253,9 +261,15 @@ def test_a_split_without_a_table_is_not_an_empty_split():
             counts["missing images"] += 3
             return iter(())
 
-        for stream in (False, True):
-            with pytest.raises(DataError, match="images are missing, all 3 of this split"):
-                list(from_folder("jf-healthcare", "train", raw, {}, all_missing, stream))
+        def all_damaged(counts): # such as pointers of Git LFS
+            yield from all_missing(counts)
+            counts["damaged images"] += 1000
+
+        for make, message in ((all_missing, "are missing, all 3"),
+                              (all_damaged, "are missing or damaged, all 1,003")):
+            for stream in (False, True):
+                with pytest.raises(DataError, match=f"images {message} of this split: is this the root"):
+                    list(from_folder("jf-healthcare", "train", raw, {}, make, stream))
 
 
 def test_the_scripts_prepare_and_verify_and_print_numbers():
