@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..engine.files import entrust
 from .raw import (FAULTS, among, chosen, differing, file_of, filled, film, from_folder,
                                labels_of, look_at, opened, or_none, patient_split, prepare_folder, refuse,
                                same_within, table_of, unique, write_dicom)
@@ -36,7 +35,7 @@ def read_table(
     files: str = "png" # or "dicom": which images must have a path
 ) -> pd.DataFrame: # record ("….csv record 7"), path, image, view, split, sex, age, …, and the 14 labels
     "All images of the set. `DataError` names file, record and field of what is wrong."
-    entrust("brax")
+    root = opened("brax", root)
     older = not (Path(root) / TABLE).is_file() and (Path(root) / _OLDER).is_file()
     path = file_of(root, _OLDER if older else TABLE, "brax")
     where, column = path.name, _PATHS[files]

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..engine.files import entrust
 from .bundled import siim_mask
 from .raw import (FAULTS, chosen, differing, file_of, filled, files_under, film, from_folder,
                                look_at, opened, or_none, patient_split, prepare_folder, refuse, same_within,
@@ -70,7 +69,7 @@ def read_masks(
     name: str # A key of `CLASSES`
 ) -> pd.DataFrame: # record ("….csv record 7"), image, rle (None: no mask); filename, Report for pneumothorax
     "A table of masks, one a row. `DataError` for an image that is said to have none and has one."
-    entrust("candid-ptx")
+    root = opened("candid-ptx", root)
     usual, image, column = _TABLES[name]
     path = file_of(root, usual, "candid-ptx", _ALSO.get(usual))
     more = ("filename", "Report") if name == "pneumothorax" else ()

@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image as PILImage
 
-from ..engine.files import entrust
 from ..engine.settings import CourseError, data_root
 from .bundled import open_zip, read_member
 from .mimic_cxr import image_of, read_images, report_name
 from .raw import (NoSplit, differing, file_of, filled, from_folder, how_to_fetch, json_field,
-                               look_at, numbers, prepare_folder, read_json, refuse, table_of, unique)
+                               look_at, numbers, opened, prepare_folder, read_json, refuse, table_of,
+                               unique)
 from .storage import Studies, one_of
 from .study import (REGIONS, SECTIONS, SPLITS, Box, DataError, Image, Sentence, Study,
                                  check_splits, named, named_file, without_text)
@@ -190,7 +190,7 @@ def _read(root, name, needed, **options): # the file's name and the table, its w
 def own_split(root: Path # Folder of Chest ImaGenome
               ) -> pd.DataFrame: # dicom_id, subject_id, study_id, split
     "The set's own split. `DataError` for a film that is listed twice, and for a patient in two splits."
-    entrust("chest-imagenome")
+    root = opened("chest-imagenome", root)
     parts = []
     for split in SPLITS:
         columns = ["dicom_id", "subject_id", "study_id"]
@@ -238,7 +238,7 @@ def gold_graphs(
         counts: dict # Gets what was left out
 ) -> dict[str, dict]: # dicom_id → patient_id, study_id, objects, attributes; the last two with their records
     "The gold set in the form of scene graphs. `DataError` names the record that is wrong."
-    entrust("chest-imagenome")
+    root = opened("chest-imagenome", root)
     corners, out = [*_CORNERS, *(f"original_{c}" for c in _CORNERS)], {}
     name, boxes = _read(root, f"gold_dataset/{_GOLD_BOXES}", ["image_id", "bbox_name", *corners])
     boxes = boxes.assign(**{c: numbers(name, boxes, c) for c in corners})

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..engine.files import entrust
 from ..engine.settings import CourseError
 from .raw import (FAULTS, NoSplit, among, chosen, differing, film, filled, from_folder,
                                how_to_fetch, labels_of, look_at, numbers, opened, or_none, prepare_folder,
@@ -102,8 +101,7 @@ def read_table(
 ) -> pd.DataFrame: # record ("train.csv record 7"), patient, study, view, sex, age, side, projection, by
     """The images of a split, one a row, with labels and who labelled them. `NoSplit` where the copy has no
     table for it, `DataError` names file, record and field of what is wrong, or a patient in two splits."""
-    entrust("chexpert")
-    root = Path(root)
+    root = opened("chexpert", root)
     if is_plus(root): return _read_plus(root, split, labels)
     who = one_of("labels", "chexpert" if labels is None else labels, tuple(LABELS))
     names = _TABLES | {"train": [LABELS[who]]}

@@ -83,7 +83,7 @@ def read_table(
     split: str # "train", "valid" or "test"
 ) -> pd.DataFrame: # record ("train.csv record 7"), field (the column of images), image (a name), annotation
     "A split's table. `NoSplit` where it is not there, `DataError` names what is wrong in it."
-    path = Path(root) / f"{_TABLES[split]}.csv"
+    path = opened("jf-healthcare", root) / f"{_TABLES[split]}.csv"
     if not path.is_file():
         unpublished = " (the challenge did not publish its test annotations)" * (split == "test")
         raise NoSplit(f"{path.name} is missing: {how_to_fetch('jf-healthcare')}{unpublished}")

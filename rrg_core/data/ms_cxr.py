@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..engine.files import entrust
 from ..engine.settings import CourseError, data_root
 from .mimic_cxr import image_of, read_images, report_name
 from .raw import (NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at,
-                               numbers, prepare_folder, read_json, refuse, table_of)
+                               numbers, opened, prepare_folder, read_json, refuse, table_of)
 from .storage import Studies, one_of
 from .study import (SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named,
                                  named_file, without_text)
@@ -101,7 +100,7 @@ def read_boxes(
 ) -> pd.DataFrame: # One row a box: record ("….csv record 7"), the CSV's columns, subject_id, study_id
     """The boxes of MS-CXR; `split` is None where the release states none. `DataError` names the file, the
     record and the field that is wrong."""
-    entrust("ms-cxr")
+    root = opened("ms-cxr", root)
     path = annotation_file(root, form)
     csv = path.suffix == ".csv"
     t, name = (_from_csv(path), path.name) if csv else (_from_coco(path), f"{path.name} annotations")

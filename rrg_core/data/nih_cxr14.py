@@ -19,7 +19,7 @@ from ..engine.settings import CourseError
 from .bundled import NIH_LABELS, bundled_file
 from .bundled import TO_OBSERVATION as SHARED
 from .raw import (FAULTS, differing, files_under, film, filled, from_folder, how_to_fetch,
-                               look_at, numbers, patient_split, prepare_folder, refuse, size_or_fault,
+                               look_at, numbers, opened, patient_split, prepare_folder, refuse, size_or_fault,
                                table_of, unique)
 from .storage import Studies, one_of, spread
 from .study import Box, DataError, Study, named, named_file, without_text
@@ -250,6 +250,7 @@ def verify(
     jobs: int = 1 # Processes
 ) -> tuple[dict[str, int], list[str]]: # Counts, and what differs or is wrong
     "Count films, patients and boxes; compare with the published counts, and look for the films."
+    root = opened("nih", root)
     labels, files = read_labels(root), files_under(root, _IMAGE.pattern)
     counts = {"films": len(labels), "patients": labels.patient.nunique(),
               "boxes": len(read_boxes(root, labels))}

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..engine.files import entrust
 from .raw import (FAULTS, among, chosen, differing, file_of, filled, files_under, film,
                                from_folder, look_at, numbers, opened, or_none, patient_split, prepare_folder,
                                refuse, same_within, table_of, unique)
@@ -181,7 +180,7 @@ def read_table(
 ) -> tuple[pd.DataFrame, pd.DataFrame]: # The images, and those of a study of two patients
     """All images of the set, with `group`, `split`, `view`, `sex` and `age`. `DataError` names file, record
     and field of what is wrong."""
-    entrust("padchest")
+    root = opened("padchest", root)
     path = file_of(root, TABLE, "padchest", _NAME)
     where = path.name
     needed = ("ImageID", "StudyID", "Projection", "PatientSex_DICOM", "PatientBirth", *_STUDY)

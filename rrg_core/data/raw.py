@@ -77,7 +77,7 @@ def file_of(
     "The table of that name. `CourseError` where there is none, `DataError` where there are two."
     folder, pattern = Path(root, name).parent, pattern or re.escape(Path(name).name)
     there = sorted(p for p in folder.iterdir() if re.fullmatch(pattern, p.name) and p.is_file()
-                   ) if folder.is_dir() else []
+                   ) if os.path.isdir(folder) else []
     if not there: raise CourseError(f"{named_file(root, True)} has no {name}: {how_to_fetch(source)}")
     if len(there) > 1:
         raise DataError(there[1].name, "table", f"lies beside {there[0].name}: leave one of them there")

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..engine.files import entrust
 from ..engine.settings import CourseError
 from .bundled import TO_OBSERVATION as SHARED
 from .bundled import VINDR_LABELS, bundled_file
-from .raw import (FAULTS, NoSplit, differing, film, filled, from_folder, how_to_fetch, look_at,
-                               numbers, patient_split, prepare_folder, refuse, size_or_fault, table_of,
-                               unique, write_dicom)
+from .raw import (FAULTS, NoSplit, differing, filled, film, from_folder, how_to_fetch, look_at,
+                               numbers, opened, patient_split, prepare_folder, refuse, size_or_fault,
+                               table_of, unique, write_dicom)
 from .storage import Studies, one_of, spread
 from .study import Box, DataError, Study, named, named_file
 
@@ -90,7 +89,7 @@ def read_votes(
 ) -> pd.DataFrame: # By image, in the file's order: a column for each class that was asked for
     """How many readers saw what; also "readers", their number, and "record", where the film is listed.
     `DataError` for a table that is not what it should be."""
-    entrust("vindr-cxr")
+    root = opened("vindr-cxr", root)
     if layout(root) == "kaggle": return _votes_of_boxes(root)
     path, readers = _needed(root, f"image_labels_{which}"), ["rad_id"] * (which == "train")
     name, t = path.name, table_of(path, ["image_id", *readers, *CLASSES], rename=_spelled)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from rrg_core.engine.files import entrust
 from rrg_core.data.raw import FAULTS, among, chosen, differing, file_of, filled, film, from_folder, labels_of, look_at, opened, or_none, patient_split, prepare_folder, refuse, same_within, table_of, unique, write_dicom
 from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import OBSERVATIONS, VIEWS, Study

@@ -6,7 +6,6 @@ from importlib import import_module
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from rrg_core.engine.files import entrust
 from rrg_core.data.bundled import siim_mask
 from rrg_core.data.raw import FAULTS, chosen, differing, file_of, filled, files_under, film, from_folder, look_at, opened, or_none, patient_split, prepare_folder, refuse, same_within, table_of, write_dicom
 from rrg_core.data.storage import Studies, one_of

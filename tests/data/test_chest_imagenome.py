@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image as PILImage
-from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError, data_root
 from rrg_core.data.bundled import open_zip, read_member
 from rrg_core.data.mimic_cxr import image_of, read_images, report_name
-from rrg_core.data.raw import NoSplit, differing, file_of, filled, from_folder, how_to_fetch, json_field, look_at, numbers, prepare_folder, read_json, refuse, table_of, unique
+from rrg_core.data.raw import NoSplit, differing, file_of, filled, from_folder, how_to_fetch, json_field, look_at, numbers, opened, prepare_folder, read_json, refuse, table_of, unique
 from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import REGIONS, SECTIONS, SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named, named_file, without_text
 import contextlib, io, pytest, tempfile

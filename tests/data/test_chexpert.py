@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 import pandas as pd
-from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.raw import FAULTS, NoSplit, among, chosen, differing, film, filled, from_folder, how_to_fetch, labels_of, look_at, numbers, opened, or_none, prepare_folder, refuse, same_within, table_of
 from rrg_core.data.storage import Studies, one_of

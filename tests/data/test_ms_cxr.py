@@ -5,10 +5,9 @@ from functools import partial
 from numbers import Real
 from pathlib import Path
 import pandas as pd
-from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError, data_root
 from rrg_core.data.mimic_cxr import image_of, read_images, report_name
-from rrg_core.data.raw import NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at, numbers, prepare_folder, read_json, refuse, table_of
+from rrg_core.data.raw import NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at, numbers, opened, prepare_folder, read_json, refuse, table_of
 from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named, named_file, without_text
 import contextlib, io, pytest, tempfile

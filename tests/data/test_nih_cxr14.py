@@ -8,7 +8,7 @@ import pandas as pd
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.bundled import NIH_LABELS, bundled_file
 from rrg_core.data.bundled import TO_OBSERVATION as SHARED
-from rrg_core.data.raw import FAULTS, differing, files_under, film, filled, from_folder, how_to_fetch, look_at, numbers, patient_split, prepare_folder, refuse, size_or_fault, table_of, unique
+from rrg_core.data.raw import FAULTS, differing, files_under, film, filled, from_folder, how_to_fetch, look_at, numbers, opened, patient_split, prepare_folder, refuse, size_or_fault, table_of, unique
 from rrg_core.data.storage import Studies, one_of, spread
 from rrg_core.data.study import Box, DataError, Study, named, named_file, without_text
 import contextlib, io, pytest, tempfile

@@ -7,7 +7,6 @@ from hashlib import sha256
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from rrg_core.engine.files import entrust
 from rrg_core.data.raw import FAULTS, among, chosen, differing, file_of, filled, files_under, film, from_folder, look_at, numbers, opened, or_none, patient_split, prepare_folder, refuse, same_within, table_of, unique
 from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import OBSERVATIONS, SPLITS, VIEWS, DataError, Report, Study

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 import pandas as pd
-from rrg_core.engine.files import entrust
 from rrg_core.engine.settings import CourseError
 from rrg_core.data.bundled import TO_OBSERVATION as SHARED
 from rrg_core.data.bundled import VINDR_LABELS, bundled_file
-from rrg_core.data.raw import FAULTS, NoSplit, differing, film, filled, from_folder, how_to_fetch, look_at, numbers, patient_split, prepare_folder, refuse, size_or_fault, table_of, unique, write_dicom
+from rrg_core.data.raw import FAULTS, NoSplit, differing, filled, film, from_folder, how_to_fetch, look_at, numbers, opened, patient_split, prepare_folder, refuse, size_or_fault, table_of, unique, write_dicom
 from rrg_core.data.storage import Studies, one_of, spread
 from rrg_core.data.study import Box, DataError, Study, named, named_file
 import contextlib, io, pytest, tempfile
