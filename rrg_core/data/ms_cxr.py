@@ -124,6 +124,7 @@ def read_boxes(
     stop("box", t.duplicated([*_WORDS, *_BOX]), "is duplicated: same image, category, words and place")
     if "split" not in t: t["split"] = None
     else:
+        stop("split", t.split.isna(), "is missing")
         stop("split", ~t.split.isin(_SPLITS),
              lambda r: f"{named(r.split)} is unknown; known: train, val, test")
     return t.assign(subject_id=parts[1], study_id=parts[2], split=t.split.map(_SPLITS),
