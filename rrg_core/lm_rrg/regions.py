@@ -6,7 +6,7 @@
 __all__ = ['DESCRIPTIONS', 'NAMES', 'PROMPTS', 'EYES', 'READINGS', 'TowerEyeConfig', 'TowerEye',
            'BiomedEyeConfig', 'BiomedEye', 'build_eye', 'from_open_clip', 'BiomedText',
            'load_eye', 'prompt_table', 'LiteralBlock', 'LiteralRegions', 'places', 'RegionBlock',
-           'RegionReader', 'variance_shares', 'Extractor', 'findings_in_regions']
+           'RegionReader', 'Extractor']
 
 # %% ../../nbs/14a_regions.ipynb #a8b1a860
 import torch
@@ -359,17 +359,6 @@ class RegionReader(nn.Module):
 
 READINGS: Registry = {"A": LiteralRegions, "C": RegionReader}
 
-# %% ../../nbs/14a_regions.ipynb #13c1c1ce
-def variance_shares(features: Tensor # (b, k, d) of b images and k regions
-                   ) -> dict[str, float]: # "region", "image", "both": shares that sum to 1
-    "How the variance of features splits between regions, images, and regions in images."
-    mean = features.mean((0, 1))
-    region, image = features.mean(0, keepdim=True) - mean, features.mean(1, keepdim=True) - mean
-    parts = {"region": region.expand_as(features), "image": image.expand_as(features)}
-    parts["both"] = features - mean - parts["region"] - parts["image"]
-    sums = {k: v.square().sum().item() for k, v in parts.items()}
-    return {k: v / sum(sums.values()) for k, v in sums.items()}
-
 # %% ../../nbs/14a_regions.ipynb #47933adb
 class Extractor(nn.Module):
     "Cells → the global feature and 29 region features (LM-RRG §2.1)."
@@ -413,15 +402,3 @@ class Extractor(nn.Module):
             side = round(patches.shape[1]**.5)
             parts.append(self.regions(self.placed(patches, grid or (side, side)), self.table))
         return torch.cat(parts, 1)
-
-# %% ../../nbs/14a_regions.ipynb #4135ceb5
-def findings_in_regions(studies: list # With boxes of regions and findings
-                       ) -> Tensor: # (n, 29) 1 where a finding's centre lies in the region's box, else 0
-    "Which regions hold a finding; a target that the papers do not have."
-    out = torch.zeros(len(studies), len(REGIONS))
-    for i, s in enumerate(studies):
-        for box in s.boxes:
-            x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
-            for k, r in enumerate(REGIONS):
-                if (b := s.regions.get(r)) and b.x0 <= x <= b.x1 and b.y0 <= y <= b.y1: out[i, k] = 1.
-    return out
