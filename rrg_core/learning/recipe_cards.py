@@ -32,7 +32,8 @@ def encoder_config(name: str, # A stand-in, or torchvision's "imagenet-resnet…
     return SmallPyramidConfig(widths=recipe["widths"], neck=recipe["neck"])
 
 def planned(system: ReportSystem, encoder: str, vocab: int = 4336): # On the `meta` device
-    "The model that a recipe would train."
+    "The model that a recipe would train; a system that has a `planned` of its own says it itself."
+    if own := getattr(system, "planned", None): return own(encoder, vocab)
     s, end_to_end, config = system.settings, system.end_to_end, encoder_config(encoder, system.p)
     sized = dict(vocab_size=vocab, max_tokens=s["max_tokens"], feature_width=config.width, pad_token_id=0,
                  bos_token_id=0, eos_token_id=0) | ({"image_encoder": config.to_dict()} if end_to_end else {})

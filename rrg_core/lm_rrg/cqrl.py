@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REWARDS', 'FLOOR', 'ADVANTAGES', 'reward_of', 'make_reward', 'kl_weight', 'k3', 'masked_mean',
            'whitened', 'gae', 'ppo_advantages', 'grpo_advantages', 'clipped_loss', 'value_loss',
-           'Policy', 'words_drawn', 'RolloutSettings', 'Rollouts', 'rl_terms', 'seen_by',
-           'measured_theta']
+           'Policy', 'drawn_logs', 'words_drawn', 'RolloutSettings', 'Rollouts', 'rl_terms',
+           'seen_by', 'measured_theta']
 
 # %% ../../nbs/14c_ppo.ipynb #10b6a642
 from collections.abc import Callable
@@ -159,9 +159,9 @@ def value_loss(new: Tensor, old: Tensor, targets: Tensor, mask: Tensor, epsilon:
 # %% ../../nbs/14c_ppo.ipynb #5555b62d
 class Policy(nn.Module):
     "A report generator whose words have log-probabilities and values."
-    def __init__(self, generator: Generator):
+    def __init__(self, generator: Generator, temperature: float = 1.): # Of drawing
         super().__init__()
-        self.generator = generator
+        self.generator, self.temperature = generator, temperature
         self.value = nn.Linear(generator.lm.get_input_embeddings().embedding_dim, 1)
         nn.init.zeros_(self.value.weight), nn.init.zeros_(self.value.bias)
         self.eval()
@@ -173,8 +173,12 @@ class Policy(nn.Module):
         # (b, m, D), (b, 1 + t) → (b, t) twice
         "Log-probability of every word after the start, and what was expected before it was drawn."
         logits, hidden, _ = self.generator(visual, ids[:, :-1])
-        words = logits.float().log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+        words = drawn_logs(logits, ids, self.temperature)
         return words, self.value(hidden.detach().float())[..., 0]
+
+def drawn_logs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor: # (b, t, v), (b, 1 + t) → (b, t)
+    "Log-probabilities of drawn words, at a temperature."
+    return (logits.float() / temperature).log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
 
 def words_drawn(ids: Tensor, end: int) -> tuple[Tensor, Tensor]: # (b, 1 + t) → (b, t) bool, (b,) bool
     "Which ids after the start are words of the report, its end included; and whether it has an end."
@@ -227,6 +231,9 @@ class Rollouts:
         if len(visual) != len(truth): raise ValueError(f"{len(visual)} studies for {len(truth)} reports")
         if settings.studies > len(truth):
             raise ValueError(f"a rollout of {settings.studies} studies needs as many, got {len(truth)}")
+        if policy.temperature != settings.temperature:
+            raise ValueError(f"the policy's temperature is {policy.temperature}, the rollouts' is "
+                             f"{settings.temperature}")
         self.policy, self.reference = policy, reference.eval().requires_grad_(False)
         self.visual, self.truth, self.words, self.reward = visual, truth, words, reward
         self.settings, self.kept, self.waiting, self.log = settings, None, [], []
@@ -257,7 +264,7 @@ def draw(self: Rollouts, rows: np.ndarray, # Study numbers
     mask, ended = words_drawn(ids, g.lm.generation_config.eos_token_id)
     old, values = self.policy(visual, ids)
     logits, _, _ = self.reference.to(device)(visual, ids[:, :-1])
-    reference = logits.float().log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    reference = drawn_logs(logits, ids, s.temperature)
     self.seconds["drawing"] += (drawn := perf_counter()) - began
     said = [spoken(decode(self.words, row)) for row in ids.tolist()]
     found = torch.as_tensor(np.asarray(self.reward(said, [self.truth[i] for i in rows]), "f4"))
@@ -337,7 +344,7 @@ def reinforce(self: LmRrgSystem, first: Path, # The first stage, as saved
     "The second stage: PPO or GRPO on the report generator; E stays as it is (LM-RRG §2.3)."
     s, (model, words) = self.settings, self.saved(first)
     train, valid = self.read("train", words), self.read("valid", words).first(self.settings["judged"])
-    policy, reward = Policy(model.generator), make_reward(s["reward"])
+    policy, reward = Policy(model.generator, s["temperature"]), make_reward(s["reward"])
     sizes = dict(advantages=s["advantages"], studies=min(s["drawn"] // s["group"], len(train)),
                  group=s["group"], passes=s["passes"], parts=s["parts"], epsilon=s["epsilon"],
                  temperature=s["temperature"], adaptive=s["adaptive"], kl=s["kl"], seed=seed)

@@ -27,9 +27,11 @@ from ..engine.experiments import shared
 from ..engine.settings import CourseError, Profile
 from ..labels import label_many
 from ..learning.published import found_for
+from ..learning.standins import STANDINS, standin_recipe
 from ..learning.writers import (ReportSystem, Studies, described, dimmed, encoded, images_of, read_by,
                                        words_of)
-from .regions import BiomedEyeConfig, Extractor, build_eye, load_eye, prompt_table
+from .regions import (BiomedEyeConfig, Extractor, TowerEyeConfig, build_eye, load_eye,
+                                     prompt_table)
 from ..nets.attention import CourseConfig, EncoderLayer
 from ..nets.decoder import report_loss
 from ..reports.cleaning import clean_r2gen
@@ -425,3 +427,26 @@ def told(self: LmRrgSystem, model: LmRrg, data: Studies) -> np.ndarray | None: #
             x = model.diseases(model.generator.transfer(visual)) # (b, 14, 4)
             out.append(x[..., 1] - x[..., [0, 2, 3]].logsumexp(-1))
     return torch.cat(out).cpu().numpy()
+
+# %% ../../nbs/14b_model.ipynb #6fb9b381
+@patch
+def planned(self: LmRrgSystem,
+            encoder: str, # As the recipe names it, "biomedclip" or a stand-in
+            vocab: int # Of the reports, where they have words of their own
+           ) -> LmRrg: # On the `meta` device
+    "The model that a recipe would train."
+    s, p, standin = self.settings, self.p, encoder in STANDINS
+    eye = BiomedEyeConfig()
+    if standin:
+        made = standin_recipe(encoder, p)
+        eye = TowerEyeConfig(widths=made["widths"], neck=made["neck"], cells=s["cells"])
+    lm = OPT_2_7B
+    if s["lm"] in STANDINS and s["size"] != "paper":
+        width, layers = (standin_recipe(s["lm"], p)[k] for k in ("width", "layers"))
+        lm = TINY | dict(hidden_size=width, num_hidden_layers=layers, num_attention_heads=4,
+                         num_key_value_heads=4, intermediate_size=16 * round(width / 6))
+    vocab = OPT_2_7B["vocab_size"] if self.own_words else vocab
+    sized = dict(vocab_size=vocab, feature_width=eye.width, lm=lm, pad_token_id=0,
+                 instruction=len(INSTRUCTION.split()) if s["instruction"] else 0,
+                 image_encoder=eye.to_dict() if self.end_to_end else None)
+    with torch.device("meta"): return LmRrg(self.config(sized))

@@ -138,6 +138,9 @@ def test_dropout_is_off_and_the_ratio_is_one():
     full = policy.generator(visual, ids[:, :-1])[0].log_softmax(-1)
     want = torch.stack([full[i, torch.arange(ids.shape[1] - 1), ids[i, 1:]] for i in range(6)])
     torch.testing.assert_close(old, want)
+    cold = Policy(policy.generator, .5)(visual, ids)[0]
+    logits = policy.generator(visual, ids[:, :-1])[0]
+    torch.testing.assert_close(cold, torch.log_softmax(2*logits, -1).gather(2, ids[:, 1:, None])[..., 0])
     loose = Policy(tiny_lm_rrg(dropout=.5).generator)
     nn.Module.train(loose, True) # what happens without the rule
     assert (loose(visual, ids)[0] - loose(visual, ids)[0]).abs().max() > 1e-3
@@ -168,6 +171,8 @@ def test_a_report_without_an_end_scores_nothing():
     with pytest.raises(ValueError, match="between 0 and 1, got 1.5"): r.draw(np.arange(4), 0)
     with pytest.raises(ValueError, match="64 studies needs as many, got 3"):
         Rollouts(r.policy, r.reference, torch.randn(3, 6, 16), ["a"] * 3, words, always, settings)
+    with pytest.raises(ValueError, match="temperature is 1.0, the rollouts' is 0.5"):
+        Rollouts(r.policy, r.reference, r.visual, r.truth, words, always, RolloutSettings(temperature=.5))
     with pytest.raises(ValueError, match="3 studies for 2"):
         Rollouts(r.policy, r.reference, torch.randn(3, 6, 16), ["a"] * 2, words, always, settings)
     for wrong in (dict(advantages="scst"), dict(advantages="grpo"), dict(studies=0), dict(studies=2, parts=3)):

@@ -15,8 +15,9 @@ from rrg_core.engine.experiments import shared
 from rrg_core.engine.settings import CourseError, Profile
 from rrg_core.labels import label_many
 from rrg_core.learning.published import found_for
+from rrg_core.learning.standins import STANDINS, standin_recipe
 from rrg_core.learning.writers import ReportSystem, Studies, described, dimmed, encoded, images_of, read_by, words_of
-from rrg_core.lm_rrg.regions import BiomedEyeConfig, Extractor, build_eye, load_eye, prompt_table
+from rrg_core.lm_rrg.regions import BiomedEyeConfig, Extractor, TowerEyeConfig, build_eye, load_eye, prompt_table
 from rrg_core.nets.attention import CourseConfig, EncoderLayer
 from rrg_core.nets.decoder import report_loss
 from rrg_core.reports.cleaning import clean_r2gen
