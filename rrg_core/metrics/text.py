@@ -286,8 +286,8 @@ class Meteor:
             self,
             hypotheses: list[str], # Tokenised
             references: list[list[str]]) -> np.ndarray: # (n, 23) counts of the best reference
-        """Counts that METEOR needs of each report; a pair that repeats is asked for once. `CourseError` where the
-        process ended."""
+        """Counts that METEOR needs of each report; a pair that repeats is asked for once. `CourseError` where
+        the process ended."""
         lines = [
             " ||| ".join(["SCORE", *(_one_line(t.replace("|||", "")) for t in (*group, h))])
             for h, group in zip(hypotheses, references)

@@ -114,6 +114,7 @@ def test_pairs_are_checked():
 
 
 def test_bleu_counts_are_those_of_the_package():
+    from rrg_core.metrics.text import text_statistics
     rng = np.random.default_rng(3)
     texts = ["", "a", "a a a a a"] + [" ".join(rng.choice(list("abcd"), rng.integers(1, 12))) for _ in range(40)]
     several = [[t] for t in texts[::-1] if t] + [["b a", "a b a b a", "a"]]
@@ -124,6 +125,7 @@ def test_bleu_counts_are_those_of_the_package():
 
 
 def test_rouge_is_that_of_the_packages_to_the_last_digit():
+    from rrg_core.metrics.text import text_statistics
     from rouge_score.rouge_scorer import RougeScorer
 
     rng = np.random.default_rng(4)
@@ -139,6 +141,7 @@ def test_rouge_is_that_of_the_packages_to_the_last_digit():
 
 
 def test_cider_of_several_corpora_together():
+    from rrg_core.metrics.text import text_scores, text_statistics
     rng = np.random.default_rng(5)
     salad = lambda: " ".join(rng.choice(list("abcdefgh"), rng.integers(1, 9)))
     hyps, refs = [salad() for _ in range(30)], [[salad() for _ in range(rng.integers(1, 4))] for _ in range(30)]
