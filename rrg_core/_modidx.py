@@ -2328,6 +2328,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'rrg_core.results.claims._unit': ('claims.html#_unit', 'rrg_core/results/claims.py'),
                                          'rrg_core.results.claims.below_margin': ('claims.html#below_margin', 'rrg_core/results/claims.py'),
                                          'rrg_core.results.claims.claims': ('claims.html#claims', 'rrg_core/results/claims.py'),
+                                         'rrg_core.results.claims.claims_chart': ('claims.html#claims_chart', 'rrg_core/results/claims.py'),
                                          'rrg_core.results.claims.claims_frame': ('claims.html#claims_frame', 'rrg_core/results/claims.py'),
                                          'rrg_core.results.claims.decide': ('claims.html#decide', 'rrg_core/results/claims.py'),
                                          'rrg_core.results.claims.decide_effects': ( 'claims.html#decide_effects',

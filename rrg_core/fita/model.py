@@ -413,16 +413,10 @@ def principal(x: np.ndarray, k: int) -> np.ndarray: # (n, d) → (n, k)
     sign = np.sign(v[np.arange(len(v)), np.abs(v).argmax(1)])
     return (u * s * sign)[:, :k]
 
-def alignment(
-    u: np.ndarray,
-    v: np.ndarray # (n, d) each
-) -> tuple[
-        float,
-        np.
-        # cosine of pairs minus of non-pairs, (n,) rank of each row's partner, 0 the nearest, 1 the
-        # farthest
-        ndarray]:
-    "How far rows and their partners are from strangers."
+def alignment(u: np.ndarray, v: np.ndarray # (n, d) each
+             ) -> tuple[float, np.ndarray]: # Cosine of pairs minus of non-pairs; (n,) ranks
+    """How far rows and their partners are from strangers, and the rank of each row's partner: 0 the nearest,
+    1 the farthest."""
     unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
     s = unit(u) @ unit(v).T
     own, n = np.diag(s), len(s)
