@@ -757,6 +757,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                             'rrg_core.learning.ceilings.blank': ('ceilings.html#blank', 'rrg_core/learning/ceilings.py'),
                                             'rrg_core.learning.ceilings.ceilings': ( 'ceilings.html#ceilings',
                                                                                      'rrg_core/learning/ceilings.py'),
+                                            'rrg_core.learning.ceilings.decodings': ( 'ceilings.html#decodings',
+                                                                                      'rrg_core/learning/ceilings.py'),
                                             'rrg_core.learning.ceilings.noise': ('ceilings.html#noise', 'rrg_core/learning/ceilings.py'),
                                             'rrg_core.learning.ceilings.pooled': ('ceilings.html#pooled', 'rrg_core/learning/ceilings.py'),
                                             'rrg_core.learning.ceilings.swapped': ( 'ceilings.html#swapped',

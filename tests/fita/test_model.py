@@ -39,7 +39,7 @@ from rrg_core.engine.experiments import experiments, kept, merged, run_experimen
 from rrg_core.results.figures import colour, compare_reports, flow_chart, overlay_boxes, overlay_map
 from rrg_core.fita.speed import paper_scale
 from rrg_core.labels import label, label_many
-from rrg_core.learning.ceilings import another, ceilings, noise, swapped
+from rrg_core.learning.ceilings import another, ceilings, decodings, noise, swapped
 from rrg_core.learning.writers import collate, curves_of, shown, split_of, spoken
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval

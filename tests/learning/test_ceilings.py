@@ -11,6 +11,7 @@ from rrg_core.learning.quality import probe
 from rrg_core.learning.writers import ReportSystem, Studies
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval
+from rrg_core.metrics.text import text_scores
 import pytest
 from rrg_core.learning.ceilings import *
 
@@ -54,6 +55,9 @@ def test_a_reader_of_its_input_is_told_from_one_that_is_not():
             return [SAID[int(x[0].argmax())] for x in np.asarray(data.inputs["features"], "f4")]
 
     kinds = np.random.default_rng(0).integers(0, 3, 60)
+    found = decodings(Copies(kinds), None, (1, 4))
+    assert found.beams.tolist() == [1, 4] and (found[["micro F1-14", "BLEU-4"]] > .999).all(axis=None)
+    assert found["words a report"].tolist() == [np.mean([len(SAID[k].split()) for k in kinds])] * 2
     top = ceilings(Copies(kinds), None).set_index("reader")
     assert (top.micro == 1).all() and set(top.index) == {
         "the training report with the nearest true labels", "the encoder: a probe on its cells",

@@ -20,7 +20,6 @@ from rrg_core.results.figures import attention_strip, colour, compare_reports, s
 from rrg_core.labels import label, label_many
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.stats import bootstrap_replicates, interval
-from rrg_core.metrics.text import text_scores
 from rrg_core.nets.decoder import cross_attention, leaks, report_batch
 from rrg_core.phantom import render, seeds
 from rrg_core.engine.settings import profile as load_profile
@@ -28,7 +27,7 @@ from rrg_core.learning.r2gen import R2Gen, R2GenConfig
 from rrg_core.learning.quality import auroc_columns, described as described_logits, label_scores, label_table, language_table, retrieval_table
 from rrg_core.learning.standins import STANDINS, load_standin, standin_folder, weights_table
 from rrg_core.learning.writers import R2GenSystem, collate, curves_of, images_of, scale_of, shown, split_of, words_of
-from rrg_core.learning.ceilings import ceilings, swapped
+from rrg_core.learning.ceilings import ceilings, decodings, swapped
 from rrg_core.data.study import OBSERVATIONS
 from rrg_core.results.systems import Reports
 from rrg_core.results.tables import Measure, comparison, measures, note_costs
