@@ -25,10 +25,12 @@ from rrg_core.data.weights import read_weights
 from rrg_core.fita.text_refiner import TextRefiner, categories, category_loss, padded, separation, triplets
 from rrg_core.reports.tokenizers import encode_r2gen
 from rrg_core.nets.training import fit
+import re
+from collections import Counter
 import pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 import rrg_core.fita as fita_module
 from rrg_core.engine.desk import Chapter
-from rrg_core.results.claims import Claim, claims, claims_chart, decide, ledger, power_table
+from rrg_core.results.claims import Claim, claims, claims_chart, decide, effect_of, ledger, power_table
 from rrg_core.nets.encoders import SmallPyramidConfig, XrvConfig, XrvDenseNet
 from rrg_core.fita import DEFAULTS, _needed
 from rrg_core.fita.kiut import WordFeatures
@@ -48,8 +50,8 @@ from rrg_core.phantom.scene import Finding, sample_scene
 from rrg_core.learning.published import load_classifier
 from rrg_core.learning.quality import auroc_columns
 from rrg_core.learning.standins import train_standin
-from rrg_core.results.systems import Reports
-from rrg_core.results.tables import comparison, measures, note_costs
+from rrg_core.results.systems import Measured, Reports
+from rrg_core.results.tables import Measure, comparison, measures, note_costs
 from rrg_core.fita.text_refiner import category_loss
 from rrg_core.nets.training import overfit
 from rrg_core.reports.tokenizers import decode
