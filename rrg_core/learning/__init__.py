@@ -79,7 +79,8 @@ def DEFAULTS(p:Profile)->dict:
 EXPERIMENTS:Registry = {
     "r2gen": {}, # Relational memory, memory-driven normalisation
     "no-memory": {"memory": False}, # The plain transformer: R2Gen's own ablation
-    "dimmed": {"memory": False, "zeroed": .3}, # Known to be worse: can the course's way of deciding see it?
+    "dimmed": {"memory": False, "zeroed": .3}, # Worse, if channels are not redundant
+    "dark": {"memory": False, "zeroed": .9}, # Known to be worse: can the course's way of deciding see it?
     "twice": {"epochs": lambda recipe: 2*recipe["epochs"]}, # Is the baseline at its plateau?
     "free-style": {"memory": False, "site": "hospital"}, # What wording costs
     # Grey shapes: stands for ImageNet
