@@ -39,7 +39,7 @@ RECIPES = {
             "text_epochs": (30, "FITA, section 4.1"), "text_rate": (2e-5, "ours: BERT's usual rate")},
         "openi": SHARED["r2gen"]["openi"]},
     "r2gen": { # Of equal size and tuning: a memory in place of the graph, as long, from the same encoder
-        "course": _COURSE | {"width": (112, "ours: as many parameters as KiUT")},
+        "course": _COURSE | {"width": (111, "ours: as many parameters as KiUT")},
         "paper": SHARED["r2gen"]["paper"], "openi": SHARED["r2gen"]["openi"]},
 }
 
