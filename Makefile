@@ -35,12 +35,10 @@ regenerate: install
 	$(BIN)/rrg regenerate $(CHAPTERS) --profile $(PROFILE)
 
 # Lines that fit the page; what the notebooks show; then the exported tests, the engine end to end, every chapter at smoke, and the state of the export.
-# A notebook has a process of its own, so none can depend on what another left behind. Each cell runs once: a `#| test` cell under pytest (`tst_flags` in pyproject.toml), a chapter's page in `rrg regenerate` (tests/test_course.py).
+# A notebook has a process of its own (tests/notebooks.py), so none can depend on what another left behind. Each cell runs once: a `#| test` cell under pytest (`tst_flags` in pyproject.toml), a chapter's page in `rrg regenerate` (tests/test_course.py).
 test: install
 	$(BIN)/ruff check --quiet nbs rrg_core data_scripts
-	chapters=$$($(BIN)/python -c 'from rrg_core.engine.settings import chapters; print(*chapters(), sep="|")') && \
-	find nbs -name '*.ipynb' -not -path '*/.*' | grep -vE "nbs/[0-9]+_($$chapters)\.ipynb" | sort | \
-	RRG_PROFILE=smoke OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(BIN)/nbdev-test --n-workers 0
+	RRG_PROFILE=smoke OMP_NUM_THREADS=1 $(BIN)/python tests/notebooks.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/browser -n 2 --dist loadfile --no-loadscope-reorder
 
 # Timings, printed and never judged.

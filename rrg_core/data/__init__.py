@@ -82,47 +82,54 @@ class Source:
     where: str # Where to sign, or where it comes from
     layout: str # What its folder looks like
     chapter: str # Notebook that brings its adapter
-    adapter: str | None = None # Module with `load(split, root, **options)`; None until its chapter is written
+    adapter: str | None = None # Module with `load(split, root, **options)`
     credentialed: bool = False # Nothing of it may be handed on: no text, no id, no row
 
 _PHYSIONET = "PhysioNet Credentialed Health Data License 1.5.0"
 
 # %% ../../nbs/01_data.ipynb #2b07bb77
 SOURCES:Registry = {
-    "phantom": Source(
-        "Phantom radiographs", "Apache-2.0", "rendered here", "none", "02_phantom",
-        "rrg_core.phantom"), "openi": Source(
-            "Indiana University / Open-i", "CC BY-NC-ND 4.0", "https://openi.nlm.nih.gov/faq",
-            "CXR*.png (NLM), images_normalized/ (Kaggle) or annotation.json (R2Gen)", "01c_openi",
-            "rrg_core.data.openi"), "mimic-cxr": Source(
-                "MIMIC-CXR-JPG 2.1.0 and MIMIC-CXR reports", _PHYSIONET,
-                "https://physionet.org/content/mimic-cxr-jpg/",
-                "files/p1#/p########/s########/*.jpg, mimic-cxr-2.*.csv.gz", "01d_mimic_cxr",
-                "rrg_core.data.mimic_cxr", True), "chest-imagenome": Source(
-                    "Chest ImaGenome 1.0.0", _PHYSIONET, "https://physionet.org/content/chest-imagenome/",
-                    "silver_dataset/, gold_dataset/", "12_chex", None, True), "ms-cxr": Source(
-                        "MS-CXR 1.1.0", _PHYSIONET, "https://physionet.org/content/ms-cxr/",
-                        "MS_CXR_Local_Alignment_v1.1.0.csv", "12_chex", None, True), "vindr-cxr": Source(
-                            "VinDr-CXR 1.0.0", "PhysioNet Credentialed Health Data License 1.5.0",
-                            "https://physionet.org/content/vindr-cxr/", "train/*.dicom, annotations/*.csv",
-                            "12_chex", None, True), "nih": Source(
-                                "NIH ChestX-ray14", "free use with attribution",
-                                "https://nihcc.app.box.com/v/ChestXray-NIHCC",
-                                "images/*.png, Data_Entry_2017_v2020.csv, BBox_List_2017.csv", "12_chex"),
-    "chexpert":
-        Source("CheXpert 1.0", "Stanford research use agreement",
-               "https://stanfordmlgroup.github.io/competitions/chexpert/",
-               "CheXpert-v1.0-small/{train,valid}.csv", "13_dcrrg", None, True), "padchest": Source(
-                   "PadChest", "research use agreement", "https://bimcv.cipf.es/bimcv-projects/padchest/",
-                   "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv, *.png", "15_llava_rad", None, True),
-    "brax": Source(
-        "BRAX", _PHYSIONET, "https://physionet.org/content/brax/",
-        "master_spreadsheet_update.csv, images/", "15_llava_rad", None, True), "candid-ptx": Source(
-            "CANDID-PTX", "data use agreement with its owners",
-            "https://figshare.com/articles/dataset/CANDID-PTX/14173982",
-            "dicom files, Pneumothorax_reports.csv", "15_llava_rad", None, True), "jf-healthcare": Source(
-                "JF Healthcare (object-CXR)", "research use", "https://github.com/hlk-1135/object-CXR",
-                "train/*.jpg, train.csv", "15_llava_rad")
+    "phantom": Source("Phantom radiographs", "Apache-2.0", "rendered here", "none", "02_phantom",
+                      "rrg_core.phantom"),
+    "openi": Source("Indiana University / Open-i", "CC BY-NC-ND 4.0", "https://openi.nlm.nih.gov/faq",
+                    "CXR*.png (NLM), images_normalized/ (Kaggle) or annotation.json (R2Gen)", "01c_openi",
+                    "rrg_core.data.openi"),
+    "mimic-cxr": Source("MIMIC-CXR-JPG 2.1.0 and MIMIC-CXR reports", _PHYSIONET,
+                        "https://physionet.org/content/mimic-cxr-jpg/",
+                        "files/p1#/p########/s########/*.jpg, mimic-cxr-2.*.csv.gz", "01d_mimic_cxr",
+                        "rrg_core.data.mimic_cxr", True),
+    "chest-imagenome": Source("Chest ImaGenome 1.0.0", _PHYSIONET,
+                              "https://physionet.org/content/chest-imagenome/",
+                              "silver_dataset/, gold_dataset/; the films are MIMIC-CXR's",
+                              "01k_chest_imagenome", "rrg_core.data.chest_imagenome", True),
+    "ms-cxr": Source("MS-CXR 1.1.0", _PHYSIONET, "https://physionet.org/content/ms-cxr/",
+                     "MS_CXR_Local_Alignment_v1.1.0.csv or .json; the films are MIMIC-CXR's", "01h_ms_cxr",
+                     "rrg_core.data.ms_cxr", True),
+    "vindr-cxr": Source("VinDr-CXR 1.0.0", _PHYSIONET, "https://physionet.org/content/vindr-cxr/",
+                        "train/*.dicom, test/*.dicom, annotations/*.csv; or Kaggle's train.csv, train/",
+                        "01i_vindr_cxr", "rrg_core.data.vindr_cxr", True),
+    "nih": Source("NIH ChestX-ray14", "free use with attribution",
+                  "https://nihcc.app.box.com/v/ChestXray-NIHCC",
+                  "images*/**/*.png, Data_Entry_2017_v2020.csv, BBox_List_2017.csv, train_val_list.txt, "
+                  "test_list.txt", "01j_nih_cxr14", "rrg_core.data.nih_cxr14"),
+    "chexpert": Source("CheXpert 1.0 and CheXpert Plus", "Stanford research use agreement",
+                       "https://stanfordmlgroup.github.io/competitions/chexpert/",
+                       "CheXpert-v1.0-small/{train,valid}.csv or df_chexpert_plus_240401.csv",
+                       "01l_chexpert", "rrg_core.data.chexpert", True),
+    "padchest": Source("PadChest", "research use agreement",
+                       "https://bimcv.cipf.es/bimcv-projects/padchest/",
+                       "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv, *.png", "01m_padchest",
+                       "rrg_core.data.padchest", True),
+    "brax": Source("BRAX", _PHYSIONET, "https://physionet.org/content/brax/",
+                   "master_spreadsheet_update.csv, images/", "01n_brax", "rrg_core.data.brax", True),
+    "candid-ptx": Source("CANDID-PTX", "data use agreement with its owners",
+                         "https://figshare.com/articles/dataset/CANDID-PTX/14173982",
+                         "Pneumothorax_reports.csv, chest_tube.csv, acute_rib_fracture.csv, dataset/",
+                         "01o_candid_ptx", "rrg_core.data.candid_ptx", True),
+    "jf-healthcare": Source("JF Healthcare (object-CXR)", "research use",
+                            "https://github.com/hlk-1135/object-CXR",
+                            "train/*.jpg, train.csv, dev/*.jpg, dev.csv", "01p_jf_healthcare",
+                            "rrg_core.data.jf_healthcare")
 }
 
 # %% ../../nbs/01_data.ipynb #00fbb68a
@@ -139,15 +146,12 @@ def load(
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {named(split)}")
     known = SOURCES[source]
     if known.adapter is None:
-        raise CourseError(
-            f"{source}: its adapter comes with chapter {known.chapter}; the data: {known.where}")
+        raise CourseError(f"{source} has no adapter in SOURCES; the data: {known.where}")
     if find_spec(known.adapter) is None:
-        raise CourseError(
-            f"{source}: {known.adapter} does not exist yet; it comes with chapter {known.chapter}")
+        raise CourseError(f"{source}: its adapter {known.adapter} does not exist (nbs/{known.chapter}.ipynb)")
     adapter = import_module(known.adapter)
     if not hasattr(adapter, "load"):
         raise CourseError(
-            f"{source}: {known.adapter} has no load(split, root, **options) yet; it comes with chapter "
-            f"{known.chapter}")
+            f"{source}: {known.adapter} has no load(split, root, **options) (nbs/{known.chapter}.ipynb)")
     entrust(source)
     return adapter.load(split, root if root is not None else data_root(source), **options)

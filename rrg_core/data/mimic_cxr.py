@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'SECTIONS_OF', 'read_table', 'report_name', 'Funnel', 'parser_copy', 'Texts',
-           'read_reports', 'funnel', 'load', 'fixture', 'prepare', 'verify', 'credentialed_ids']
+           'read_reports', 'funnel', 'load', 'read_images', 'image_of', 'fixture', 'prepare',
+           'verify', 'credentialed_ids']
 
 # %% ../../nbs/01d_mimic_cxr.ipynb #339b7af9
 import json, os, re, zipfile
@@ -19,6 +20,7 @@ import pandas as pd
 from ..engine.files import entrust, file_hash
 from ..engine.settings import CourseError, repo_root
 from .bundled import csv_table, open_zip, read_member
+from .raw import look_at, opened
 from .storage import Studies, prepared, read_prepared, several, spread, write_prepared
 from .study import (OBSERVATIONS, SECTIONS, SPLITS, DataError, Image, Report, Study,
                                  check_splits, first_record, named, named_file, read_image)
@@ -318,14 +320,7 @@ def load(
     if unit not in ("study", "image"): raise ValueError(f"unit must be study or image, got {named(unit)}")
     _check_cutting(sections, overrides)
     need, views = several("need", need, SECTIONS), _upper(views)
-    if root is None:
-        raise CourseError(
-            "mimic-cxr needs its folder: set RRG_ROOT_MIMIC_CXR, or [roots] mimic-cxr in settings.ini")
-    if not os.path.isdir(root):
-        raise CourseError(
-            f"{named_file(root, True)} is no folder: `python data_scripts/mimic_cxr.py fetch` says "
-            "what to fetch and where to sign")
-    entrust("mimic-cxr")
+    root = opened("mimic-cxr", root)
     asked = {"need": need, "views": views, "unit": unit, "sections": sections}
     if overrides is not None: asked["overrides"] = _hash_of(overrides) # else what it was prepared with
     if entry := prepared(root, "mimic-cxr", split, asked):
@@ -375,6 +370,18 @@ def _image(root, r):
         raise DataError(f"image {named(r.dicom_id, True)}", "Rows or Columns", "is NaN in the metadata")
     return Image(r.dicom_id, int(r.Columns), int(r.Rows),
                  r.ViewPosition if r.ViewPosition in ("PA", "AP", "LATERAL", "LL") else "UNKNOWN", path)
+
+# %% ../../nbs/01d_mimic_cxr.ipynb #9721ad04
+def read_images(root: Path # Folder of MIMIC-CXR-JPG
+                ) -> pd.DataFrame: # By dicom_id; columns of both tables
+    "The images of the split table that have metadata: whose, which split and view, how large."
+    metadata = read_table(root, "metadata")[list(_COLUMNS["metadata"])]
+    return read_table(root, "split").merge(metadata, on="dicom_id").set_index("dicom_id", drop=False)
+
+def image_of(root: Path, row: tuple # As `read_images(root).itertuples()` yields it
+             ) -> Image:
+    "The image of a row; its file lies under the root. `DataError` where the metadata has no size of it."
+    return _image(Path(root), row)
 
 # %% ../../nbs/01d_mimic_cxr.ipynb #43b5d62f
 _FIXTURE = [ # subject, study, split, views, report (None: no file), labels
@@ -459,22 +466,11 @@ def verify(
         Path(root) / report_name(r.subject_id, r.study_id).removesuffix(".txt") / f"{r.dicom_id}.jpg"
         for r in t.itertuples()
     ]
-    states = spread(partial(_state, images), files, jobs, "looking at images")
     pairs = t.drop_duplicates("study_id")[["subject_id", "study_id"]].itertuples(index=False)
-    return {
-        "images listed": len(t), "images missing": states.count("missing"),
-        "images damaged": states.count("damaged"), "reports listed": t.study_id.nunique(),
-        "reports missing": sum(not texts.has(*p) for p in pairs)
+    films, _ = look_at([(f"record {k}", f) for k, f in enumerate(files, 1)], images, jobs)
+    return films | {
+        "reports listed": t.study_id.nunique(), "reports missing": sum(not texts.has(*p) for p in pairs)
     }
-
-def _state(read, path):
-    if not path.is_file(): return "missing"
-    if not read: return "there"
-    try:
-        read_image(path)
-    except DataError:
-        return "damaged"
-    return "whole"
 
 # %% ../../nbs/01d_mimic_cxr.ipynb #88731af6
 _IDS = re.compile(r"(?<![0-9A-Za-z])(?:p1\d{7}|s5\d{7}|[0-9a-f]{8}(?:-[0-9a-f]{8}){4})(?![0-9A-Za-z-])")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_python', 'Tried', 'try_torch', 'check_torch', 'check_java', 'check_gpu', 'check_threads',
-           'check_disk', 'check_processor', 'check_roots', 'check_hub', 'check_weights',
-           'examine', 'prescription']
+           'check_disk', 'check_processor', 'how_to_get', 'check_roots', 'check_hub',
+           'check_weights', 'examine', 'prescription']
 
 # %% ../../nbs/98a_doctor.ipynb #1c54c4e6
 import csv, json, os, platform, shutil, socket, subprocess, sys
@@ -144,17 +144,18 @@ def check_processor(tried: Tried = None) -> Check: # `tried`: by default tried a
         "differ as two seeds do")
 
 # %% ../../nbs/98a_doctor.ipynb #74edcdc1
-_SCRIPTS = {
-    "openi": "python data_scripts/openi.py --help", "mimic-cxr": "python data_scripts/mimic_cxr.py --help",
-    "weights": "the files that rrg_core.learning.standins.WEIGHTS names, a folder for each"
-}
+def how_to_get() -> dict[str, str]: # Source → its script, which bears its name
+    "What fetches each of the data sets, and the published weights."
+    scripts = sorted((repo_root() / "data_scripts").glob("*.py"))
+    return {p.stem.replace("_", "-"): f"python data_scripts/{p.name} --help" for p in scripts} | {
+        "weights": "the files that rrg_core.learning.standins.WEIGHTS names, a folder for each"}
 
 def check_roots() -> list[Check]:
     "Folders of the real data sets."
-    out = []
+    out, scripts = [], how_to_get()
     for name in read_settings()["roots"]:
         root, variable = data_root(name), "RRG_ROOT_" + name.upper().replace("-", "_")
-        cure = (f"{_SCRIPTS.get(name, 'see rrg_core.data.SOURCES')}; then set {variable} or settings.ini "
+        cure = (f"{scripts.get(name, 'see rrg_core.data.SOURCES')}; then set {variable} or settings.ini "
                 f"[roots] {name}")
         if root is None: out.append(Check(f"data {name}", "optional", "no folder named", cure))
         elif not root.is_dir(): out.append(Check(f"data {name}", "broken", f"{root} does not exist", cure))

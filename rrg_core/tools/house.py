@@ -155,7 +155,7 @@ _NEEDS = {"from_pretrained": dict(trust_remote_code=False, local_files_only=True
           "pipeline": dict(trust_remote_code=False), "from_config": dict(trust_remote_code=False)}
 _NEVER = dict(trust_remote_code=False, weights_only=True, allow_pickle=False)
 _PICKLES = ("pickle", "dill", "joblib", "cloudpickle")
-_READER = "01g_weights.ipynb" # where a file of tensors is opened
+_READER = "01q_weights.ipynb" # where a file of tensors is opened
 
 def code_runners(root: Path = None) -> list[str]: # "nbs/x.ipynb, cell id: what, and why it may not stay"
     "Calls in notebooks and hand-written scripts that could run the code of a file that they read."

@@ -43,13 +43,13 @@ def test_mirror_swaps_all_or_nothing():
 
 def test_load_says_what_is_missing():
     with pytest.MonkeyPatch.context() as m:
-        for name in ("OPENI", "MIMIC_CXR"):
+        for name in ("OPENI", "MIMIC_CXR", "PADCHEST"):
             m.delenv(f"RRG_ROOT_{name}", raising=False)
         with pytest.raises(ValueError, match="unknown source 'mimic'"):
             load("mimic", "train")
         with pytest.raises(ValueError, match="validate"):
             load("openi", "validate")
-        with pytest.raises(CourseError, match="15_llava_rad"):
+        with pytest.raises(CourseError, match="padchest needs its folder: set RRG_ROOT_PADCHEST"):
             load("padchest", "train")
         m.setenv("RRG_ROOT_MIMIC_CXR", "/nonexistent")
         with pytest.raises(CourseError, match="nonexistent.*fetch"):
@@ -59,6 +59,14 @@ def test_load_says_what_is_missing():
             load("openi", "train")
         m.delenv("RRG_ROOT_OPENI")
         assert len(load("openi", "valid")) > 300
+        for name in ("ms-cxr", "vindr-cxr", "nih", "chest-imagenome"):
+            variable = f"RRG_ROOT_{name.upper().replace('-', '_')}"
+            m.delenv(variable, raising=False)
+            with pytest.raises(CourseError, match=f"{variable}.*{name.replace('-', '_')}.py fetch"):
+                load(name, "train")
+            m.setenv(variable, "/nonexistent")
+            with pytest.raises(CourseError, match="/nonexistent is no folder"):
+                load(name, "train")
 
 
 def test_data_is_the_public_door():
@@ -73,6 +81,25 @@ def test_data_is_the_public_door():
     assert data.Studies is storage.Studies
     assert data.OBSERVATIONS[-1] == "No Finding" and len(data.OBSERVATIONS) == 14 and len(set(
         data.REGIONS)) == 29 and set(data.FIVE) < set(data.OBSERVATIONS)
+
+
+def test_four_sets_with_boxes_are_reached_by_name():
+    from rrg_core.data import chest_imagenome, ms_cxr, nih_cxr14, vindr_cxr
+    from rrg_core.engine.files import ENTRUSTED
+    from rrg_core.engine.settings import PUBLIC
+
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        d = Path(d)
+        m.setenv("RRG_ROOT_MIMIC_CXR", str(mimic_cxr.fixture(d / "mimic")))
+        for name, module, options in (("ms-cxr", ms_cxr, {}), ("chest-imagenome", chest_imagenome, {}),
+                                      ("vindr-cxr", vindr_cxr, dict(boxes="fused")), ("nih", nih_cxr14, {})):
+            root = module.fixture(d / name)
+            parts = {s: load(name, s, root, **options) for s in SPLITS}
+            counts = check_splits(s for p in parts.values() for s in p)
+            assert counts["train"] and counts["test"]
+            assert all(s.source == name and s.images[0].load().ndim == 2 for p in parts.values() for s in p)
+            assert SOURCES[name].adapter == module.__name__ and SOURCES[name].credentialed == (name not in PUBLIC)
+            assert (name in ENTRUSTED) == SOURCES[name].credentialed
 
 
 def test_data_is_quick_to_import():

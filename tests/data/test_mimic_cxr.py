@@ -9,6 +9,7 @@ import pandas as pd
 from rrg_core.engine.files import entrust, file_hash
 from rrg_core.engine.settings import CourseError, repo_root
 from rrg_core.data.bundled import csv_table, open_zip, read_member
+from rrg_core.data.raw import look_at, opened
 from rrg_core.data.storage import Studies, prepared, read_prepared, several, spread, write_prepared
 from rrg_core.data.study import OBSERVATIONS, SECTIONS, SPLITS, DataError, Image, Report, Study, check_splits, first_record, named, named_file, read_image
 import contextlib, gzip, io, logging, pytest, tempfile
@@ -73,6 +74,17 @@ def test_mimic_studies_are_right():
         images = [s.study_id for s in load("train", root, unit="image", say=quiet)]
         assert len(images) == 3 and all("/" in i
                                         for i in images) and sum(check_splits(found.values()).values()) == 3
+
+
+def test_mimic_images_by_their_ids():
+    with tempfile.TemporaryDirectory() as d:
+        t = read_images(fixture(Path(d)))
+        row = t.loc["59999902-00000001-99999999-99999999-99999999"]
+        assert len(t) == 9 and (row.subject_id, row.study_id, row.split, row.ViewPosition, row.Rows,
+                                row.Columns) == ("19999901", "59999902", "train", "AP", 20, 16)
+        image = image_of(d, row)
+        assert (image.width, image.height, image.view, image.load().shape) == (16, 20, "AP", (20, 16))
+        assert [image_of(d, r).view for r in t.itertuples()].count("UNKNOWN") == 1
 
 
 def test_mimic_names_what_is_wrong():

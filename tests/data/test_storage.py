@@ -85,6 +85,14 @@ def test_several_reads_words_as_they_are_meant():
             several("need", value, SECTIONS)
 
 
+def test_one_of_takes_one_word():
+    assert one_of("boxes", "given", ("given", "fused")) == "given"
+    for value in ("Given", "", " given", None, 1, True, ["given"], ("given", ), np.array(["given"]), b"given",
+                  "given, fused"):
+        with pytest.raises(DataError, match="load: boxes must be of given, fused, got"):
+            one_of("boxes", value, ("given", "fused"))
+
+
 def test_a_prepared_folder_is_used_only_as_it_was_made():
     one = Study("s1", "p1", "phantom", "train", report=Report(findings="a"))
     with tempfile.TemporaryDirectory() as d:

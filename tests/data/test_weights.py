@@ -1,4 +1,4 @@
-"""Exported from nbs/01g_weights.ipynb: edit it there, then run `nbdev-export`."""
+"""Exported from nbs/01q_weights.ipynb: edit it there, then run `nbdev-export`."""
 import json, os
 from pathlib import Path
 from rrg_core.data.study import named_file

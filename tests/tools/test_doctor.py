@@ -112,6 +112,28 @@ def test_a_root_that_is_not_there_is_broken_and_an_unset_one_is_optional():
         assert {c.name: c.state for c in check_roots()}["data openi"] == "ok"
 
 
+def test_sources_scripts_roots_and_terms_agree():
+    import re
+    from rrg_core.data import SOURCES
+    from rrg_core.engine.settings import PUBLIC
+    from rrg_core.tools.doctor import how_to_get
+
+    real = SOURCES.keys() - {"phantom"} # which is rendered
+    assert how_to_get().keys() == real | {"weights"} == set(read_settings()["roots"])
+    for name in real:
+        script = (repo_root() / "data_scripts" / f"{name.replace('-', '_')}.py").read_text()
+        assert f"`{name} = OUT" in script and SOURCES[name].adapter.rpartition(".")[2] in script, name
+        assert (repo_root() / "nbs" / f"{SOURCES[name].chapter}.ipynb").is_file(), name
+    terms = [line.split("|")[1:4] for line in (repo_root() / "DATA.md").read_text().splitlines()
+             if line.startswith("| `")]
+    answers = [(name, answer.strip()) for names, _, answer in terms
+               for name in re.findall("`([a-z0-9-]+)`", names.partition(":")[0])]
+    assert sorted(name for name, _ in answers) == sorted(SOURCES) # each once
+    for name, answer in answers:
+        entrusted = answer.startswith("no")
+        assert entrusted == SOURCES[name].credentialed == (name not in PUBLIC), name
+
+
 def test_a_broken_pair_is_found_in_earnest():
     def tried_with(torchvision): # files of another torchvision, beside the torch that is installed
         with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:

@@ -2,7 +2,9 @@
 import gzip, io, json, re, shutil, subprocess, zipfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from rrg_core.data.chexpert import study_id_of
 from rrg_core.data.mimic_cxr import credentialed_ids
 from rrg_core.engine.files import NOT_TO_BE_HANDED_ON
 from rrg_core.engine.settings import PUBLIC, CourseError, Profile, repo_root
@@ -48,6 +50,46 @@ def test_what_must_not_leave_is_found_in_files_of_every_kind():
     for name, data in clean: assert not findings_in(name, data), (name, findings_in(name, data))
     assert findings_in("a.parquet", table(text=["a Zebrafinch lung"]), ["Zebrafinch"]) == ["1 planted word"]
     assert all(subject not in w and study not in w for n, d in held for w in findings_in(n, d))
+
+
+def test_the_ids_of_every_entrusted_set_are_found():
+    from importlib import import_module
+    import tempfile
+    from rrg_core.data import SOURCES, SPLITS
+    from rrg_core.data.mimic_cxr import fixture as mimic_fixture
+    from rrg_core.tools.guard import SHAPES
+
+    hexes, digits = "0badc0de", "2053" # of which the ids below are made, so that this page is not found itself
+    real = { # source → ids in the shape of its own, none of them anybody's
+        "vindr-cxr": [hexes*4], "brax": [f"images/id_{hexes}/Study_1.2.3/Series_1.2.3/image-1.png"],
+        "chexpert": ["patient" + "12345", f"a/patient{'54321'}/study1/view1_frontal.jpg",
+                     "chexpert-" + hexes + "0bad"],
+        "padchest": [digits*9, digits*9 + "205", digits*9 + "_k6ga29.png", digits*5 + "_00-102-064"],
+        "candid-ptx": [f"1.2.276.0.7230010.3.1.4.{digits*3}", f"1.2.276.0.{digits*3}.1.4",
+                       f"2.25.1.1.1.{digits*4}"]}
+    mimic = {"mimic-cxr", "ms-cxr", "chest-imagenome"}
+    assert real.keys() == SHAPES.keys() and not mimic & SHAPES.keys()
+    assert {s for s, known in SOURCES.items() if known.credentialed} == mimic | SHAPES.keys()
+    for source, ids in real.items():
+        for i in ids:
+            for name, text in (("a.md", f"film {i}."), ("a.csv", f"x,{i},1\n"), ("a.py", f"x = '{i}'"),
+                               ("a.json", f'{{"id": "{i}"}}'), ("a.svg", f"<title>{i}</title>")):
+                assert findings_in(name, text.encode()) == ["1 id"], (source, name, i)
+    no_ids = ["1.2.840.10008.1.2.1", "1.2.840.10008.5.1.4.1.1.1.1", hexes*8, "0." + digits*10, hexes*4 + "x",
+              "patient#####", "patient-" + "12345", "chexpert-impression", "1" + "0"*15 + "19884624838656",
+              "M 1.2 3.4 0." + digits*3, "study_" + hexes, f"{0:032x}", "v1.2.3.4.5.6"]
+    assert [t for t in no_ids if findings_in("a.md", t.encode())] == []
+
+    with tempfile.TemporaryDirectory() as d: # the miniatures bear invented ids, and so do their studies
+        for source in sorted(mimic | SHAPES.keys()):
+            adapter = import_module(SOURCES[source].adapter)
+            root = adapter.fixture(Path(d)/source)
+            files = [(str(p.relative_to(d)), p.read_bytes()) for p in root.rglob("*") if p.is_file()]
+            assert scan(files) == {}, source
+            own = {"mimic": mimic_fixture(Path(d)/"films")} if source in ("ms-cxr", "chest-imagenome") else {}
+            studies = [s for split in SPLITS for s in adapter.load(split, root, **own)]
+            told = [f"{s.study_id} {s.meta} {[i.image_id for i in s.images]}" for s in studies]
+            assert told and scan([("a.md", "\n".join(told).encode())]) == {}, source
 
 
 def test_nothing_committed_is_entrusted():
