@@ -80,7 +80,9 @@ def merged(module, variant:str, p:Profile)->dict: # A chapter's module
         raise CourseError(f"variant {variant!r}: a name is letters, digits and _ . + -, and does not end "
                           "like -s1")
     defaults, differences = getattr(module, "DEFAULTS", None), module.EXPERIMENTS[variant]
-    defaults = defaults(p) if callable(defaults) else defaults
+    other = differences.get("system") # another one's defaults are its own recipe
+    own = [other]*(other in getattr(module, "RECIPES", {}))
+    defaults = defaults(p, *own) if callable(defaults) else defaults
     if defaults is not None and (unknown := set(differences) - set(defaults)):
         raise CourseError(f"variant {variant}: unknown setting {sorted(unknown)[0]!r}; "
                           f"the defaults are {', '.join(defaults)}")

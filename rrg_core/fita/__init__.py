@@ -43,9 +43,9 @@ RECIPES = {
         "paper": SHARED["r2gen"]["paper"], "openi": SHARED["r2gen"]["openi"]},
 }
 
-def DEFAULTS(p:Profile)->dict:
-    "Settings of KiUT, the baseline, at a profile's size."
-    return {"system": "fita"} | {k: v for k, (v, _) in recipe_of("fita", p, RECIPES).items()}
+def DEFAULTS(p:Profile, system:str="fita")->dict: # A key of `RECIPES`
+    "Settings of KiUT, the baseline, or of R2Gen, at a profile's size."
+    return {"system": system} | {k: v for k, (v, _) in recipe_of(system, p, RECIPES).items()}
 
 # %% ../../nbs/11e_variants.ipynb #11e0a009
 EXPERIMENTS:Registry = {
@@ -79,15 +79,6 @@ def _decode(folder, settings, seed, p, first=None):
 # %% ../../nbs/11e_variants.ipynb #11e0a018
 _WRITING = "beams", "tested" # Settings that training does not read
 
-def _r2gen_settings(settings, p):
-    mine = {k: v for k, (v, _) in recipe_of("r2gen", p, RECIPES).items()}
-    return mine | {k: settings[k] for k in _WRITING if k in settings} # training does not know them
-
-def _train_r2gen(folder, settings, seed, p): train_r2gen(folder, _r2gen_settings(settings, p), seed, p)
-
-def _decode_r2gen(folder, settings, seed, p, first=None):
-    return decode_r2gen(folder, _r2gen_settings(settings, p), seed, p, first=first)
-
 def _alike(settings):
     from rrg_core.learning.writers import read_by
     return read_by(settings["encoder"])
@@ -101,5 +92,5 @@ def system_of(kind:str): # A key of `RECIPES`
 
 SYSTEMS: Registry = {
     "fita": System(_decode, _train, _needed, _WRITING, micro_f1),
-    "r2gen": System(_decode_r2gen, _train_r2gen, _alike, _WRITING, micro_f1),
+    "r2gen": System(decode_r2gen, train_r2gen, _alike, _WRITING, micro_f1),
 }

@@ -24,6 +24,14 @@ def test_a_difference_may_follow_the_defaults():
         p = profile(name)
         assert merged(module, "twice", p) == {"epochs": 2*p.epochs, "beams": 3}
         assert merged(module, "plain", p)["epochs"] == p.epochs and merged(module, "long", p)["epochs"] == 24
+    recipes = {"plain": {"epochs": 12}, "other": {"width": 3}}
+    module = types.SimpleNamespace(
+        RECIPES=recipes, DEFAULTS=lambda p, system="plain": {"system": system} | recipes[system],
+        EXPERIMENTS={"a": {}, "b": {"system": "other"}, "c": {"system": "other", "width": 4},
+                     "d": {"system": "?"}})
+    assert merged(module, "a", p) == {"system": "plain", "epochs": 12}
+    assert merged(module, "b", p) == {"system": "other", "width": 3} and merged(module, "c", p)["width"] == 4
+    assert merged(module, "d", p) == {"system": "?", "epochs": 12} # one without a recipe: the chapter's defaults
 
 
 def test_what_phantoms_alone_have_is_asked_of_them_alone():
