@@ -18,7 +18,7 @@ import pandas as pd
 from ..engine.settings import CourseError, data_root
 from .mimic_cxr import image_of, read_images, report_name
 from .raw import (NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at,
-                               numbers, opened, or_none, prepare_folder, read_json, refuse, table_of)
+                               numbers, opened, prepare_folder, read_json, refuse, table_of)
 from .storage import Studies, one_of
 from .study import (SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named,
                                  named_file, without_text)
@@ -124,8 +124,9 @@ def read_boxes(
     stop("box", t.duplicated([*_WORDS, *_BOX]), "is duplicated: same image, category, words and place")
     if "split" not in t: t["split"] = None
     else:
+        stop("split", t.split.isna(), "is missing")
         stop("split", ~t.split.isin(_SPLITS),
-             lambda r: f"{named(or_none(r.split))} is unknown; known: train, val, test")
+             lambda r: f"{named(r.split)} is unknown; known: train, val, test")
     return t.assign(subject_id=parts[1], study_id=parts[2], split=t.split.map(_SPLITS),
                     record=[f"{name} record {k}" for k in t.record])
 

@@ -80,11 +80,13 @@ def merged(module, variant:str, p:Profile)->dict: # A chapter's module
         raise CourseError(f"variant {variant!r}: a name is letters, digits and _ . + -, and does not end "
                           "like -s1")
     defaults, differences = getattr(module, "DEFAULTS", None), module.EXPERIMENTS[variant]
-    defaults = defaults(p) if callable(defaults) else defaults
+    other = differences.get("system") # another one's defaults are its own recipe
+    own = [other]*(other in getattr(module, "RECIPES", {}))
+    defaults = defaults(p, *own) if callable(defaults) else defaults
     if defaults is not None and (unknown := set(differences) - set(defaults)):
         raise CourseError(f"variant {variant}: unknown setting {sorted(unknown)[0]!r}; "
                           f"the defaults are {', '.join(defaults)}")
-    return (defaults or {}) | differences
+    return (defaults or {}) | {k: v(defaults) if callable(v) else v for k, v in differences.items()}
 
 def has_experiments(chapter:str)->bool:
     "Whether `rrg_core.<chapter>` defines EXPERIMENTS; the module is not imported."
@@ -133,7 +135,7 @@ class Experiment:
         if self.variant != getattr(self.module, "MAIN", None) or self.seed != self.profile.seed:
             folder, name = cache_root()/self.chapter, f"{self.profile.name}-{self.name}"
         build = partial(train, settings=self.learned, seed=self.seed, p=self.profile)
-        return Artifact(folder, name, parts, build, f"{self.chapter} {self.name} model")
+        return Artifact(folder, name, parts, build, f"{self.chapter} {self.name} model", _curve)
     @cached_property
     def predictions(self)->Artifact:
         "What it writes about the test studies."
@@ -163,10 +165,14 @@ def _train(e, what):
             raise CourseError(f"{what} needs the stand-in {need!r}, and {folder} does not exist: "
                               f"`rrg train learning {need} --profile {e.profile.name}` makes it")
     e.model.make(lambda words: None, anew=True)
+def _curve(folder): # of the model's record: its validation scores, a table of them where it wrote one
+    import pandas as pd
+    file = folder/"evaluations.csv"
+    return {"evaluations": pd.read_csv(file).to_dict("list")} if file.is_file() else {}
 def _notes(e, path): # of the predictions' record: the score, and what the training took
     out = {"score": e.system.score(read_predictions(path))} if e.system.score else {}
     trained = e.model.record() if e.model else {}
-    told = ("made", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "losses")
+    told = ("made", "seconds", "memory_mb", "gpu_memory_mb", "hardware", "precision", "losses", "evaluations")
     return out | {k: trained[k] for k in told if k in trained}
 
 def experiments(desk:Desk, variants=None, # The chapter's; all of `EXPERIMENTS` by default
@@ -176,8 +182,12 @@ def experiments(desk:Desk, variants=None, # The chapter's; all of `EXPERIMENTS` 
     module, p = module or chapter_module(desk.name), desk.profile
     several = p.seeds if desk.seed == p.seed else tuple(desk.seed + i for i in range(len(p.seeds)))
     of = lambda v: seeds or (several[:1] if v in getattr(module, "ONE_SEED", ()) else several)
+    apart = getattr(module, "PHANTOM_ONLY", ()) if p.data != "phantom" else ()
+    if asked := sorted(set(variants or ()) & set(apart)):
+        raise CourseError(f"{desk.name} {asked[0]} needs what phantoms alone have, and this profile reads "
+                          f"{p.data}")
     return [Experiment(desk.name, v, s, p, desk.folder, merged(module, v, p), module)
-            for v in (variants or module.EXPERIMENTS) for s in of(v)]
+            for v in (variants or module.EXPERIMENTS) if v not in apart for s in of(v)]
 
 def artifacts(desk:Desk, seeds=None, module=None)->dict[str, Artifact]:
     "All that a chapter trains, by the name of its job: parts first."

@@ -19,12 +19,16 @@ from ..data.study import OBSERVATIONS
 from ..nets.training import fit
 
 # %% ../../nbs/11d_speed.ipynb #8eb5f607
-def paper_config(deep: bool # False: one layer of each part
-                 ) -> FitaConfig:
+def paper_config(
+        deep: bool, # False: one layer of each part
+        size: int = 224 # Pixels of a side
+) -> FitaConfig:
     "The paper's widths."
-    if deep: return FitaConfig.paper()
+    grid = (size // 32, ) * 2
+    if deep: return FitaConfig.paper(grid=grid)
     bert = FitaConfig.paper().bert | dict(num_hidden_layers=1)
-    return FitaConfig.paper(layers=1,
+    return FitaConfig.paper(grid=grid,
+                            layers=1,
                             encoder_layers=1,
                             graph_layers=1,
                             bert=bert,
@@ -69,7 +73,7 @@ def paper_scale(
            Tensor]: # variant, hardware, studies a second, precision; (batch, up to words + 1) ids
     "Speed of a training step and of a decode with three beams on made-up films."
     deep = torch.cuda.is_available() if deep is None else deep
-    config = paper_config(deep)
+    config = paper_config(deep, size)
     model = paper_model(config)
     films = _made_up(batch, config, size, words)
     history = fit(model, films, _collate, steps=steps + 1, batch=batch, best=None)

@@ -28,35 +28,13 @@ from ..engine.settings import (Check, CourseError, Profile, data_root, figures_r
 # %% ../../nbs/07c_standins.ipynb #b7b6cb65
 _IMAGE = dict(widths=(16, 32, 64, 128, 160), neck=64)
 _RECIPES = {
-    "resnet": dict(task="labels", trunk="pyramid", **_IMAGE, epochs=8, batch=32, rate=3e-3), "densenet": dict(
-        task="labels",
-        trunk="densenet",
-        growth=24,
-        blocks=(1, 2, 6, 8),
-        first=16,
-        epochs=6,
-        batch=32,
-        rate=3e-3), "towers": dict(task="contrast",
-                                   start="resnet",
-                                   **_IMAGE,
-                                   width=128,
-                                   layers=2,
-                                   vocab=1000,
-                                   epochs=3,
-                                   batch=64,
-                                   rate=2e-3), "bert": dict(task="masked",
-                                                            width=128,
-                                                            layers=2,
-                                                            vocab=1000,
-                                                            epochs=4,
-                                                            batch=32,
-                                                            rate=2e-3), "llama": dict(task="causal",
-                                                                                      width=128,
-                                                                                      layers=3,
-                                                                                      vocab=1000,
-                                                                                      epochs=3,
-                                                                                      batch=32,
-                                                                                      rate=2e-3),
+    "resnet": dict(task="labels", trunk="pyramid", **_IMAGE, epochs=8, batch=32, rate=3e-3),
+    "densenet": dict(task="labels", trunk="densenet", growth=24, blocks=(1, 2, 6, 8), first=16, epochs=12,
+                     batch=32, rate=3e-3),
+    "towers": dict(task="contrast", start="resnet", **_IMAGE, width=128, layers=2, vocab=1000, epochs=3,
+                   batch=64, rate=2e-3),
+    "bert": dict(task="masked", width=128, layers=2, vocab=1000, epochs=4, batch=32, rate=2e-3),
+    "llama": dict(task="causal", width=128, layers=3, vocab=1000, epochs=3, batch=32, rate=2e-3),
 }
 WORLDS = ("phantom", "shapes")
 STANDINS:Registry = {f"standin-{data}-{kind}": dict(data=data, **recipe)

@@ -141,11 +141,15 @@ def _unchanged(item):
     return item # the data loader's own collating would turn arrays into tensors
 
 def _loss_of(model, batch):
-    """The loss that a model returns: an attribute or a key `loss` (Hugging Face), or the returned tensor
-    itself."""
+    """The loss that a model returns: its `terms`, a dictionary, where it has any; else an attribute or a key
+    `loss` (Hugging Face), or the returned tensor itself."""
     out = model(**batch) if isinstance(batch, Mapping) else model(batch)
     if torch.is_tensor(out): return out
+    if terms := getattr(out, "terms", None): return terms
     return out["loss"] if isinstance(out, Mapping) else out.loss
+
+def _terms(found): # tensor or dictionary of tensors → dictionary
+    return dict(found) if isinstance(found, Mapping) else {"loss": found}
 
 # %% ../../nbs/06e_training.ipynb #47b9928e
 class _Run:
@@ -175,21 +179,22 @@ class _Run:
 
 # %% ../../nbs/06e_training.ipynb #2fa320f9
 @patch
-def forward_and_back(self: _Run, passes) -> tuple: # Loss of the whole step, and its number of items
+def forward_and_back(self: _Run, passes) -> tuple: # Terms of the whole step's loss, its number of items
     "Forward and back, pass by pass."
     items = [0 if idle else self.count(batch) for batch, idle in passes]
-    total, seen = int(self._sum(sum(items))), 0.
+    total, seen = int(self._sum(sum(items))), {}
     if not total:
         raise ValueError(f"step {self.step}: nothing to learn from, every label is masked{self.where()}")
     for k, ((batch, _), n) in enumerate(zip(passes, items)):
         seed_everything(self.recipe.seed, self.step, k, self.acc.process_index)
         with nullcontext() if k == len(passes) - 1 else self.acc.no_sync(self.wrapped):
-            loss = self.loss(self.wrapped, batch)
+            terms = _terms(self.loss(self.wrapped, batch))
             self.acc.backward(
-                loss *
+                sum(terms.values()) *
                 (n * self.acc.num_processes / total)) # the exchange of gradients takes the processes' mean
-        seen = seen + (loss.detach().double() * n if n else 0.)
-    return self._sum(seen) / total, total
+        for name, term in terms.items():
+            seen[name] = seen.get(name, 0.) + (term.detach().double() * n if n else 0.)
+    return {name: self._sum(term) / total for name, term in seen.items()}, total
 
 # %% ../../nbs/06e_training.ipynb #857fbbd8
 @patch
@@ -200,7 +205,9 @@ def advance(self: _Run, passes, began):
     factor = rate_factor(r, self.step, self.shares.total, self.shares.per_epoch)
     for group in self.optimiser.param_groups:
         group["lr"] = group["peak"] * factor
-    loss, items = self.forward_and_back([send_to_device(p, self.acc.device) for p in passes if p is not None])
+    passes = [send_to_device(p, self.acc.device) for p in passes if p is not None]
+    terms, items = self.forward_and_back(passes)
+    loss = sum(terms.values())
     norm = float(self.acc.clip_grad_norm_(self.wrapped.parameters(), r.clip or float("inf")))
     usable = isfinite(norm) or self.acc.scaler # fp16's scaler meets infinite gradients, and skips their step
     if not isfinite(loss) or not usable:
@@ -218,7 +225,7 @@ def advance(self: _Run, passes, began):
              norm=norm,
              items=items,
              studies=studies,
-             seconds=perf_counter() - began))
+             seconds=perf_counter() - began) | {k: v for k, v in terms.items() if k != "loss"})
     self.step += 1
 
 @patch
@@ -401,7 +408,8 @@ def fit(
     *,
     evaluate: Callable = None, # model → a number or a dictionary of numbers; called on the main process
     lengths=None, # (n,) tokens of each study: batches of similar length
-    loss: Callable = None, # (model, batch) → scalar tensor, in place of the model's own
+    # (model, batch) → scalar tensor, or terms by name that are added up; in place of the model's own
+    loss: Callable = None,
     count: Callable = tokens, # batch → number of items that the loss is a mean over
     folder: Path = None, # Of the checkpoint `state.pt`; none is written by default
     resume: bool = True, # Go on from the checkpoint, where there is one
@@ -439,7 +447,8 @@ def overfit(
     n: int = 8,
     steps: int = 200,
     *,
-    loss: Callable = None, # (model, batch) → scalar tensor, in place of the model's own
+    # (model, batch) → scalar tensor, or terms by name that are added up; in place of the model's own
+    loss: Callable = None,
     count: Callable = tokens,
     **settings # Differences from `fit`'s recipe
 ) -> History: # `.frame()` is the curve; `.evaluations[-1]["loss"]` the loss without dropout
@@ -450,7 +459,7 @@ def overfit(
         from accelerate.utils import send_to_device
         batch = (collate or default_collate)([few[i] for i in range(len(few))])
         batch = send_to_device(batch, next(model.parameters()).device)
-        return {"loss": (loss or _loss_of)(model, batch)}
+        return {"loss": sum(_terms((loss or _loss_of)(model, batch)).values())}
 
     settings = dict(steps=steps, batch=len(few), weight_decay=0., every=steps, best=None) | settings
     return fit(model, few, collate, evaluate=at_rest, loss=loss, count=count, **settings)

@@ -6,7 +6,7 @@
 __all__ = ['RELATIONS', 'VERDICTS', 'CLAIM_COLUMNS', 'Claim', 'parse_metrics', 'parse_claim', 'claims',
            'verdict_of', 'below_margin', 'Effect', 'published_effect', 'effect_of', 'Needed',
            'distance', 'decides', 'needed', 'in_words', 'Verdict', 'decide_effects', 'decide',
-           'pooled_variance', 'power_table', 'claims_frame', 'ledger']
+           'pooled_variance', 'power_table', 'claims_frame', 'ledger', 'claims_chart']
 
 # %% ../../nbs/08c_claims.ipynb #92c4aa44
 import math
@@ -398,3 +398,25 @@ def ledger(
             f"**{caption}**\n\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{desk.footer()}\n")
     METEOR.close()
     return show_table(shown, caption)
+
+# %% ../../nbs/08c_claims.ipynb #dbc7aa84
+_COLOURS = {"reproduced": "C2", "reversed": "C3", "absent": "C0", "inconclusive": "0.55"}
+
+def claims_chart(verdicts: list[Verdict], title: str = ""): # A figure
+    "Effects in units of their margins (margin 0: as they are), with intervals and published effects."
+    import matplotlib.pyplot as plt
+    fig, ax = plt.subplots(figsize=(9, 1 + .4 * len(verdicts)))
+    ax.axvspan(-1, 1, color="0.93", lw=0)
+    ax.axvline(0, color="0.3", lw=1)
+    for y, v in enumerate(verdicts):
+        e, unit, colour = v.effect, v.claim.margin or 1., _COLOURS[v.verdict]
+        ax.plot([bound / unit for bound in e.interval], [y, y], color=colour, lw=2.5, solid_capstyle="butt")
+        ax.plot(e.effect / unit, y, "o", color=colour)
+        if not np.isnan(e.published): ax.plot(e.published / unit, y, "D", mfc="none", color="0.3", ms=6)
+        ax.text(1.01, y, f"{v.told}: {e.effect:+.3f} ({e.metric})", transform=ax.get_yaxis_transform(),
+                va="center", fontsize=8, color=colour)
+    ax.set_yticks(range(len(verdicts)), [f"{v.claim.id}: {v.claim.left} {v.claim.relation} {v.effect.against}"
+                                         for v in verdicts], fontsize=8)
+    ax.set(xlabel="effect in margins, with its 95 % interval; diamonds: published", title=title)
+    ax.invert_yaxis()
+    return fig

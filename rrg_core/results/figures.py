@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'OTHER', 'colour', 'ink', 'show_image', 'rasterised', 'overlay_boxes', 'overlay_map',
-           'attention_strip', 'show_study', 'report_errors', 'compare_reports']
+           'attention_strip', 'show_study', 'flow_chart', 'report_errors', 'compare_reports']
 
 # %% ../../nbs/08d_figures.ipynb #76c62b60
 import html, textwrap
@@ -221,6 +221,31 @@ def show_study(
                      transform=axes[1].transAxes,
                      bbox=dict(facecolor=colour(o), edgecolor="none", pad=2))
     plt.close(fig)
+    return fig
+
+# %% ../../nbs/08d_figures.ipynb #0585ee8a
+def flow_chart(
+        boxes: dict[str, tuple], # Name → ((x, y) of its centre, its text, its colour)
+        arrows: Sequence[tuple[str, str]], # Names: from, to
+        title: str = "",
+        size: tuple[float, float] = (10, 5), # Inches
+        font: float = 9) -> mpl.figure.Figure:
+    "Boxes and arrows. `ValueError` for an arrow from or to what is no box."
+    if lost := {name for pair in arrows for name in pair} - set(boxes):
+        raise ValueError(f"arrows join boxes, and there is no box {', '.join(map(named, sorted(lost)))}")
+    fig, ax = plt.subplots(figsize=size)
+    drawn = {}
+    for name, (at, text, fill) in boxes.items():
+        box = dict(boxstyle="round,pad=.5", facecolor=fill, alpha=.25, edgecolor=fill)
+        drawn[name] = ax.text(*at, text, ha="center", va="center", fontsize=font, bbox=box)
+    for a, b in arrows:
+        ends = {f"patch{k}": drawn[name].get_bbox_patch() for k, name in (("A", a), ("B", b))}
+        ax.annotate("", boxes[b][0], boxes[a][0], zorder=0,
+                    arrowprops=dict(arrowstyle="->", color=".4", shrinkA=4, shrinkB=4, **ends))
+    x, y = np.array([at for at, *_ in boxes.values()], float).T
+    ax.set(xlim=(x.min() - 1.2, x.max() + 1.2), ylim=(y.min() - .6, y.max() + .6), title=title)
+    ax.axis("off")
+    plt.close(fig) # shown once, as the cell's value
     return fig
 
 # %% ../../nbs/08d_figures.ipynb #037294ed

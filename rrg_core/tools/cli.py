@@ -122,6 +122,16 @@ def train(
     "Train variants of a chapter that are missing or out of date; what is finished is kept at once."
     from rrg_core.engine.plan import train
     train(chapter, variant, seed or None, profile, out, jobs, minutes, processes, retrain, dry_run, executor)
+    if dry_run and variant: _tell_recipe(chapter, variant, profile)
+
+def _tell_recipe(chapter, variant, name): # of a variant that learns by one
+    from rrg_core.engine.experiments import chapter_module
+    from rrg_core.engine.settings import profile
+    module = chapter_module(chapter)
+    kind = module.EXPERIMENTS.get(variant, {"system": ""}).get("system", next(iter(module.SYSTEMS)))
+    if kind not in getattr(module, "RECIPES", {}): return
+    from rrg_core.learning.recipe_cards import recipe_card
+    print(recipe_card(chapter, variant, profile(name)))
 
 # %% ../../nbs/98c_cli.ipynb #a11ce972
 @app.command()

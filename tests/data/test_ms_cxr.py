@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rrg_core.engine.settings import CourseError, data_root
 from rrg_core.data.mimic_cxr import image_of, read_images, report_name
-from rrg_core.data.raw import NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at, numbers, opened, or_none, prepare_folder, read_json, refuse, table_of
+from rrg_core.data.raw import NoSplit, differing, filled, from_folder, how_to_fetch, json_field, look_at, numbers, opened, prepare_folder, read_json, refuse, table_of
 from rrg_core.data.storage import Studies, one_of
 from rrg_core.data.study import SPLITS, Box, DataError, Image, Sentence, Study, check_splits, named, named_file, without_text
 import contextlib, io, pytest, tempfile
@@ -131,7 +131,7 @@ def test_wrong_records_of_ms_cxr_are_named():
         (put("dicom_id", "59999902-00000001-99999999-99999999-99999999"), " record 3: path must be files"),
         (lambda t: pd.concat([t, t.iloc[:1]]), " record 8: box is duplicated"),
         (put("split", "dev"), " record 3: split 'dev' is unknown; known: train, val, test"),
-        (put("split", None), " record 3: split None is unknown"), (lambda t: t[:0], ": table holds no record")
+        (put("split", None), " record 3: split is missing"), (lambda t: t[:0], ": table holds no record")
     ]
     with tempfile.TemporaryDirectory() as d:
         t = pd.read_csv(path := annotation_file(fixture(Path(d)), "csv"), dtype=str)
@@ -178,7 +178,7 @@ def test_wrong_json_of_ms_cxr_is_named():
         (at("annotations", 1, "split", value="dev"), second + "split 'dev' is unknown"),
         (at("annotations", 1, "split", value=["test"]), second + "split must be a text, got a list of 1"),
         (at("annotations", 1, "split", value=7), second + "split must be a text, got 7"),
-        (at("annotations", 1, "split", value=None), second + "split None is unknown"),
+        (at("annotations", 1, "split", value=None), second + "split is missing"),
         (at("images", 0, "path", value="drop"), " image 1: path must be a text, got None"),
         (at("images", 0, "width", value="16"), " image 1: width must be a finite number, got a text of 2"),
         (at("images", 0, "file_name", value="other.jpg"), " annotations record 1: path must be files/p##"),

@@ -14,6 +14,44 @@ from rrg_core.engine.store import Artifact, key_of, read_records, whole
 from rrg_core.engine.experiments import *
 
 
+def test_a_difference_may_follow_the_defaults():
+    import types
+    from rrg_core.engine.settings import profile
+
+    module = types.SimpleNamespace(DEFAULTS=lambda p: {"epochs": p.epochs, "beams": 3}, EXPERIMENTS={
+        "plain": {}, "twice": {"epochs": lambda defaults: 2*defaults["epochs"]}, "long": {"epochs": 24}})
+    for name in ("smoke", "phantom"):
+        p = profile(name)
+        assert merged(module, "twice", p) == {"epochs": 2*p.epochs, "beams": 3}
+        assert merged(module, "plain", p)["epochs"] == p.epochs and merged(module, "long", p)["epochs"] == 24
+    recipes = {"plain": {"epochs": 12}, "other": {"width": 3}}
+    module = types.SimpleNamespace(
+        RECIPES=recipes, DEFAULTS=lambda p, system="plain": {"system": system} | recipes[system],
+        EXPERIMENTS={"a": {}, "b": {"system": "other"}, "c": {"system": "other", "width": 4},
+                     "d": {"system": "?"}})
+    assert merged(module, "a", p) == {"system": "plain", "epochs": 12}
+    assert merged(module, "b", p) == {"system": "other", "width": 3} and merged(module, "c", p)["width"] == 4
+    assert merged(module, "d", p) == {"system": "?", "epochs": 12} # one without a recipe: the chapter's defaults
+
+
+def test_what_phantoms_alone_have_is_asked_of_them_alone():
+    import tempfile, types
+    from dataclasses import replace
+
+    import pytest
+    from rrg_core.engine.desk import Desk
+    from rrg_core.engine.settings import CourseError, profile
+
+    module = types.SimpleNamespace(EXPERIMENTS={"all": {}, "truth": {}}, PHANTOM_ONLY=("truth",))
+    with tempfile.TemporaryDirectory() as d:
+        here = Desk("one", "smoke", root=d)
+        there = Desk("one", replace(profile("smoke"), data="openi"), root=d)
+        names = lambda desk, *asked: [e.variant for e in experiments(desk, asked, [0], module)]
+        assert names(here) == ["all", "truth"] and names(here, "truth") == ["truth"]
+        assert names(there) == names(there, "all") == ["all"]
+        with pytest.raises(CourseError, match="one truth needs what phantoms alone have"): names(there, "truth")
+
+
 def test_what_a_change_renames():
     import tempfile, types
     from dataclasses import replace

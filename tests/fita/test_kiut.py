@@ -219,3 +219,29 @@ def test_every_level_is_used():
         [h.remove() for h in hooks]
         assert [next(k for k in range(3) if torch.equal(v, known.levels[:, k]))
                 for v in seen] == pairing(connection, 3) and torch.equal(seen[0], known.levels[:, first])
+
+
+def test_attention_among_cells_knows_where_they_lie():
+    torch.manual_seed(0)
+    relation = RegionRelation(heads=2) # its gate's weights are drawn small
+    with torch.no_grad(): told = relation(3, 4) # three rows of four cells
+    assert told.shape == (2, 12, 12) and torch.equal(told, told.transpose(1, 2))
+    assert torch.equal(told[:, 0, 5], told[:, 6, 11]) and not torch.equal(told[:, 0, 1], told[:, 0, 4])
+    # cells 0 and 6: two columns and one row apart
+    numbers = np.array([np.log(2), np.log(1), 0, 0])
+    angle = 100 * numbers[:, None] * 1000.**-(np.arange(8) / 8)
+    spread = torch.tensor(np.concatenate([np.sin(angle), np.cos(angle)], 1).reshape(-1), dtype=torch.float32)
+    by_hand = (1 + relation.gate(spread)).relu().clamp(min=1e-6).log()
+    torch.testing.assert_close(told[:, 0, 6], by_hand, atol=1e-4, rtol=1e-4)
+    sizes = dict(vocab_size=23, width=16, feature_width=12, layers=2, encoder_layers=2, heads=2, graph_heads=2,
+                 name_width=8)
+    cells, order = torch.randn(1, 6, 12), torch.tensor([5, 2, 0, 1, 4, 3])
+    for grid in (None, (2, 3), [2, 3]):
+        torch.manual_seed(0)
+        model = Kiut(KiutConfig(**sizes, grid=grid)).eval()
+        rest = dict(probabilities=torch.zeros(1, 14), decoder_input_ids=torch.arange(1, 6)[None])
+        say = lambda x: model(x, **rest).logits
+        assert torch.allclose(say(cells), say(cells[:, order]), atol=1e-5) == (grid is None)
+    for cells in (5, 7):
+        with pytest.raises(ValueError, match=f"grid of 2 × 3.*{cells} cells"):
+            model(torch.randn(1, cells, 12), **rest)

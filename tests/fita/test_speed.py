@@ -26,3 +26,21 @@ def test_a_step_and_a_decode_at_the_papers_widths():
         getattr(shallow, k) == getattr(whole, k)
         for k in ("width", "heads", "feed_forward", "feature_width", "vocab_size", "max_tokens", "joint",
                   "name_width")) and shallow.bert["hidden_size"] == whole.bert["hidden_size"]
+
+
+def test_a_whole_step_at_the_papers_size_without_numbers():
+    from unittest.mock import patch
+    loss = lambda logits, labels: torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    with torch.device("meta"), patch("rrg_core.fita.kiut.report_loss", loss):
+        model = Fita(FitaConfig.paper()).train()
+        learns = [q for q in model.parameters() if q.requires_grad]
+        optimiser = torch.optim.Adam(learns, 1e-4, amsgrad=True)
+        ids = torch.zeros(16, 99, dtype=torch.long)
+        out = model(pixels=torch.zeros(16, 1, 224, 224), decoder_input_ids=ids, labels=ids,
+                    observations=torch.zeros(16, 14, dtype=torch.long))
+        assert set(out.terms) == {"words", "observations", "alignment"} and out.logits.shape == (16, 99, 4336)
+        out.loss.backward()
+        silent = {n for n, q in model.named_parameters() if q.requires_grad and q.grad is None}
+        assert not silent and len(learns) > 400
+        optimiser.step()
+        assert all("max_exp_avg_sq" in optimiser.state[q] for q in learns)

@@ -7,7 +7,8 @@ from rrg_core.engine.code import Registry, for_readers
 from rrg_core.engine.experiments import System
 from rrg_core.engine.settings import Profile
 from rrg_core.learning.baselines import ORACLE, micro_f1, trivial_reports
-from rrg_core.learning.standins import RANDOM, STANDINS, standin_artifact, standin_recipe
+from rrg_core.learning.published import chosen
+from rrg_core.learning.standins import RANDOM, STANDINS, WEIGHTS, standin_artifact, standin_recipe
 import time, pytest, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 from dataclasses import replace
 from rrg_core.engine.desk import Chapter, explore
@@ -25,7 +26,8 @@ from rrg_core.engine.settings import profile as load_profile
 from rrg_core.learning.r2gen import R2Gen, R2GenConfig
 from rrg_core.learning.quality import auroc_columns, described as described_logits, label_scores, label_table, language_table, retrieval_table
 from rrg_core.learning.standins import STANDINS, load_standin, standin_folder, weights_table
-from rrg_core.learning.writers import Pairs, collate, described, image_encoder, paired, pixels_of, read_writer, scale_of, split_of, standardised, words_of, write_reports
+from rrg_core.learning.writers import R2GenSystem, collate, curves_of, images_of, scale_of, shown, split_of, words_of
+from rrg_core.learning.ceilings import ceilings, decodings, swapped
 from rrg_core.data.study import OBSERVATIONS
 from rrg_core.results.systems import Reports
 from rrg_core.results.tables import Measure, comparison, measures, note_costs

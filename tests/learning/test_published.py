@@ -3,7 +3,7 @@ from pathlib import Path
 from rrg_core.data.study import named
 from rrg_core.engine.code import weights_hash
 from rrg_core.engine.settings import CourseError, Profile, data_root
-from rrg_core.learning.standins import WEIGHTS, Found, weights
+from rrg_core.learning.standins import RANDOM, WEIGHTS, Found, load_standin, weights
 import shutil, tempfile
 import pytest, torch, torchxrayvision as xrv
 from safetensors.torch import save_file
@@ -50,3 +50,27 @@ def test_weights_are_named_by_what_they_are():
         assert net.config.targets[0] == "Atelectasis" and not net.training
         small = load_classifier(chosen("xrv-densenet121-res224-all"), p)
         assert small.config.growth < net.config.growth # nobody gave that one: the stand-in
+
+
+def test_an_encoder_is_a_standin_or_torchvision_s_or_nobody_s():
+    from dataclasses import replace
+    from torchvision.models import resnet50
+    from rrg_core.engine.settings import profile
+    from rrg_core.learning.standins import WEIGHTS
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
+        d, p = Path(d), profile("smoke")
+        m.setenv("RRG_FIGURES", str(d / "figures"))
+        m.setenv("RRG_ROOT_WEIGHTS", str(d / "w"))
+        train_standin("standin-phantom-resnet", p, say=lambda line: None)
+        own, nobody = load_encoder("standin-phantom-resnet", p), load_encoder("random", p)
+        assert own.config.to_dict() == nobody.config.to_dict()
+        assert not torch.equal(own.head.weight, nobody.head.weight)
+        entry = WEIGHTS["imagenet-resnet50"] # its checksum is the real file's
+        m.setitem(WEIGHTS, entry.name, replace(entry, sha256={}))
+        (d / "w" / entry.name).mkdir(parents=True)
+        torch.manual_seed(0)
+        published = resnet50(weights=None)
+        torch.save(published.state_dict(), d / "w" / entry.name / entry.files[0])
+        net = load_encoder(chosen(entry.name), p)
+        assert not net.training and torch.equal(net.net.conv1.weight, published.conv1.weight)
+        assert net(torch.zeros(1, 1, 64, 64)).patches.shape == (1, 4, 2048)

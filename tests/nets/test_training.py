@@ -95,6 +95,38 @@ def test_what_a_model_may_return():
     assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])
 
 
+def test_terms_are_added_up_and_written_down():
+    class Sum:
+        def __init__(self, terms):
+            self.terms = terms
+
+    def two_terms(model, batch):
+        y = model(batch)
+        return dict(far=(y - 1).square().mean(), large=.1 * y.square().mean())
+
+    class Both(nn.Module): # The same two, as an output's `terms`
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(2, 1)
+
+        def forward(self, x):
+            return Sum(two_terms(self.line, x))
+
+    data, found = list(torch.randn(8, 2, generator=torch.Generator().manual_seed(0))), []
+    asked = dict(epochs=2, batch=2, accumulate=2, rate=.1, best=None)
+    for loss in (two_terms, lambda m, x: sum(two_terms(m, x).values()), None):
+        seed_everything(0)
+        model = Both() if loss is None else nn.Linear(2, 1)
+        steps = fit(model, data, loss=loss, **asked).frame()
+        found.append((steps, getattr(model, "line", model).weight.detach()))
+    (named_terms, w), (one, same), (returned, also) = found
+    torch.testing.assert_close(w, same, rtol=0, atol=1e-7)
+    assert torch.equal(w, also) and returned.far.tolist() == named_terms.far.tolist()
+    np.testing.assert_allclose(named_terms.far + named_terms.large, named_terms.loss, rtol=1e-12)
+    np.testing.assert_allclose(one.loss, named_terms.loss, rtol=1e-6) # float32 sums
+    assert "far" not in one and named_terms.far.notna().all()
+
+
 def test_accumulation_equals_one_large_batch():
     rng = np.random.default_rng(0)
     reports = [torch.tensor(rng.integers(0, 7, n)) for n in rng.integers(2, 10, 21)]

@@ -357,3 +357,23 @@ def test_the_ledger_ends_with_the_line_of_every_table():
                 assert last == desk.footer(), (runs, why)
             assert trained in last and ("trained" in last) == bool(trained), runs
             assert last.endswith(f" · declared stale: {why}") or not why, why
+
+
+def test_each_claim_has_its_line_in_the_chart():
+    from rrg_core.results.claims import _COLOURS
+    set_style()
+    found = []
+    for k, (low, high) in enumerate([(.01, .05), (-.01, .05), (-.05, -.01), (-.01, .005)]):
+        claim, middle = list(claims("fita").values())[k], (low + high) / 2
+        noise = Spread(5, 1000, 0., ((high - low) / 2 / t_half(0., 1., 5, 1000))**2, 0.)
+        e = Effect("CE-F1", "baseline", middle, noise, np.full(5, middle), 1000, .02 if k else np.nan)
+        found.append(decide_effects(replace(claim, margin=.02 if k else 0.), [e]))
+    ax = claims_chart(found).axes[0]
+    lines = [line for line in ax.lines if len(line.get_xdata()) == 2 and len(set(line.get_ydata())) == 1]
+    assert len(lines) == 4 and sum(line.get_marker() == "D" for line in ax.lines) == 3 # one has nothing published
+    for v, line in zip(found, lines):
+        assert line.get_color() == _COLOURS[v.verdict]
+        np.testing.assert_allclose(line.get_xdata(), np.array(v.effect.interval) / (v.claim.margin or 1.))
+    assert [t.get_text().split(":")[0] for t in ax.texts] == [v.told for v in found]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1] # the first claim is on top
+    plt.close("all")

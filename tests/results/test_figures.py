@@ -149,6 +149,19 @@ def test_the_same_overlay_gives_the_same_bytes():
     assert bytes_of("svg") == bytes_of("svg") and bytes_of("png") == bytes_of("png")
 
 
+def test_an_arrow_joins_two_boxes():
+    boxes = {"a": ((0, 0), "one", "C0"), "b": ((2, 1), "two", "C1"), "c": ((4, 0), "three", "C2")}
+    fig = flow_chart(boxes, [("a", "b"), ("b", "c")], "a title")
+    ax, = fig.axes
+    said = {t.get_text(): t for t in ax.texts if t.get_text()}
+    assert set(said) == {"one", "two", "three"} and ax.get_title() == "a title"
+    inside = lambda t: ax.get_xlim()[0] < t.get_position()[0] < ax.get_xlim()[1]
+    assert all(map(inside, said.values())) and sum(t.arrow_patch is not None for t in ax.texts
+                                                  if hasattr(t, "arrow_patch")) == 2
+    with pytest.raises(ValueError, match="no box 'd'|no box d"): flow_chart(boxes, [("a", "d")])
+    assert not flow_chart({"a": boxes["a"]}, []).axes[0].get_title()
+
+
 def test_errors_are_what_only_one_report_says():
     reference, hypothesis = ("The heart is enlarged. Small left pleural effusion. No "
                              "pneumothorax."), ("Heart size is normal. Left pleural effusion. There is a right "
