@@ -68,9 +68,15 @@ def test_chex_learns_and_answers_all_tasks():
         def statistics(self, said, told): return np.ones((len(said), 23))
 
     kinds, tiny = ("Edema", "Pleural Effusion", "Pneumothorax", "Cardiomegaly"), tiny_chex()
-    pieces = torch.randn(len(tiny.prompt_words), 16, generator=torch.Generator().manual_seed(0))
-    tiny.eyes.read = lambda input_ids, attention_mask: (pieces[input_ids] * attention_mask[..., None]).sum(1)
-    tiny.eyes.kept.clear() # a text is the sum of its pieces: texts are far apart, as they are in trained towers
+    words, draw = tiny.prompt_words, torch.Generator().manual_seed(0)
+    pieces, no = torch.randn(len(words), 16, generator=draw), words("No", add_special_tokens=False).input_ids[0]
+
+    def read(input_ids, attention_mask): # texts far apart, and a text from its negation, as in trained towers
+        vectors = (pieces[input_ids] * attention_mask[..., None]).sum(1)
+        return torch.where((input_ids == no).any(1, keepdim=True), vectors.roll(5, 1), vectors)
+
+    tiny.eyes.read = read
+    tiny.eyes.kept.clear()
     studies = tiny_studies(8)
     cells = tiny_cells(studies, dict(zip(kinds, 3 * np.eye(16))))
     system = tried(ChexSystem, tiny_settings(), studies, cells, (tiny.eyes, tiny.prompt_words))

@@ -49,7 +49,7 @@ def test_a_detector_learns_boxes_and_names_them():
     kinds = "Edema", "Pleural Effusion", "Pneumothorax", "Cardiomegaly"
     studies = tiny_studies(16)
     cells = tiny_cells(studies, dict(zip(kinds, 3 * np.eye(16))))
-    short = dict(batch=8, steps=100, epochs=None, rate=5e-3, weight_decay=0., judged=4, hidden=32)
+    short = dict(batch=8, steps=200, epochs=None, rate=5e-3, weight_decay=0., judged=4, hidden=32)
     system = tried(SupOD, short, studies, cells)
     with tempfile.TemporaryDirectory() as d:
         system.train(Path(d), 0)
