@@ -408,6 +408,11 @@ class Answers(System):
 
         return score
 
+    def replicates(self, protocol, names, n=1000, seed=0): # a task's scores together: they share their parts
+        self.scorer(protocol, names)
+        every = self.tasks[protocol].scores
+        return super().replicates(protocol, every, n, seed)[:, :, [every.index(k) for k in names]]
+
     def notes(self, protocol):
         texts = self.tasks[protocol].texts and self.label is None
         return ["texts are labelled by our rules; the paper uses CheXbert"] if texts else []
