@@ -73,7 +73,8 @@ def _several(prompts):
 # %% ../../nbs/12u_confidence.ipynb #93ad5e88
 _PLACES = ("in the right lung", "in the left lung", "in the right upper lung", "in the left lower lung",
            "in the right mid lung")
-_OTHERS = ("Aspergilloma", "Sarcoidosis", "Asbestosis", "Cystic fibrosis", "Pulmonary embolism", "Situs inversus",
+_OTHERS = ("Aspergilloma", "Sarcoidosis", "Asbestosis", "Cystic fibrosis", "Pulmonary embolism",
+           "Situs inversus",
            "Dextrocardia", "Pectus excavatum", "Azygos fissure", "Miliary tuberculosis", "Bronchial wall",
            "Silicosis", "Lymphangitic carcinomatosis", "Hamartoma", "Empyema", "Thymoma", "Foreign body",
            "Cervical rib", "Swallowed coin", "Breast prosthesis", "Gastric bubble", "Scapula", "Humerus",
@@ -81,7 +82,7 @@ _OTHERS = ("Aspergilloma", "Sarcoidosis", "Asbestosis", "Cystic fibrosis", "Pulm
 
 def fifty(texts: Sequence[str], # That training has read
           n: int = 50) -> tuple[list[str], list[str]]: # Prompts inside the vocabulary; outside of it
-    "Prompts of words that were all read, and prompts with a word that never was; fewer where there are fewer."
+    "Prompts of words that were all read, and prompts with a word that never was; as many as there are."
     read = {w for t in texts for w in words_in(t)}
     inside = lambda p: all(w in read for w in words_in(p))
     plain = dict.fromkeys([x.prompt for x in (*TRAINED, *FINDINGS)] + [prompt_of(r) for r in REGIONS])

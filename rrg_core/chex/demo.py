@@ -70,8 +70,8 @@ def demo(
     film = w.IntSlider(0, 0, len(images) - 1, description="film", continuous_update=False)
     text = w.Text(prompt, description="prompt", continuous_update=False)
     with_box = w.Checkbox(False, description="box")
-    x, y = (w.IntRangeSlider((n // 4, n // 2), min=0, max=n, description=k, continuous_update=False)
-            for k, n in (("left to right", width), ("top to bottom", height)))
+    x, y = (w.IntRangeSlider(value=(n // 4, n // 2), min=0, max=n, description=k,
+                              continuous_update=False) for k, n in (("left to right", width), ("top to bottom", height)))
 
     def show(film, text, with_box, x, y):
         started = time.perf_counter()

@@ -23,7 +23,7 @@ def test_prompts_are_familiar_or_not():
     texts = read_in(lessons_from(tiny_studies(4)))
     assert {"Edema", "No edema", "Right lung"} <= set(texts) and texts == sorted(set(texts))
     familiar = Familiar(tiny_chex(), texts)
-    np.testing.assert_allclose(familiar.known(["Edema", "Giraffe", "Giraffe in the right lung"]), [1, 0, .8])
+    np.testing.assert_allclose(familiar.known(["Edema", "Giraffe", "Giraffe on the right lung"]), [1, 0, .8])
     np.testing.assert_allclose(familiar.near(["Edema", "Right lung"]), 1, atol=1e-5)
     sure = familiar.confidence(["Edema", "Giraffe"])
     assert sure[0] == pytest.approx(1, abs=1e-5) and sure[1] == 0

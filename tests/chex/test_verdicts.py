@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
-from rrg_core.chex import NAMES
+from rrg_core.chex import NAMES, ONE_SEED
 from rrg_core.chex.hints import HINTS
 from rrg_core.chex.tasks import DETECTED, MEASURES, TASKS, Answers, Asked
 from rrg_core.engine.desk import Chapter
@@ -30,7 +30,8 @@ def test_several_tasks_are_counted_by_hand():
         return replace(a, grounded=[empty] * len(a.grounded), detected=nothing)
 
     def silent(a): # no text is right
-        return replace(a, box_texts=["-"] * len(a.box_texts), region_texts=["-"] * len(a.region_texts), report="-")
+        mute = lambda texts: ["-"] * len(texts)
+        return replace(a, box_texts=mute(a.box_texts), region_texts=mute(a.region_texts), report="-")
 
     def nobody(texts): # a labeler that reads every text but a dash as an effusion
         out = np.zeros((len(texts), 14))
