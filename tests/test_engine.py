@@ -781,7 +781,7 @@ ADDED = {  # what → file, dictionary or list, the entry that is added at its h
     "a site": ("phantom/sites.py", "SITES", '"an-addition": None'),
     "a variant": ("learning/__init__.py", "EXPERIMENTS", '"an-addition": {"memory": False}'),
     "a system": ("learning/__init__.py", "SYSTEMS", '"an-addition": System(_trivial)'),
-    "a variant of fita": ("fita/__init__.py", "_VARIANTS", '"an-addition": {"ifr": True}'),
+    "a variant of fita": ("fita/__init__.py", "EXPERIMENTS", '"an-addition": {"ifr": True}'),
     "a chapter": ("newchapter/__init__.py", "EXPERIMENTS", '"an-addition": {}'),
 }
 
