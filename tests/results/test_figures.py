@@ -154,7 +154,7 @@ def test_an_arrow_joins_two_boxes():
     fig = flow_chart(boxes, [("a", "b"), ("b", "c")], "a title")
     ax, = fig.axes
     said = {t.get_text(): t for t in ax.texts if t.get_text()}
-    assert set(said) == {"one", "two", "three"} and ax.get_title() == "a title"
+    assert set(said) == {"one", "two", "three"} and ax.get_title(loc="left") == "a title"
     inside = lambda t: ax.get_xlim()[0] < t.get_position()[0] < ax.get_xlim()[1]
     assert all(map(inside, said.values())) and sum(t.arrow_patch is not None for t in ax.texts
                                                   if hasattr(t, "arrow_patch")) == 2
