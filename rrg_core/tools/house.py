@@ -257,7 +257,10 @@ def lighter(png: bytes,
     return min(out.getvalue(), png, key=len)
 
 def lighten(nb: nbformat.NotebookNode) -> None:
-    "Make every picture among a notebook's outputs `lighter`, in place."
+    """Make every picture among a notebook's outputs `lighter`, in place, and leave out what was said on
+    stderr: warnings name the folders of a machine."""
+    for c in nb.cells:
+        if c.cell_type == "code": c.outputs = [o for o in c.outputs if o.get("name") != "stderr"]
     for output in (o for c in nb.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})):
         output.data.pop("image/jpeg", None) # IPython stores a PIL image twice
         output.data["image/png"] = b64encode(lighter(b64decode(output.data["image/png"]))).decode() + "\n"

@@ -200,12 +200,13 @@ def test_lighter_pictures_keep_their_shape():
 def test_take_outputs_skips_cells_that_changed():
     with tempfile.TemporaryDirectory() as d:
         new, out = nbformat.v4.new_code_cell, lambda t: [nbformat.v4.new_output("stream", name="stdout", text=t)]
+        warning = nbformat.v4.new_output("stream", name="stderr", text="/srv/x.py:1: UserWarning")
         ran = nbformat.v4.new_notebook(
-            cells=[new("a", id="1", outputs=out("A")),
+            cells=[new("a", id="1", outputs=out("A") + [warning]),
                    new("b", id="2", outputs=out("B"))])
         now = nbformat.v4.new_notebook(cells=[new("a", id="1"), new("b + 1", id="2", outputs=out("old"))])
         for name, nb in (("ran", ran), ("now", now)):
             nbformat.write(nb, Path(d) / f"{name}.ipynb")
         assert take_outputs(Path(d) / "now.ipynb", Path(d) / "ran.ipynb") == 1
         cells = nbformat.read(Path(d) / "now.ipynb", as_version=4).cells
-        assert cells[0].outputs[0].text == "A" and cells[1].outputs == []
+        assert [o.text for o in cells[0].outputs] == ["A"] and cells[1].outputs == []
