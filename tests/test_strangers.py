@@ -25,16 +25,17 @@ def mimic(root):
 
 
 def openi(root):
-    "Noise in place of the radiographs of thirty reports, named as the National Library of Medicine names them."
+    "Noise in place of the first, frontal radiographs of thirty reports, named as the National Library does."
     import numpy as np
     from PIL import Image
-    from rrg_core.data.bundled import iu_records
+    from rrg_core.data.bundled import iu_records, iu_views
     from rrg_core.data.openi import split_of, text_group
-    rng, wanted = np.random.default_rng(0), dict(train=16, valid=6, test=8)
+    rng, wanted, views = np.random.default_rng(0), dict(train=16, valid=6, test=8), iu_views()
     root.mkdir()
     for r in iu_records():
         split = split_of(text_group(r))
         if not (wanted[split] and r["findings"] and r["images"]): continue
+        if views[r["images"][0]][0] not in ("PA", "AP"): continue
         wanted[split] -= 1
         Image.fromarray(rng.integers(0, 256, (64, 64), dtype=np.uint8)).save(root / f"{r['images'][0]}.png")
     assert not any(wanted.values())

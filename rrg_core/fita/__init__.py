@@ -10,7 +10,7 @@ __all__ = ['KIUT', 'RECIPES', 'EXPERIMENTS', 'MAIN', 'ONE_SEED', 'PHANTOM_ONLY',
 from ..engine.code import Registry
 from ..engine.experiments import System
 from ..engine.settings import Profile
-from ..learning import CODE, OURS, RECIPES as SHARED, decode_r2gen, recipe_of, train_r2gen
+from ..learning import CODE, OURS, RECIPES as SHARED, SYSTEMS as WRITERS, recipe_of
 from ..learning.baselines import micro_f1
 
 # %% ../../nbs/11e_variants.ipynb #11e0a007
@@ -76,13 +76,6 @@ def _decode(folder, settings, seed, p, first=None):
     from rrg_core.learning.writers import written
     return written(FitaSystem(settings, p), folder, first)
 
-# %% ../../nbs/11e_variants.ipynb #11e0a018
-_WRITING = "beams", "tested" # Settings that training does not read
-
-def _alike(settings):
-    from rrg_core.learning.writers import read_by
-    return read_by(settings["encoder"])
-
 # %% ../../nbs/11e_variants.ipynb #11e0a020
 def system_of(kind:str): # A key of `RECIPES`
     "The `ReportSystem` of a recipe."
@@ -90,7 +83,8 @@ def system_of(kind:str): # A key of `RECIPES`
     from rrg_core.learning.writers import R2GenSystem
     return {"fita": FitaSystem, "r2gen": R2GenSystem}[kind]
 
+_WRITING = "beams", "tested" # Settings that training does not read
 SYSTEMS: Registry = {
     "fita": System(_decode, _train, _needed, _WRITING, micro_f1),
-    "r2gen": System(decode_r2gen, train_r2gen, _alike, _WRITING, micro_f1),
+    "r2gen": WRITERS["r2gen"],
 }

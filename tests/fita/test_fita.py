@@ -2,7 +2,7 @@
 from rrg_core.engine.code import Registry
 from rrg_core.engine.experiments import System
 from rrg_core.engine.settings import Profile
-from rrg_core.learning import CODE, OURS, RECIPES as SHARED, decode_r2gen, recipe_of, train_r2gen
+from rrg_core.learning import CODE, OURS, RECIPES as SHARED, SYSTEMS as WRITERS, recipe_of
 from rrg_core.learning.baselines import micro_f1
 import rrg_core.fita as fita_module
 from rrg_core.engine.experiments import merged
