@@ -83,7 +83,9 @@ def recipe_card(chapter: str, variant: str, p: Profile) -> str: # Lines
     rows = [(k, value(k, v), source(k, v, where)) for k, (v, where) in found.items()]
     settings = {k: v for k, (v, _) in found.items()} | {k: v for k, v in differs.items() if k in found}
     system = module.system_of(kind)(settings, p)
-    model = planned(system, asked["encoder"][0] if "encoder" not in differs else settings["encoder"])
+    model = system.planned() if hasattr(system, "planned") else planned(
+        system, asked["encoder"][0] if "encoder" not in differs else settings["encoder"])
+    if model is None: raise CourseError(f"{chapter} {variant}: {kind} learns nothing, so there is no size")
     count = lambda learn: sum(q.numel() for q in model.parameters() if q.requires_grad or not learn)
     learn, every = count(True), count(False)
     moments = 3 if settings["options"].get("amsgrad") else 2

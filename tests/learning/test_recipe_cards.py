@@ -14,5 +14,9 @@ def test_a_card_names_every_value_and_its_source():
     assert "ifr" in fita and "variant d" in fita and "FITA, section 4.1" in fita
     course = recipe_card("fita", "baseline", profile("phantom"))
     assert "ours" in course and "cost.csv has what a run took" in course
-    for chapter, variant, words in (("learning", "constant", "learns nothing"), ("fita", "e", "unknown variant")):
+    chex = recipe_card("chex", "no-boxes", profile("mimic"))
+    assert "variant no-boxes" in chex and "ChEX's code" in chex and "standin-phantom-towers stands in" in chex
+    assert "learn" in recipe_card("chex", "supvg", profile("phantom"))
+    for chapter, variant, words in (("learning", "constant", "learns nothing"), ("fita", "e", "unknown variant"),
+                                    ("chex", "contrastive", "learns nothing")):
         with pytest.raises(CourseError, match=words): recipe_card(chapter, variant, profile("phantom"))

@@ -1,0 +1,82 @@
+"""Exported from nbs/12t_verdicts.ipynb: edit it there, then run `nbdev-export`."""
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+import numpy as np
+import pandas as pd
+from rrg_core.chex import NAMES, ONE_SEED
+from rrg_core.chex.hints import HINTS
+from rrg_core.chex.tasks import DETECTED, MEASURES, TASKS, Answers, Asked
+from rrg_core.engine.desk import Chapter
+from rrg_core.engine.experiments import experiments, run_experiments
+from rrg_core.engine.settings import CourseError
+from rrg_core.metrics.stats import Spread
+from rrg_core.results.claims import Claim, Effect, Verdict, claims, decide
+from rrg_core.results.systems import Reports, System
+from rrg_core.results.tables import Measure
+import pytest
+from rrg_core.chex.systems import tiny_studies
+from rrg_core.chex.tasks import Answer, answer_table, asked, told_regions, truth_of
+from rrg_core.chex.verdicts import *
+
+
+def test_several_tasks_are_counted_by_hand():
+    from dataclasses import replace
+    from rrg_core.chex.tasks import MS_CXR, FINDINGS
+
+    empty = np.zeros((0, 4)), np.zeros(0)
+
+    def blind(a): # no box is found
+        nothing = {name: (*empty, np.zeros(0, int)) for name in a.detected}
+        return replace(a, grounded=[empty] * len(a.grounded), detected=nothing)
+
+    def silent(a): # no text is right
+        mute = lambda texts: ["-"] * len(texts)
+        return replace(a, box_texts=mute(a.box_texts), region_texts=mute(a.region_texts), report="-")
+
+    def nobody(texts): # a labeler that reads every text but a dash as an effusion
+        out = np.zeros((len(texts), 14))
+        out[:, 9] = [t != "-" for t in texts]
+        return out
+
+    import rrg_core.chex.scores as scores_module
+
+    class NoJava:
+        def statistics(self, said, told): return np.ones((len(said), 23))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores_module, "METEOR", NoJava())
+        questions = [asked(s) for s in tiny_studies(6)]
+        best = [truth_of(q) for q in questions]
+        frames = {"truth": best, "no text": list(map(silent, best)), "no box": list(map(blind, best))}
+        sides = {k: Answers({0: answer_table(questions, v), 1: answer_table(questions, v)}, questions, k, nobody)
+                 for k, v in frames.items()}
+        across = {k: Across(v).values("mean over tasks", ("mean",))[:, 0] for k, v in sides.items()}
+        assert across["truth"].tolist() == [1, 1]
+        assert across["no text"] == pytest.approx([6 / 9] * 2) # of nine tasks three are about texts
+        of = lambda a, b: Won(sides[a], sides[b], n=20).values("tasks won or tied", ("n",))[:, 0].tolist()
+        assert of("truth", "no text") == [1, 1] and of("truth", "truth") == [1, 1] # nine less eight
+        assert of("no box", "truth") == [-3, -3] # grounding and three sets of detection are lost
+        drawn = Across(sides["truth"]).replicates("mean over tasks", ("mean",), 5)
+        assert drawn.shape == (5, 2, 1)
+
+
+def test_a_claim_without_runs_is_open():
+    from rrg_core.results.claims import claims, claims_frame
+
+    verdict = unmeasured(claims("chex")["chex-14"], "runs missing: no-boxes")
+    row, = claims_frame([verdict]).to_dict("records")
+    assert row["verdict"] == "inconclusive" and (row["effect"], row["low"], row["high"]) == (0, -1, 1)
+    assert (row["n"], row["seeds"]) == (0, 0) and verdict.words == "runs missing: no-boxes"
+
+
+def test_every_claim_has_its_sides():
+    every = claims("chex")
+    assert set(COMPARED) | set(OF_HINTS) | {"chex-13", "chex-15", "chex-16"} == set(every)
+    for key, (left, right, metrics) in COMPARED.items():
+        c = every[key]
+        assert NAMES.get(left, "ChEX") == c.left or c.left == "with boxes"
+        task = {m.partition(" (")[0].removeprefix("RG ") for m in metrics}
+        assert set(c.metrics) <= {*metrics, *task}
+    lost = judged_all(Sides({}, []))
+    assert [v.claim.id for v in lost] == list(every) and {v.verdict for v in lost} == {"inconclusive"}
+    assert "no-boxes" in lost[13].words and lost[15].claim.margin == 0
