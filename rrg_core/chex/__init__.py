@@ -149,17 +149,23 @@ def _answer(system, folder, first):
     from rrg_core.chex.systems import answered
     return answered(system, folder, first)
 
-def _answer_chex(folder, settings, seed, p, first=None): return _answer(_chex(settings, p), folder, first)
+def _answer_chex(folder, settings, seed, p, first=None):
+    return _answer(_chex(settings, p), folder, first)
 
-def _answer_supod(folder, settings, seed, p, first=None): return _answer(_supod(settings, p), folder, first)
+def _answer_supod(folder, settings, seed, p, first=None):
+    return _answer(_supod(settings, p), folder, first)
 
-def _answer_wsupod(folder, settings, seed, p, first=None): return _answer(_wsupod(settings, p), folder, first)
+def _answer_wsupod(folder, settings, seed, p, first=None):
+    return _answer(_wsupod(settings, p), folder, first)
 
-def _answer_supvg(folder, settings, seed, p, first=None): return _answer(_supvg(settings, p), folder, first)
+def _answer_supvg(folder, settings, seed, p, first=None):
+    return _answer(_supvg(settings, p), folder, first)
 
-def _answer_generative(folder, settings, seed, p, first=None): return _answer(_generative(settings, p), folder, first)
+def _answer_generative(folder, settings, seed, p, first=None):
+    return _answer(_generative(settings, p), folder, first)
 
-def _answer_contrastive(folder, settings, seed, p, first=None): return _answer(_contrastive(settings, p), folder, first)
+def _answer_contrastive(folder, settings, seed, p, first=None):
+    return _answer(_contrastive(settings, p), folder, first)
 
 def _needs(settings):
     from rrg_core.learning.published import standins_among
