@@ -98,7 +98,10 @@ export default { render };
 
 # %% ../../nbs/12w_canvas.ipynb #8afe25ed
 SCRIPT = _PAINT + _LISTEN
-STYLE = ".rrg-canvas { max-width: 100%; cursor: crosshair; touch-action: none; }"
+STYLE = """
+.rrg-canvas { max-width: 100%; cursor: crosshair; touch-action: none; }
+.rrg-said { font-weight: 600; line-height: 1.4; }
+"""
 
 class Canvas(anywidget.AnyWidget):
     "A film on which a box can be drawn, and boxes with names are shown."
@@ -131,11 +134,12 @@ class Controls(w.HBox):
         self.images, self.ask, self.canvas, self.said = images, ask, Canvas(), w.HTML()
         self.film = w.IntSlider(0, 0, len(images) - 1, description="film", continuous_update=False)
         self.prompt = w.Text(prompt, description="prompt", continuous_update=False)
-        self.boxed = w.Checkbox(False, description="ask about a box (draw it, or move the sliders)")
+        self.boxed = w.Checkbox(False, description="ask about the box")
         self.sides = [w.IntRangeSlider(description=name, continuous_update=False)
                       for name in ("left, right", "top, bottom")]
         self.following = False # The sliders are set to a box that was drawn
-        super().__init__([self.canvas, w.VBox([self.film, self.prompt, self.boxed, *self.sides, self.said])])
+        beside = [self.film, self.prompt, self.boxed, *self.sides, self.said]
+        super().__init__([self.canvas, w.VBox(beside, layout=w.Layout(flex="1 1 0", min_width="320px"))])
         self._shown()
         self.film.observe(lambda _: self._shown(), "value")
         self.prompt.observe(lambda _: self.answer(), "value")
