@@ -333,7 +333,7 @@ def weights_hash(folder:Path)->str: # As `folder_hash`
     "Hash of the weights, settings and tokenizer in a folder; cards (.md) and tables (.csv) do not count."
     return folder_hash(folder, (".md", ".csv"))
 
-_DECLARED = "EXPERIMENTS", "DEFAULTS", "SYSTEMS", "PARTS", "ONE_SEED", "MAIN"
+_DECLARED = "EXPERIMENTS", "DEFAULTS", "SYSTEMS", "PARTS", "SEEDS", "ONE_SEED", "MAIN"
 
 def code_of_cells(cells:list[str], chapter:str, # Of the page: `rrg_core.<chapter>`
                   texts=())->tuple[str, Reach]: # Hash of the cells, and what they reach

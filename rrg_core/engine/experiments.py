@@ -176,12 +176,13 @@ def _notes(e, path): # of the predictions' record: the score, and what the train
     return out | {k: trained[k] for k in told if k in trained}
 
 def experiments(desk:Desk, variants=None, # The chapter's; all of `EXPERIMENTS` by default
-                seeds=None, # Those of the profile by default; the first alone for variants in ONE_SEED
+                seeds=None, # Of the profile, the first SEEDS, or the first alone for variants in ONE_SEED
                 module=None)->list[Experiment]: # `rrg_core.<chapter>` by default
     "The experiments of a chapter, one for each variant and seed. Errors as `merged`."
     module, p = module or chapter_module(desk.name), desk.profile
     several = p.seeds if desk.seed == p.seed else tuple(desk.seed + i for i in range(len(p.seeds)))
-    of = lambda v: seeds or (several[:1] if v in getattr(module, "ONE_SEED", ()) else several)
+    first = several[:getattr(module, "SEEDS", None)]
+    of = lambda v: seeds or (first[:1] if v in getattr(module, "ONE_SEED", ()) else first)
     apart = getattr(module, "PHANTOM_ONLY", ()) if p.data != "phantom" else ()
     if asked := sorted(set(variants or ()) & set(apart)):
         raise CourseError(f"{desk.name} {asked[0]} needs what phantoms alone have, and this profile reads "
