@@ -82,8 +82,8 @@ told = dict(size=s["size"], schedule=s["schedule"], batch=s["batch"], copies=s["
             stages=[[x[k] for k in ("stage", "rate", "epochs", "sets")] for x in s["stages"]])
 steps = dict(detect=8, post=6, write=6)
 s |= dict(batch=6, writer_epochs=1, judged=8, lm_width=32, lm_layers=1, prefix_hidden=32, longest=24, vocab=300,
-          stages=[x | dict(steps=steps[x["stage"]]) | ({"batch": 3, "accumulate": 2} if "batch" in x else {})
-                  for x in s["stages"]])
+          stages=[x | dict(steps=steps[x["stage"]], sets=dict.fromkeys(x["sets"], 1)) # there are few of CIG
+                  | ({"batch": 3, "accumulate": 2} if "batch" in x else {}) for x in s["stages"]])
 system, folder = Watched(s, p), Path(sys.argv[1])
 system.sets = []
 system.train(folder, 0)
