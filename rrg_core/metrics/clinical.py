@@ -154,7 +154,7 @@ class ClinicalStatistics:
         "Precision, recall and F1 of the reports `rows`, as `clinical_scores` gives them."
         weights = np.ones(len(self)) if rows is None else np.bincount(rows, minlength=len(self)).astype(float)
         if self.average.startswith("example"): return self._of_reports(weights)
-        hits, said, there = np.einsum("n,knc->kc", weights, self.counts) # (observations,) each
+        hits, said, there = weights @ self.counts # (observations,) each
         if self.average == "micro":
             hits, said, there = hits.sum(keepdims=True), said.sum(keepdims=True), there.sum(keepdims=True)
         share = there / there.sum() if self.average == "weighted" and there.sum() else np.full(

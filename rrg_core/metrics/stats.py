@@ -11,6 +11,7 @@ __all__ = ['bootstrap_replicates', 'interval', 'bootstrap_ci', 'paired_replicate
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -60,21 +61,27 @@ def bootstrap_replicates(
     n: int = 1000, # Replicates
     seed: int = 0,
     groups=None, # (studies,) a label each, such as the patient: whole groups are drawn
-    seeded: int = 0 # So many arrays, from the first, are (studies, seeds, …): their seeds are drawn too
+    seeded: int = 0, # So many arrays, from the first, are (studies, seeds, …): their seeds are drawn too
+    together: int = 0 # The statistic takes lists of at most so many resampled arrays, and returns a list
 ) -> np.ndarray: # (n, …)
     """The statistic on `n` resampled test sets; with `seeded`, on resampled training seeds as well.
     `ValueError` for unequal lengths, and for NaN that the statistic does not take: some draws would be
     without it."""
     arrays, out = _as_arrays(arrays, n, groups), []
+    many = statistic if together else lambda *drawn: [statistic(*one) for one in zip(*drawn)]
+    samples = _samples(arrays, n, seed, groups, seeded)
+    while some := list(islice(samples, together or 1)): out += many(*map(list, zip(*some)))
+    out = as_numbers(out, "what the statistic returns")
+    _refuse_nan(lambda *arrays: many(*([a] for a in arrays))[0], arrays, out)
+    return out
+
+def _samples(arrays, n, seed, groups, seeded): # yields n times the arrays, resampled
     seeds = _number_of_seeds(arrays[:seeded])
     rng = np.random.default_rng(
         [seed, 1]) # a stream of its own, so that the studies are drawn alike with and without seeds
     for rows in _draws(len(arrays[0]), n, seed, groups):
         drawn = rng.integers(0, seeds, seeds) if seeded else None
-        out.append(statistic(*(a[rows][:, drawn] if i < seeded else a[rows] for i, a in enumerate(arrays))))
-    out = as_numbers(out, "what the statistic returns")
-    _refuse_nan(statistic, arrays, out)
-    return out
+        yield [a[rows][:, drawn] if i < seeded else a[rows] for i, a in enumerate(arrays)]
 
 def _refuse_nan(statistic, arrays, replicates):
     "`ValueError` where NaN in an array makes the statistic NaN, and draws without that row would hide it."

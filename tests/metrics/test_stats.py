@@ -2,6 +2,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 import numpy as np
 from rrg_core.data.study import as_numbers, named
 import numpy as np, pytest, scipy.stats
@@ -52,6 +53,23 @@ def test_groups_are_drawn_whole():
                          n=50)
     for draw in seen:
         assert draw.count(0) == draw.count(2) and draw.count(1) == draw.count(3) and 3 <= len(draw) <= 6
+
+
+def test_draws_together_are_the_draws():
+    def mean_product(a, b):
+        return [np.mean(a), np.mean(a * b)]
+
+    def several(a, b):
+        assert len(a) == len(b) <= 7
+        return [mean_product(*one) for one in zip(a, b)]
+
+    x, y, who = np.arange(9.), np.arange(9.)**2, list("aabbbcdef")
+    for groups in (None, who):
+        alone, together = (bootstrap_replicates(f, x, y, n=20, groups=groups, together=k)
+                           for f, k in ((mean_product, 0), (several, 7)))
+        assert alone.shape == (20, 2) and (alone == together).all()
+    with pytest.raises(ValueError, match="array 0 is NaN in row 3"):
+        bootstrap_replicates(several, np.where(x == 3, np.nan, x), y, n=20, together=7)
 
 
 def test_paired_bootstrap_forms():
