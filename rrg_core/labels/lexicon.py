@@ -137,14 +137,13 @@ def read_line(sentence: str, offset: int = 0) -> Line: # `offset`: where the sen
 
 # %% ../../nbs/04a_lexicon.ipynb #cfa8668d
 _END = re.compile(
-    r"(?=[.;!?\d])(?:" # the rest is tried where it may begin, not at every letter
     r"(?<!\bvs)(?<!\bdr)(?<!\bst)(?<!\bneg)(?<!\bdiff)(?:(?<!\bno)(?<!\bnos)|(?<=[:=?-] no)|"
     r"(?!\.\s*\d))\.(?!\d)|[;!]|(?<=\w)\?"
     r"(?!\s*(?:(?:answer|a|result)\s*[:-]\s*)?(?:(?:no|nil|yes|absent|negative|positive|not any ?(?:more|"
     r"longer)|"
     r"no longer|not \w+)|(?:(?:i|we) see |there (?:is|are|was|were) )?none"
     r"(?: (?:now|today|here|seen|found|identified|evident|visible|present|at this time))?)(?:[.,]|\s*$))"
-    r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z])))", re.I)
+    r"(?=\s*$|\s+(?-i:[A-Z]))|(?<=\s)(?=\d\. (?-i:[A-Z]))", re.I)
 
 _HEAD = re.compile(
     r"\W*(?:there (?:is|are) |(?:we|i) see )?(?:no|without|absent|not seen|negative for|free of|possible|"
