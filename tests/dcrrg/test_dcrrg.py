@@ -3,7 +3,7 @@ from importlib import import_module
 from rrg_core.engine.code import Registry
 from rrg_core.engine.experiments import System
 from rrg_core.engine.settings import Profile
-from rrg_core.learning import CODE, OURS, RECIPES as SHARED, decode_r2gen, recipe_of, train_r2gen
+from rrg_core.learning import CODE, OURS, RECIPES as SHARED, SYSTEMS as WRITERS, recipe_of
 from rrg_core.learning.baselines import micro_f1
 import pandas as pd
 import pytest
@@ -14,14 +14,21 @@ from rrg_core.dcrrg import *
 
 
 def test_both_recipes_have_the_same_settings_and_each_a_source():
+    for system, recipes in dcrrg_module.RECIPES.items():
+        assert set(recipes["course"]) == set(recipes["paper"]), system
+        assert set(recipes.get("openi", ())) <= set(recipes["paper"])
+        for recipe in recipes.values():
+            for name, (value, source) in recipe.items(): assert isinstance(source, str) and source, name
     recipes = dcrrg_module.RECIPES["dcrrg"]
-    assert set(recipes["course"]) == set(recipes["paper"]) and set(recipes["openi"]) <= set(recipes["paper"])
-    for recipe in recipes.values():
-        for name, (value, source) in recipe.items(): assert isinstance(source, str) and source, name
     assert recipes["paper"]["rate1"][0] == recipes["paper"]["rate3"][0] == 1e-4 # appendix A
     assert [recipes["paper"][k][0] for k in ("batch1", "batch3", "beams")] == [32, 16, 3]
     p = load_profile("phantom")
     assert merged(dcrrg_module, "6", p)["encoder"] == "standin-shapes-resnet" # where nothing is published
+    writer, towers = (dcrrg_module.DEFAULTS(p, s) for s in ("dcrrg", "towers"))
+    shared = set(writer) & set(towers) - {"system"} # so that both find the same steps 1 and 2
+    assert len(shared) > 20 and all(writer[k] == towers[k] for k in shared)
+    small = dcrrg_module.DEFAULTS(load_profile("smoke"))
+    assert [small[k] for k in ("epochs1", "epochs2", "epochs3", "epochs")] == [1] * 4
 
 
 def test_what_is_declared_needs_neither_torch_nor_transformers():
@@ -47,11 +54,16 @@ def test_variants_are_the_paper_s_rows():
         s = merged(dcrrg_module, dcrrg_module.ROWS["table5"][r.model], p)
         assert (r.balancing == "yes") == s["balanced"] and (r.extra_data == "yes") == (s["extra"] == "registry")
     assert set(dcrrg_module.ROWS["table1"]) <= set(paper("table1").model)
-    assert set(dcrrg_module.TOWERS) - {"generic"} <= set(paper("table2").model)
+    assert set(dcrrg_module.ROWS["table2"]) == set(paper("table2").model)
+    for row, tower in dcrrg_module.ROWS["table6"].items(): # the towers that the report writers begin with
+        writer = merged(dcrrg_module, dcrrg_module.ROWS["table5"][row], p)
+        mine = merged(dcrrg_module, tower, p)
+        assert all(mine[k] == writer[k] for k in set(mine) & set(writer) - {"system"})
     every = set(dcrrg_module.EXPERIMENTS)
     assert set(dcrrg_module.ONE_SEED) < every and dcrrg_module.MAIN in every
     assert {v for rows in dcrrg_module.ROWS.values() for v in rows.values()} <= every
-    with pytest.raises(ValueError, match="no tower is called"): dcrrg_module.tower_settings("CLIP", p)
+    for v in every: # each has its system's defaults, and a system that can be asked
+        assert merged(dcrrg_module, v, p)["system"] in dcrrg_module.SYSTEMS
 
 
 def test_public_names_come_when_they_are_asked_for():
@@ -65,6 +77,7 @@ def test_public_names_come_when_they_are_asked_for():
 
 def test_the_recipe_card_is_of_the_paper_s_size():
     from dataclasses import replace
+    from rrg_core.engine.settings import CourseError
     from rrg_core.learning.recipe_cards import planned, recipe_card
 
     p = load_profile("mimic")
@@ -77,6 +90,10 @@ def test_the_recipe_card_is_of_the_paper_s_size():
             q.numel() for n, q in model.named_parameters() if not n.startswith(("classifier.", "questions."))))
     card = recipe_card("dcrrg", "6", p)
     assert "40,960 of" in card and "DCRRG, appendix A" in card
+    card = recipe_card("dcrrg", "tuned-6", p)
+    assert "23,518,277 of 23,518,277 parameters learn" in card and "GLoRIA's code" in card
+    for variant in ("tower-6", "tower-clip"):
+        with pytest.raises(CourseError, match="learns nothing"): recipe_card("dcrrg", variant, p)
 
 
 def test_rows_share_the_steps_that_they_begin_with():
