@@ -110,8 +110,9 @@ def _gains(sides, claim):
 
 _SIDES = dict.fromkeys(REPORTS, _reports) | {"dcrrg-10": _retrieval, "dcrrg-11": _retrieval,
                                              "dcrrg-12": _shares, "dcrrg-13": _gains}
-_TABLE = {**{f"dcrrg-{k}": "table4.csv" for k in range(1, 6)}, **{f"dcrrg-{k}": "table5.csv" for k in (6, 7, 8)},
-          "dcrrg-9": "scatter.csv", "dcrrg-10": "table2.csv", "dcrrg-11": "table2.csv",
+_TABLE = {**{f"dcrrg-{k}": "table4.csv" for k in range(1, 6)},
+          **{f"dcrrg-{k}": "table5.csv" for k in (6, 7, 8)}, "dcrrg-9": "scatter.csv",
+          "dcrrg-10": "table2.csv", "dcrrg-11": "table2.csv",
           "dcrrg-12": "table3.csv", "dcrrg-13": "table6.csv"} # Where the numbers stand
 
 def _together(sides, claim, where): # all rows and all seeds at once

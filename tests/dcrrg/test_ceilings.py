@@ -49,7 +49,7 @@ def test_readers_of_a_trained_model():
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RRG_FIGURES", d + "/figures")
         patch.setenv("RRG_CACHE", d + "/cache")
-        p = replace(profile("smoke"), train=24, valid=6, test=6, image_size=32)
+        p = replace(profile("smoke"), train=24, valid=6, test=6, image_size=64)
         for name in ("standin-shapes-resnet", "standin-phantom-bert"): train_standin(name, p, say=str)
         s = DEFAULTS(p) | dict(judged=2, tested=1)
         system, folder = DcrrgSystem(s, p, 0), Path(d, "model")

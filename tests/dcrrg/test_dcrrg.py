@@ -105,7 +105,7 @@ def test_rows_share_the_steps_that_they_begin_with():
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as m:
         m.setenv("RRG_FIGURES", d + "/figures")
         m.setenv("RRG_CACHE", d + "/cache")
-        p = replace(load_profile("smoke"), train=24, valid=4, test=4, image_size=32)
+        p = replace(load_profile("smoke"), train=24, valid=4, test=4, image_size=64)
         for name in ("standin-shapes-resnet", "standin-phantom-bert"): train_standin(name, p, say=str)
         def made(variant): # shared artifacts after a variant was trained, by their step
             settings = merged(dcrrg_module, variant, p) | {f"epochs{k}": 1 for k in (1, 2, 3)} | {"judged": 2}

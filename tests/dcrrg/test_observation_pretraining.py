@@ -158,7 +158,7 @@ def test_both_towers_learn_a_few_studies():
     for balanced in (True, False):
         torch.manual_seed(0)
         for tower, read, steps, rate in ((ImageTower(net(), 64), films(images, False), 120, 5e-3),
-                                         (TextTower(bert(), 64), texts(reports, words, 96), 90, 6e-3)):
+                                         (TextTower(bert(), 64), texts(reports, words, 96), 150, 6e-3)):
             judge = lambda t: {"AUROC": np.nanmean(aurocs(asked_all(t, read, 12), labels))}
             history = pretrain(tower, read, labels, steps, 24, balanced, judge=judge, times=2, rate=rate,
                                weight_decay=0.)

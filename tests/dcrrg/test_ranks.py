@@ -32,12 +32,14 @@ def test_rows_by_hand():
     from rrg_core.dcrrg.ranks import _mean
 
     rng = np.random.default_rng(0)
-    labels = np.where(rng.random((60, 14)) < np.where(np.arange(14) < 3, .05, .4), 1., np.nan)
-    labels[:2, :3] = 1
+    labels = np.where(rng.random((60, 14)) < .4, 1., np.nan)
+    labels[:, :3] = np.nan
+    labels[:3, :3] = 1 # rare: 3 of 60
     labels[5, 9] = -1
     def frame(seed): # test and retrieval films of one seed
         r, out = np.random.default_rng(seed), {}
-        for k, o in enumerate(OBSERVATIONS): out |= {f"label {o}": labels[:, k], f"odds {o}": r.standard_normal(60)}
+        for k, o in enumerate(OBSERVATIONS):
+            out |= {f"label {o}": labels[:, k], f"odds {o}": r.standard_normal(60)}
         for run in range(2):
             out |= {f"0.1 run {run} {o}": np.r_[r.standard_normal(40), np.full(20, np.nan)] for o in FIVE}
         test = pd.DataFrame(out | {"study_id": [f"t{i}" for i in range(60)], "set": "test"})
@@ -65,7 +67,8 @@ def test_rows_by_hand():
     gain = Gain(row, observations_of({s: frame(s + 10) for s in (3, 4)}), lambda x: _mean(x[..., rare]))
     other = observations_of({s: frame(s + 10) for s in (3, 4)}).values("observations", ("rare", ))
     np.testing.assert_allclose(gain.values("gain", ("gain", )), row.values("observations", ("rare", )) - other)
-    np.testing.assert_allclose(gain.replicates("gain", ("gain", ), 5), System.replicates(gain, "gain", ("gain", ), 5))
+    drawn = System.replicates(gain, "gain", ("gain", ), 5)
+    np.testing.assert_allclose(gain.replicates("gain", ("gain", ), 5), drawn)
     with pytest.raises(CourseError, match="no score 'best'"): row.values("observations", ("best", ))
 
 
@@ -73,7 +76,7 @@ def test_ranks_that_go_together():
     from rrg_core.dcrrg.ranks import _pseudo
 
     rng = np.random.default_rng(0)
-    for x, y in ((rng.standard_normal(12), rng.standard_normal(12)), (rng.integers(0, 4, 12), rng.integers(0, 3, 12))):
+    for x, y in (rng.standard_normal((2, 12)), rng.integers(0, 4, (2, 12))):
         assert tau_b(x, y) == pytest.approx(kendall_tau_b(x, y)[0])
     assert np.isnan(tau_b(np.ones(4), np.arange(4)))
     x = np.arange(20.).reshape(5, 4)

@@ -54,7 +54,7 @@ def test_a_row_of_each_kind_from_films_to_a_table():
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RRG_FIGURES", d + "/figures")
         patch.setenv("RRG_CACHE", d + "/cache")
-        p = replace(profile("smoke"), train=24, valid=4, test=6, image_size=32)
+        p = replace(profile("smoke"), train=24, valid=4, test=6, image_size=64)
         for name in ("standin-shapes-resnet", "standin-phantom-bert", "standin-shapes-towers"):
             train_standin(name, p, say=str)
         s = DEFAULTS(p, "towers") | dict(tested=2, shares=[.5, 1.], runs=2)
@@ -67,7 +67,8 @@ def test_a_row_of_each_kind_from_films_to_a_table():
         np.testing.assert_allclose(odds, step1_odds(s, images, 0, p), atol=1e-3)
         assert of_runs(told, .5).shape == (6, 2, 5) and of_runs(told, 1.).shape == (6, 1, 5)
         assert found["P@10"].between(0, 1).all() and test["P@10"].isna().all()
-        np.testing.assert_array_equal(of_observations(told, "label"), label_many(asked_films(s, p)[1].findings.tolist()))
+        labels = label_many(asked_films(s, p)[1].findings.tolist())
+        np.testing.assert_array_equal(of_observations(told, "label"), labels)
         few = tower_answers(s, 0, p, 4)
         assert few.equals(told[list(few)][:4])
         plain = tower_answers(s | dict(step1=False, matching=None), 0, p)
