@@ -34,7 +34,7 @@ from ..nets.training import fit
 
 # %% ../../nbs/13g_towers.ipynb #a7a69ecf
 def _columns(kind, values): # (n, 14) → columns by observation
-    return {f"{kind} {o}": np.asarray(v, "f4") for o, v in zip(OBSERVATIONS, np.round(values, 4).T)}
+    return {f"{kind} {o}": np.asarray(v, "f2") for o, v in zip(OBSERVATIONS, values.T)}
 
 def of_observations(frame: pd.DataFrame, kind: str # "label" or "odds"
                    ) -> np.ndarray: # (n, 14) of the test films
@@ -73,7 +73,7 @@ def _probed(tower, images, settings, seed, p): # columns of the linear classifie
     for share in s["shares"]:
         for run in range(s["runs"] if share < 1 else 1): # all films are one sample
             scores = linear_scores(train, labels, test, share, seed * s["runs"] + run)
-            out |= {f"{share:g} run {run} {o}": np.asarray(x, "f4") for o, x in zip(FIVE, scores.round(4).T)}
+            out |= {f"{share:g} run {run} {o}": np.asarray(x, "f2") for o, x in zip(FIVE, scores.T)}
     return out
 
 # %% ../../nbs/13g_towers.ipynb #118637a4
@@ -182,7 +182,7 @@ def tuned_answers(folder: Path, settings: dict, p: Profile, first: int = None) -
         model.load_state_dict(load_file(folder / f"tuned-{share:g}-{run}.safetensors"))
         scores = np.concatenate([model(torch.from_numpy(np.array(images[i:i + 64]))).logits.float().numpy()
                                  for i in range(0, few, 64)])[:few]
-        test |= {f"{share:g} run {run} {o}": np.asarray(x, "f4") for o, x in zip(FIVE, scores.round(4).T)}
+        test |= {f"{share:g} run {run} {o}": np.asarray(x, "f2") for o, x in zip(FIVE, scores.T)}
     return pd.DataFrame(test)[:first]
 
 # %% ../../nbs/13g_towers.ipynb #7c128720

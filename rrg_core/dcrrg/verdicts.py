@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import ONE_SEED, ROWS
+from . import MAIN, ONE_SEED, ROWS
 from .probes import rare_ones
 from .ranks import (Gain, Ranked, _mean, five_of, observations_of, retrieval_of, together)
 from .towers import of_observations
@@ -27,10 +27,10 @@ from ..results.tables import Measure, measures
 def gathered(desk: Chapter, say=print) -> tuple[dict, list[str]]: # As `run_experiments` gives them; missing
     "The runs that are up to date, or that this page makes, and the names of the others."
     every, few = experiments(desk), not desk.profile.jobs
-    there = [e for e in every if e.variant not in ONE_SEED] if few else [e for e in every
-                                                                         if not e.predictions.why()]
+    there = [e for e in every if few and e.variant not in ONE_SEED or not e.predictions.why()]
     if not there: return run_experiments(desk, say=say), []
-    out = {}
+    main = MAIN, desk.profile.seed # the page shows this one from within
+    there, out = [e for e in every if e in there or (e.variant, e.seed) == main], {}
     for variant in dict.fromkeys(e.variant for e in there):
         out |= run_experiments(desk, [variant], [e.seed for e in there if e.variant == variant], say=say)
     return out, [e.name for e in every if e not in there]

@@ -64,7 +64,7 @@ def test_a_row_of_each_kind_from_films_to_a_table():
         odds = of_observations(told, "odds")
         assert odds.shape == (12, 14) and np.isfinite(odds).all()
         images = asked_films(s, p)[0]
-        np.testing.assert_allclose(odds, step1_odds(s, images, 0, p), atol=1e-3)
+        np.testing.assert_allclose(odds, step1_odds(s, images, 0, p), rtol=1e-3, atol=1e-3)
         assert of_runs(told, .5).shape == (6, 2, 5) and of_runs(told, 1.).shape == (6, 1, 5)
         assert found["P@10"].between(0, 1).all() and test["P@10"].isna().all()
         labels = label_many(asked_films(s, p)[1].findings.tolist())

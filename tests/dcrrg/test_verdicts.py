@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import numpy as np
-from rrg_core.dcrrg import ONE_SEED, ROWS
+from rrg_core.dcrrg import MAIN, ONE_SEED, ROWS
 from rrg_core.dcrrg.probes import rare_ones
 from rrg_core.dcrrg.ranks import Gain, Ranked, _mean, five_of, observations_of, retrieval_of, together
 from rrg_core.dcrrg.towers import of_observations
