@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from . import NAMES, ONE_SEED
+from . import NAMES
 from .hints import HINTS
 from .tasks import DETECTED, MEASURES, TASKS, Answers, Asked
 from ..engine.desk import Chapter
@@ -28,8 +28,7 @@ from ..results.tables import Measure
 def gathered(desk: Chapter, say=print) -> tuple[dict, list[str]]: # As `run_experiments` gives them; missing
     "The runs that are up to date, or that this page makes, and the names of the others."
     every, few = experiments(desk), not desk.profile.jobs
-    there = [e for e in every if e.variant not in ONE_SEED] if few else [e for e in every
-                                                                         if not e.predictions.why()]
+    there = every if few else [e for e in every if not e.predictions.why()]
     if not there: return run_experiments(desk, say=say), []
     out = {}
     for variant in dict.fromkeys(e.variant for e in there):

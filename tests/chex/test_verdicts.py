@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
-from rrg_core.chex import NAMES, ONE_SEED
+from rrg_core.chex import NAMES
 from rrg_core.chex.hints import HINTS
 from rrg_core.chex.tasks import DETECTED, MEASURES, TASKS, Answers, Asked
 from rrg_core.engine.desk import Chapter
