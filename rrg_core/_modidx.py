@@ -587,6 +587,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'rrg_core.chex.verdicts._Unknown.interval': ( 'verdicts.html#_unknown.interval',
                                                                                       'rrg_core/chex/verdicts.py'),
                                         'rrg_core.chex.verdicts._across': ('verdicts.html#_across', 'rrg_core/chex/verdicts.py'),
+                                        'rrg_core.chex.verdicts._against': ('verdicts.html#_against', 'rrg_core/chex/verdicts.py'),
                                         'rrg_core.chex.verdicts._compared': ('verdicts.html#_compared', 'rrg_core/chex/verdicts.py'),
                                         'rrg_core.chex.verdicts._hinted': ('verdicts.html#_hinted', 'rrg_core/chex/verdicts.py'),
                                         'rrg_core.chex.verdicts._prompt_sets': ('verdicts.html#_prompt_sets', 'rrg_core/chex/verdicts.py'),

@@ -194,6 +194,10 @@ _TABLE = dict.fromkeys(COMPARED, "table2.csv") | dict.fromkeys(OF_HINTS, "hints.
 
 _OPEN = "runs missing", "no seed in common", "is undefined" # What leaves a claim open; all else is an error
 
+def _against(verdict, name): # a score that is a difference already, and with what
+    effect, *parts = (replace(e, against=name) for e in (verdict.effect, *verdict.parts))
+    return replace(verdict, effect=effect, parts=tuple(parts))
+
 def judged(sides: Sides, claim: Claim) -> Verdict:
     "The verdict on a claim of ChEX; *inconclusive* where runs are missing or a score is undefined."
     if claim.id == "chex-16": claim = replace(claim, margin=0.)
@@ -202,7 +206,8 @@ def judged(sides: Sides, claim: Claim) -> Verdict:
     try:
         left, right, by = how(sides, claim)
         where = f"{_TABLE[claim.id]}: {claim.left}, {claim.metrics[0]}"
-        return decide(claim, left, right, by, where, n=sides.n)
+        verdict = decide(claim, left, right, by, where, n=sides.n)
+        return verdict if right else _against(verdict, " or ".join(claim.right))
     except CourseError as e:
         why = str(e).removeprefix(f"{claim.id}: ")
         if not any(words in why for words in _OPEN): raise

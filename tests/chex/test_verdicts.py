@@ -80,3 +80,25 @@ def test_every_claim_has_its_sides():
     lost = judged_all(Sides({}, []))
     assert [v.claim.id for v in lost] == list(every) and {v.verdict for v in lost} == {"inconclusive"}
     assert "no-boxes" in lost[13].words and lost[15].claim.margin == 0
+
+
+def test_a_claim_on_hints_says_what_it_is_against():
+    from rrg_core.chex.hints import packed_hints
+
+    questions = [asked(s) for s in tiny_studies(6)]
+
+    def hinted(q): # every hint is answered by the right box, in the right words
+        boxes = np.reshape([[h.box] * 4 for h in q.hints], (-1, 4, 4))
+        a = truth_of(q)
+        a.more = {"hints": packed_hints(boxes, np.ones(boxes.shape[:2])),
+                  "hint_texts": [f"{h.prompt}." for h in q.hints for _ in range(5)]}
+        return a
+
+    frame = answer_table(questions, [hinted(q) for q in questions])
+    some = Sides({"chex": {0: frame, 1: frame}}, questions, 20)
+    for key in OF_HINTS:
+        claim = claims("chex")[key]
+        verdict = judged(some, claim)
+        assert verdict.effect.against == " or ".join(claim.right) != "nothing"
+        assert {e.against for e in verdict.parts} == {verdict.effect.against}
+    assert judged(some, claims("chex")["chex-10"]).verdict == "reproduced" # a finer hint adds nothing here
