@@ -44,10 +44,12 @@ _CHEX = _SHARED | _WORDS | _NET | {
     "stages": ([{"stage": "joint"}], "ChEX, section 3.2: one training with all targets")}
 
 _STAGES = [
-    {"stage": "detect", "epochs": 50, "rate": 1e-4, "weight_decay": 1e-5, "warmup": .011},
-    {"stage": "post", "epochs": 200, "rate": 1e-3, "weight_decay": 1e-5, "warmup": .006},
+    {"stage": "detect", "epochs": 50, "rate": 1e-4, "weight_decay": 1e-5, "warmup": .011,
+     "sets": {"CIG": 1, "VinDr-CXR": 15}}, # Times that a study comes in an epoch
+    {"stage": "post", "epochs": 200, "rate": 1e-3, "weight_decay": 1e-5, "warmup": .006, "sets": {"CIG": 1}},
     {"stage": "write", "epochs": 20, "rate": 3e-4, "weight_decay": 1e-3, "warmup": .018, "batch": 8,
-     "accumulate": 32}] # Warm-up as a share: 1,000 of 88,000 steps, of 178,000, 312 of 17,800
+     "accumulate": 32, "sets": {"CIG": 1}}]
+# Warm-up as a share: 1,000 of 88,000 steps, of 178,000, 312 of 17,800
 
 _PAPER = { # What differs at the paper's size; sizes of the nets are `ChexConfig.paper`'s
     "size": ("paper", f"ChEX, section 3.1, and {CODE}"), "site": (None, "the data's own reports"),
@@ -77,8 +79,13 @@ RECIPES = {
 }
 
 def DEFAULTS(p: Profile, system: str = "chex") -> dict: # A key of `RECIPES`
-    "Settings of a system at a profile's size."
-    return {"system": system} | {k: v for k, (v, _) in recipe_of(system, p, RECIPES).items()}
+    "Settings of a system at a profile's size; of real data also which copies are read."
+    out = {"system": system} | {k: v for k, (v, _) in recipe_of(system, p, RECIPES).items()}
+    return out if p.data == "phantom" else out | {"copies": _copies(p)}
+
+def _copies(p):
+    from rrg_core.chex.systems import copies_of
+    return copies_of(p)
 
 # %% ../../nbs/12k_variants.ipynb #5dea24ec
 EXPERIMENTS: Registry = {

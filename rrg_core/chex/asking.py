@@ -27,12 +27,12 @@ from .detector import look as look_into
 from .matching import pad_boxes
 from .model import LITERAL, STAGES, Chex, ChexConfig, prompt_of
 from .pooling import to_corners, to_shares
-from .systems import Lessons, TaskSystem, Training, best_options, features_of
-from .tasks import DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, told_regions
+from .systems import Lessons, TaskSystem, Training, best_options, features_of, films_of
+from .tasks import (DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, asked_by,
+                                 told_regions)
 from .writing import begin_writer, describe, words_of, writer_settings
 from ..data.study import OBSERVATIONS, REGIONS
 from ..learning.published import found_for
-from ..learning.writers import images_of
 
 # %% ../../nbs/12o_asking.ipynb #1fb83f30
 TOKENS = { # Kind of token → its terms
@@ -92,7 +92,7 @@ class ChexTraining(Training):
 
     def cells(self, split): # images where towers learn
         if self.image == "features": return super().cells(split)
-        return images_of(split, self.settings["site"], self.sized_for(split), str)[0]
+        return films_of(split, self.settings["site"], self.sized_for(split))
 
     def stages(self, model):
         base = next(super().stages(model))
@@ -246,8 +246,9 @@ def ready(self: ChexSystem, model):
     questions, self.ways = self.questions("valid"), {}
     raw = seen_places(self, model, self.cells("valid"), len(questions))
     for name, labels in DETECTED.items():
-        ranked = lambda by: detections(raw[name], [by] * len(labels), name == "NIH8")
-        true = [q.found[name] for q in questions]
+        rows = asked_by(questions, name)
+        some, true = [x[rows] for x in raw[name]], [questions[i].found[name] for i in rows]
+        ranked = lambda by: detections(some, [by] * len(labels), name == "NIH8")
         self.ways[name] = best_options(RANKED_BY, ranked, true, len(labels))
     return model
 
@@ -277,8 +278,8 @@ def report_of(
 
 def prompt_set(frame, anatomy: str, pathology: str): # A table with study_id, hypothesis and reference
     "Predictions with the reports of a set of prompts, for `rrg_core.results.systems.Reports`."
-    k = PROMPT_SETS.index((anatomy, pathology))
-    return frame[["study_id", "reference"]].assign(hypothesis=[some[k] for some in frame["reports"]])
+    k, told = PROMPT_SETS.index((anatomy, pathology)), frame[frame["reference"] != ""]
+    return told[["study_id", "reference"]].assign(hypothesis=[some[k] for some in told["reports"]])
 
 def _reports(model, seen) -> list[list[str]]: # of each study a report for each of `PROMPT_SETS`
     asked = model.vectors([*OBSERVED, *DESCRIBED]).expand(len(seen.patches), -1, -1)

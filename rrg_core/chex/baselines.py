@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHARES', 'square', 'as_map', 'TaskModel', 'summed', 'trained_for', 'DetectorConfig',
            'BoxDetector', 'asked_of', 'corners', 'of_regions', 'SupOD', 'enlarged', 'boxes_above',
-           'from_maps', 'best_shares', 'CamConfig', 'CamNet', 'within', 'WSupOD',
+           'from_maps', 'best_shares', 'shares_on', 'CamConfig', 'CamNet', 'within', 'WSupOD',
            'GrounderConfig', 'Grounder', 'SupVG', 'Contrastive']
 
 # %% ../../nbs/12j_baselines.ipynb #a6d4df3b
@@ -32,7 +32,8 @@ from .matching import box_distance
 from .model import ChexOutput
 from .pooling import gaussian_window, to_corners, to_shares
 from .systems import TaskSystem, best_options, features_of
-from .tasks import DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, Label, told_regions
+from .tasks import (DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, Label, asked_by,
+                                 told_regions)
 from .writing import said_in
 from ..data.study import REGIONS
 from ..nets.attention import CourseConfig
@@ -159,7 +160,7 @@ def of_regions(q: Asked, chances: np.ndarray) -> np.ndarray: # (r, findings) →
 
 class SupOD(TaskSystem):
     "Supervised object detection."
-    model, title = BoxDetector, "Supervised detector"
+    model, title, taught = BoxDetector, "Supervised detector", {"VinDr-CXR": 1}
 
     def config(self, width, words=None): return DetectorConfig(width=width, hidden=self.settings["hidden"])
 
@@ -229,6 +230,11 @@ def best_shares(maps: np.ndarray, chances: np.ndarray, true: list[tuple]) -> lis
     k = maps.shape[1]
     return best_options(SHARES, lambda share: from_maps(maps, chances, [share] * k), true, k)
 
+def shares_on(name: str, maps: np.ndarray, chances: np.ndarray, questions: Sequence[Asked]) -> list[float]:
+    "`best_shares` of the classes of a set, on the studies that it asks about."
+    rows = asked_by(questions, name)
+    return best_shares(maps[rows], chances[rows], [questions[i].found[name] for i in rows])
+
 # %% ../../nbs/12j_baselines.ipynb #8d9a220a
 class CamConfig(CourseConfig):
     "Sizes of `CamNet`."
@@ -266,7 +272,7 @@ def within(maps: Tensor, boxes: np.ndarray) -> np.ndarray: # (c, rows, columns),
 
 class WSupOD(TaskSystem):
     "Weakly supervised object detection."
-    model, title = CamNet, "Classifier with maps"
+    model, title, taught = CamNet, "Classifier with maps", {"VinDr-CXR": 1}
 
     def config(self, width, words=None): return CamConfig(width=width, hidden=self.settings["hidden"])
 
@@ -286,7 +292,7 @@ class WSupOD(TaskSystem):
 
     def ready(self, model): # how high is high, on validation studies
         questions = self.questions("valid")
-        model.shares = {name: best_shares(*found, [q.found[name] for q in questions])
+        model.shares = {name: shares_on(name, *found, questions)
                         for name, found in self.sets(self.maps(model, self.cells("valid"))).items()}
         return model
 
@@ -354,7 +360,7 @@ class Grounder(TaskModel):
 
 class SupVG(TaskSystem):
     "Supervised visual grounding."
-    model, title = Grounder, "Supervised grounding model"
+    model, title, taught = Grounder, "Supervised grounding model", {"MS-CXR": 1}
 
     def config(self, width, words=None):
         names = "heads", "layers", "hidden", "dropout"
@@ -419,8 +425,7 @@ class Contrastive(TaskSystem):
 
     def ready(self, model): # how high is high, on validation studies
         cells, questions = self.cells("valid"), self.questions("valid")
-        self.shares = {name: best_shares(*found, [q.found[name] for q in questions])
-                       for name, found in self.sets(cells).items()}
+        self.shares = {name: shares_on(name, *found, questions) for name, found in self.sets(cells).items()}
         maps = [m[None] for c, q in zip(cells, questions) for m in self.of_sentences(c, q)]
         true = [(b, np.zeros(len(b), int)) for q in questions for b in q.sentence_boxes]
         sure = np.ones((1, 1))

@@ -21,8 +21,8 @@ from .baselines import corners, of_regions, square
 from .pooling import gaussian_window, to_shares
 from .scores import Parts
 from .systems import TaskSystem
-from .tasks import (DETECTED, MS_CXR, TASKS, Answer, Asked, answer_table, explanation, pairs_of,
-                                 reports, told_regions)
+from .tasks import (DETECTED, MS_CXR, TASKS, Answer, Asked, answer_table, asked_by, explanation,
+                                 pairs_of, reports, told_regions)
 from ..data.study import REGIONS
 from ..labels import label_many
 from ..learning.baselines import nearest_labels
@@ -60,7 +60,8 @@ def told_the_class(answers: Sequence[Answer], questions: Sequence[Asked]) -> lis
     out = []
     for a, q in zip(answers, questions):
         kept = {}
-        for name, (boxes, scores, classes) in a.detected.items():
+        for name in (k for k in a.detected if k in q.found):
+            boxes, scores, classes = a.detected[name]
             there = np.isin(classes, q.found[name][1])
             kept[name] = boxes[there], np.asarray(scores)[there], np.asarray(classes)[there]
         out.append(Answer(detected=kept))
@@ -74,7 +75,8 @@ def usual_places(questions: Sequence[Asked], train: Sequence[Asked]) -> list[Ans
     "The mean box of a class in training, wherever the class is asked for; scores are how frequent it is."
     found, n = {}, len(train)
     for name, labels in DETECTED.items():
-        boxes = [np.concatenate([q.found[name][0][q.found[name][1] == k] for q in train])
+        true = [train[i].found[name] for i in asked_by(train, name)]
+        boxes = [np.concatenate([np.zeros((0, 4)), *(b[c == k] for b, c in true)])
                  for k in range(len(labels))]
         some = [k for k, b in enumerate(boxes) if len(b)]
         found[name] = (np.array([boxes[k].mean(0) for k in some]).reshape(-1, 4),
@@ -143,7 +145,7 @@ def ceilings(
     if own[0].box_texts is not None: rows["told the boxes"] = told_the_boxes(own)
     rows["the towers alone, in true boxes"] = towers_alone(cells, asked)
     rows["the training report with the nearest true labels"] = nearest_reports(
-        asked["test"], [q.reference for q in asked["train"]])
+        asked["test"], [q.reference for q in asked["train"] if q.reference])
     rows["where it usually is"] = usual_places(asked["test"], asked["train"])
     rows["nothing is said"] = silent(asked["test"])
     found = [dict(reader=name) | scored(answers, asked["test"]) for name, answers in rows.items()]

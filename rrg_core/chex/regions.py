@@ -105,7 +105,7 @@ class RegionWriter(TaskModel):
 # %% ../../nbs/12s_regions.ipynb #bb18782a
 class Generative(TaskSystem):
     "Region-guided report generation."
-    model, title = RegionWriter, "Region-guided generator"
+    model, title, taught = RegionWriter, "Region-guided generator", {"CIG": 1}
 
     def config(self, width, words=None):
         names = "heads", "layers", "hidden", "dropout", "prefix_hidden", "longest", "max_texts"

@@ -169,14 +169,16 @@ def write(
     was_training, c = writer.training, writer.lm.config
     writer.eval()
     try:
-        cache, longest = writer.read(tokens), min(longest, c.n_positions)
-        ids = torch.full((len(tokens), 1), c.bos_token_id, device=tokens.device)
-        ended = torch.zeros_like(ids, dtype=torch.bool)
-        while ids.shape[1] < longest and not ended.all():
-            best = writer.go_on(ids[:, -1:], cache, ids.shape[1] - 1)[:, -1].argmax(-1, keepdim=True)
-            ids = torch.cat([ids, best.masked_fill(ended, c.pad_token_id)], 1)
-            ended = ended | (best == c.eos_token_id)
-        return ids
+        cache, longest, t = writer.read(tokens), min(longest, c.n_positions), 1
+        ids = torch.full((len(tokens), longest), c.pad_token_id, device=tokens.device)
+        ids[:, 0], rows = c.bos_token_id, torch.arange(len(tokens), device=tokens.device)
+        while t < longest and len(rows): # of the texts that go on
+            ids[rows, t] = best = writer.go_on(ids[rows, t - 1:t], cache, t - 1)[:, -1].argmax(-1)
+            if (ended := best == c.eos_token_id).any():
+                rows = rows[~ended]
+                cache.batch_select_indices((~ended).nonzero()[:, 0])
+            t += 1
+        return ids[:, :t]
     finally:
         writer.train(was_training)
 

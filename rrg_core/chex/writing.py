@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .sentences import SentenceGenerator, repeated_loss, small_gpt2, text_ids, write
-from .systems import Lessons, lessons_of
+from .systems import Lessons, copies_of, lessons_of
 from .towers import load_towers
 from ..data.weights import read_weights
 from ..engine.experiments import shared
@@ -93,7 +93,7 @@ def begin_writer(
     "Fill a generator with what it has learned from words alone."
     s = {k: settings[k] for k in _READ}
     build = partial(_write, settings=s, seed=seed, p=p)
-    folder = shared("writer", s, build, p, seed, standins_among(s["towers"]), say=str)
+    folder = shared("writer", s | copies_of(p), build, p, seed, standins_among(s["towers"]), say=str)
     state = read_weights(folder / "writer.safetensors")
     state[_TIED] = state["lm.transformer.wte.weight"]
     if not prefix: state = {k: v for k, v in state.items() if k.startswith("lm.")}

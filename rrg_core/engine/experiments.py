@@ -198,7 +198,8 @@ def artifacts(desk:Desk, seeds=None, module=None)->dict[str, Artifact]:
 
 # %% ../../nbs/90e_experiments.ipynb #00a736a2
 def checked(frame, name:str): # A table, `name` for the message; returned with a plain index
-    "`CourseError`: no row, a missing or repeated study_id, a hypothesis that is no text, an empty reference."
+    """`CourseError`: no row, a missing or repeated study_id, a hypothesis that is no text, an empty reference
+    beside a hypothesis; a study of which no report is asked has neither."""
     def refuse(words): raise CourseError(f"{name}{words}")
     if not (rows := getattr(frame, "shape", (None,))[0]):
         got = f"{type(frame).__name__}{' without a row'*(rows == 0)}"
@@ -209,8 +210,9 @@ def checked(frame, name:str): # A table, `name` for the message; returned with a
         if not (isinstance(i, str) and i): refuse(f", row {row}: study_id must be a text, got {i}")
     if ids.duplicated().any(): refuse(f": study {ids[ids.duplicated()].iloc[0]} is predicted twice")
     if ("hypothesis" in frame) != ("reference" in frame): refuse(": hypothesis and reference go together")
+    asked = frame[(frame.hypothesis != "") | (frame.reference != "")] if "reference" in frame else frame[:0]
     for column in ("hypothesis", "reference") if "reference" in frame else ():
-        for i, text in zip(ids, frame[column]): # never the words: they may be a patient's
+        for i, text in zip(asked["study_id"], asked[column]): # never the words: they may be a patient's
             kind = None if isinstance(text, str) else f"no text but a {type(text).__name__}"
             if column == "reference" and not kind and not text.strip(): kind = "empty"
             if kind: refuse(f", study {i}: the {column} is {kind}")

@@ -13,12 +13,11 @@ from rrg_core.chex.detector import look as look_into
 from rrg_core.chex.matching import pad_boxes
 from rrg_core.chex.model import LITERAL, STAGES, Chex, ChexConfig, prompt_of
 from rrg_core.chex.pooling import to_corners, to_shares
-from rrg_core.chex.systems import Lessons, TaskSystem, Training, best_options, features_of
-from rrg_core.chex.tasks import DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, told_regions
+from rrg_core.chex.systems import Lessons, TaskSystem, Training, best_options, features_of, films_of
+from rrg_core.chex.tasks import DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, asked_by, told_regions
 from rrg_core.chex.writing import begin_writer, describe, words_of, writer_settings
 from rrg_core.data.study import OBSERVATIONS, REGIONS
 from rrg_core.learning.published import found_for
-from rrg_core.learning.writers import images_of
 import tempfile
 import numpy as np, pandas as pd, pytest, torch
 from pathlib import Path

@@ -20,7 +20,7 @@ from rrg_core.chex.matching import box_distance
 from rrg_core.chex.model import ChexOutput
 from rrg_core.chex.pooling import gaussian_window, to_corners, to_shares
 from rrg_core.chex.systems import TaskSystem, best_options, features_of
-from rrg_core.chex.tasks import DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, Label, told_regions
+from rrg_core.chex.tasks import DETECTED, FINDINGS, MS_CXR, TRAINED, Answer, Asked, Label, asked_by, told_regions
 from rrg_core.chex.writing import said_in
 from rrg_core.data.study import REGIONS
 from rrg_core.nets.attention import CourseConfig

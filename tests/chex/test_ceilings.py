@@ -10,7 +10,7 @@ from rrg_core.chex.baselines import corners, of_regions, square
 from rrg_core.chex.pooling import gaussian_window, to_shares
 from rrg_core.chex.scores import Parts
 from rrg_core.chex.systems import TaskSystem
-from rrg_core.chex.tasks import DETECTED, MS_CXR, TASKS, Answer, Asked, answer_table, explanation, pairs_of, reports, told_regions
+from rrg_core.chex.tasks import DETECTED, MS_CXR, TASKS, Answer, Asked, answer_table, asked_by, explanation, pairs_of, reports, told_regions
 from rrg_core.data.study import REGIONS
 from rrg_core.labels import label_many
 from rrg_core.learning.baselines import nearest_labels

@@ -10,13 +10,16 @@ import torch
 from fastcore.basics import patch
 from rrg_core.chex.pooling import to_shares
 from rrg_core.chex.scores import PrecisionParts
-from rrg_core.chex.tasks import DETECTED, FINDINGS, TRAINED, Answer, Asked, about, answer_table, asked, boxes_of, findings_of, grounded, presence, shares
+from rrg_core.chex.tasks import DETECTED, FINDINGS, TRAINED, Answer, Asked, about, answer_table, asked, asked_by, boxes_of, findings_of, grounded, presence, shares
 from rrg_core.chex.towers import load_towers
+from rrg_core.data import load
+from rrg_core.data.raw import opened
 from rrg_core.data.study import REGIONS, Box, Image, Report, Sentence, Study
+from rrg_core.engine.code import Registry, data_parts
 from rrg_core.engine.experiments import shared
-from rrg_core.engine.settings import Profile
+from rrg_core.engine.settings import CourseError, Profile, data_root
 from rrg_core.learning.published import standins_among
-from rrg_core.learning.writers import images_of, split_of
+from rrg_core.learning.writers import images_of, pixels_of, split_of
 from rrg_core.nets.recipes import Recipe
 from rrg_core.nets.saving import half_saved, load_half
 from rrg_core.nets.training import fit
@@ -52,6 +55,17 @@ def test_lessons_say_what_the_studies_say():
         np.testing.assert_allclose(lessons.region_boxes[i, REGIONS.index("left lung")], [.75, .5, .5, 1])
     assert np.nansum(lessons.findings) == sum(len(s.boxes) for s in studies) # each in the lung that is named
     assert len(lessons.first(2)) == 2 and lessons.first(2).reports == lessons.reports[:2]
+
+
+def test_an_epoch_has_the_sets_that_a_stage_asks_for():
+    from types import SimpleNamespace
+
+    marked = SimpleNamespace(sets=["CIG", "VinDr-CXR", "NIH8", "CIG"])
+    assert rows_of(marked, {"CIG": 1, "VinDr-CXR": 3}) == [0, 1, 1, 1, 3]
+    assert rows_of(marked, {"CIG": 1}) == [0, 3]
+    studies = tiny_studies(3)
+    for sets in (None, {"CIG": 1, "VinDr-CXR": 3}): # phantoms have all targets
+        assert rows_of(lessons_from(studies), sets) == range(3)
 
 
 def test_factors_undo_a_habit():

@@ -76,6 +76,12 @@ def test_other_sets_bring_their_own_truth():
     label = {x.name: x for x in VINDR}
     assert [presence(film, label[n]) for n in ("Nodule/Mass", "ILD", "Edema")] == [1, 1, 0]
     assert np.isnan(presence(made(), label["Edema"]))
+    one = made(boxes=[Box("ILD", 10, 10, 30, 30)], meta={"classes": ["Edema"], "set": "VinDr-CXR"})
+    assert presence(one, label["ILD"]) == 0 and presence(one, label["Edema"]) == 1 # two of three readers said so
+    assert list(asked(one).found) == ["VinDr-CXR"] and asked_by([q, asked(one)], "NIH8") == [0]
+    air = made(boxes=[Box("Pneumothorax", 0, 0, 40, 50)], meta={"classes": ["Pneumothorax"], "set": "NIH8"})
+    assert presence(air, label["Pneumothorax"]) == 1 and np.isnan(presence(air, label["Edema"]))
+    assert list(asked(air).found) == ["NIH8"] and not asked(air).hints # MS-CXR alone asks for those
     graph = made(regions={"right lung": Box("right lung", 0, 0, 50, 90)},
                  meta={"attributes": {"right lung": {"finding|lung opacity": 1, "disease|pneumonia": 0}}})
     names = [x.name for x in FINDINGS]

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from rrg_core.chex.sentences import SentenceGenerator, repeated_loss, small_gpt2, text_ids, write
-from rrg_core.chex.systems import Lessons, lessons_of
+from rrg_core.chex.systems import Lessons, copies_of, lessons_of
 from rrg_core.chex.towers import load_towers
 from rrg_core.data.weights import read_weights
 from rrg_core.engine.experiments import shared

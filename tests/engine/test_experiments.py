@@ -142,11 +142,13 @@ def test_predictions_are_checked():
 
     good = dict(study_id=["a", "b"], hypothesis=["x", ""], reference=["r", "s"])
     assert len(checked(pd.DataFrame(good, index=[5, 9]), "n")) == 2
+    assert len(checked(pd.DataFrame(good | {"reference": ["r", ""]}), "n")) == 2 # of b no report is asked
     cases = [(None, "row a study"), (pd.DataFrame(), "without a row"),
              (pd.DataFrame({"id": ["a"]}), "no column study_id"), (good | {"study_id": ["a", "a"]}, "twice"),
              (good | {"study_id": ["a", 3]}, "must be a text"),
              (good | {"hypothesis": ["x", 5]}, "no text but a "
               "int"), (good | {"reference": ["r", " "]}, "the reference is empty"),
+             (good | {"reference": ["", "s"]}, "a: the reference is empty"),
              ({k: v
                for k, v in good.items() if k != "reference"}, "go together")]
     for frame, words in cases:
