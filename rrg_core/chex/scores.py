@@ -55,8 +55,9 @@ class PixelParts(Parts):
         for i, (p, t) in enumerate(zip(predictions, targets)):
             boxes = _pixels(_part(p, "boxes", f"prediction {i}"), f"prediction {i}", image_size)
             truth = _pixels(_part(t, "boxes", f"target {i}"), f"target {i}", image_size)
-            scores = _scores(p, boxes, f"prediction {i}")
-            self.sums[self.study[i]] += [_overlap(boxes[scores > s], truth) for s in thresholds]
+            above = _scores(p, boxes, f"prediction {i}") > np.array(thresholds)[:, None]
+            chosen, at = np.unique(above, axis=0, return_inverse=True) # thresholds often choose alike
+            self.sums[self.study[i]] += np.array([_overlap(boxes[c], truth) for c in chosen])[at.ravel()]
 
     def of(self, draws):
         both, either = np.moveaxis(np.tensordot(draws, self.sums, 1), 2, 0) # (draws, thresholds) each
@@ -246,13 +247,14 @@ class TextParts(Parts):
             raise ValueError("Ex-F1-14 is a mean over reports, and a study has several texts here")
         if empty := [i for i, r in enumerate(references) if not r.strip()]:
             raise ValueError(f"reference {empty[0]} is empty")
-        self.names, self.counted, self.meteor = names, {}, None
+        self.names, self.counted, self.meteor, told, said = names, {}, None, None, {}
         if not references: return
         for name in (k for k in names if k in F1):
-            p = PROTOCOLS[F1[name]]
-            said, told = (_labels(list(x), label, p, mine)
-                          for x, mine in ((hypotheses, True), (references, False)))
-            self.counted[name] = ClinicalStatistics(said, told, p)
+            p = PROTOCOLS[F1[name]] # protocols differ in what an empty hypothesis is, if in anything
+            if told is None: told = _labels(list(references), label, p, False)
+            if p.empty_hypothesis not in said:
+                said[p.empty_hypothesis] = _labels(list(hypotheses), label, p, True)
+            self.counted[name] = ClinicalStatistics(said[p.empty_hypothesis], told, p)
             self.counted[name].counts = np.stack([self.summed(c) for c in self.counted[name].counts])
         if "METEOR" in names: self.meteor = self.summed(_meteor(list(zip(hypotheses, references))))
 

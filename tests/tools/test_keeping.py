@@ -56,9 +56,9 @@ def test_what_a_model_writes_is_compared_as_it_is_saved():
     whole = pd.DataFrame({"study_id": list("abc"), "texts": [["one", "two"], [], ["three"]],
                           "boxes": [np.array([1, 2], "i2"), np.array([], "i2"), np.array([3], "i2")]})
     def run(frame, there=True):
-        return SimpleNamespace(settings={"system": "x"}, predictions=SimpleNamespace(parts={"code": "1"}), path="p",
-                               model=SimpleNamespace(path=SimpleNamespace(exists=lambda: there)),
-                               decode=lambda first: frame)
+        model = SimpleNamespace(path=SimpleNamespace(exists=lambda: there))
+        return SimpleNamespace(settings={"system": "x"}, predictions=SimpleNamespace(parts={"code": "1"}),
+                               path="p", model=model, decode=lambda first: frame)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keeping, "read_predictions", lambda path: keeping._as_read(whole))
