@@ -83,13 +83,13 @@ def test_curves_are_read_from_the_records():
 def test_a_silenced_encoder_passes_on_what_it_kept():
     from rrg_core.nets.encoders import SmallResNet, SmallResNetConfig
 
-    encoder = SmallResNet(SmallResNetConfig(widths=(10, 20, 20), blocks=1)).eval()
+    encoder = SmallResNet(SmallResNetConfig(widths=(8, 16, 16), blocks=1)).eval()
     pixels, seen = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8), []
     for stage in silenced(encoder, .3).stages: # hooks of the test come after those that silence
         stage.register_forward_hook(lambda _, given, out: seen.append((out == 0).all((0, 2, 3))))
     with torch.no_grad(): encoder(pixels)
-    assert [len(s) for s in seen] == [10, 20, 20] and all(s.sum() >= .3*len(s) for s in seen)
-    same = SmallResNet(SmallResNetConfig(widths=(10, 20, 20), blocks=1)).eval()
+    assert [len(s) for s in seen] == [8, 16, 16] and all(s.sum() >= round(.3*len(s)) for s in seen)
+    same = SmallResNet(SmallResNetConfig(widths=(8, 16, 16), blocks=1)).eval()
     with torch.no_grad():
         before = same(pixels).patches
         assert torch.equal(silenced(same, 0.)(pixels).patches, before)
