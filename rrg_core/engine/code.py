@@ -138,7 +138,7 @@ def _entries_of(nodes): # key → node, of a dictionary that is written out; els
     return {k.value: v for t in tables for k, v in zip(t.keys, t.values) if k is not None and _is_text(k)}
 
 # %% ../../nbs/90c_code.ipynb #f90c0001
-def _counts(module): # of the engine, only what formats tables
+def _counts(module): # of the engine, only what writes tables
     return not f"{module}.".startswith("rrg_core.engine.") or module == "rrg_core.engine.desk"
 
 class Code:
