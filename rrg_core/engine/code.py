@@ -240,8 +240,7 @@ class _Walk: # one walk through the code
 @lru_cache(maxsize=4)
 def _code_of(folder, stamp): return Code(folder) # `stamp`: an edited file is seen
 
-def todays_code()->Code:
-    "The package that runs, as it is on the disk now."
+def todays_code()->Code: # The package that runs, as it is on the disk now
     files = [(f.name, f.stat()) for f in sorted(package_root().rglob("*.py"))]
     return _code_of(package_root(), tuple((name, s.st_mtime_ns, s.st_size) for name, s in files))
 

@@ -252,8 +252,7 @@ def run_experiments(desk:Desk, variants=None, seeds=None, module=None, # As `exp
         say(f"{variant}: " + ", ".join(f"seed {s} {f.attrs['how']}" for s, f in frames.items()))
     return out
 
-def run_parts(desk:Desk, module=None, say=print)->dict[str, Path]: # Part → its folder
-    "Load a chapter's parts, or make them."
+def run_parts(desk:Desk, module=None, say=print)->dict[str, Path]: # Loaded or made. Part → its folder
     parts = getattr(module or chapter_module(desk.name), "PARTS", {})
     made = {name: part(desk.profile) for name, part in parts.items()}
     for name, a in made.items(): say(f"{name}: {a.make(lambda words: None)}")

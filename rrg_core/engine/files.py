@@ -48,13 +48,11 @@ def sweep(folder:Path, deep:bool=True)->int: # `deep`: below it as well. How man
 def file_hash(path:Path)->str: # SHA-256, 64 hexadecimal digits
     with open(path, "rb") as f: return file_digest(f, "sha256").hexdigest()
 
-def place_name(path:Path)->str: # "records.json-1f0c…"
-    "A name for each real file or folder, whatever it is called by."
+def place_name(path:Path)->str: # "records.json-1f0c…": one for each real place, whatever it is called by
     real = Path(path).resolve()
     return f"{real.name}-{sha256(str(real).encode()).hexdigest()[:16]}"
 
-def lock_of(path:Path)->filelock.FileLock: # In the clone's build/, wherever the target lies
-    "One lock for each real file or folder."
+def lock_of(path:Path)->filelock.FileLock: # One for each real place, in the clone's build/
     seat = repo_root()/"build"/"locks"/f"{place_name(path)}.lock"
     seat.parent.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(seat)

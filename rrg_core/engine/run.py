@@ -62,8 +62,7 @@ def notebook_of(chapter:str)->Path:
     raise CourseError(f"chapter {chapter}: {len(found)} notebooks are called nbs/NN_{chapter}.ipynb; "
                       "settings.ini [chapters] and nbs/ must agree")
 
-def cells_of(path:Path)->list[tuple[str, list]]: # (source, tags) of its code cells
-    "A notebook's code cells, read without nbformat's checks."
+def cells_of(path:Path)->list[tuple[str, list]]: # (source, tags) of code cells, without nbformat's checks
     cells = json.loads(Path(path).read_text())["cells"]
     return [("".join(c["source"]), c["metadata"].get("tags", [])) for c in cells if c["cell_type"] == "code"]
 
@@ -172,8 +171,7 @@ def _reach_of_page(chapter, p): # hash of its cells, and what they reach
     shown = [s for s, _ in cells_of(notebook_of(chapter)) if "test" not in directives(s)] # pytest runs those
     return code_of_cells(shown, chapter, [p.data])
 
-def reads_data(chapter:str, p:Profile)->bool:
-    "Whether a chapter can load the profile's studies."
+def reads_data(chapter:str, p:Profile)->bool: # Whether a chapter can load the profile's studies
     return any(name.endswith(f".SOURCES[{p.data}]") for name in _reach_of_page(chapter, p)[1].hashes)
 
 def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters cell receives

@@ -141,6 +141,5 @@ def environment(variables:dict[str, str]):
 
 def figures_at(root:Path): return environment({"RRG_FIGURES": str(root)}) # `figures_root` within
 
-def cache_root()->Path:
-    "What is large and can be made again: `RRG_CACHE`, else `build/cache/` of the clone."
+def cache_root()->Path: # Of what is large and can be made again: `RRG_CACHE`, else `build/cache/`
     return Path(os.environ.get("RRG_CACHE") or repo_root()/"build/cache")

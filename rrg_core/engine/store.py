@@ -149,8 +149,7 @@ _build = ContextVar("build", default=None)
 def current_build()->Build|None: return _build.get() # That this code runs in
 
 @contextmanager
-def building(build:Build):
-    "Within, `current_build` is this one."
+def building(build:Build): # Within, `current_build` is this one
     token = _build.set(build)
     try: yield build
     finally: _build.reset(token)
