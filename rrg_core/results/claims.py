@@ -360,14 +360,16 @@ def claims_frame(verdicts: list[Verdict]) -> pd.DataFrame: # Columns `CLAIM_COLU
         ] for v in verdicts],
         columns=CLAIM_COLUMNS)
 
+_ASKED = {">": "> 0, margin {0:g}", "<": "< 0, margin {0:g}", "~": "~ ± {0:g}", ">=": ">= {1:g}",
+          "<=": "<= {0:g}"} # Relation → what the interval is asked for
+
 def _for_people(v):
     c, e, (low, high) = v.claim, v.effect, v.effect.interval
     inside = {None: "", True: ", inside", False: ", outside"}[e.holds_published]
     return {
         "id": c.id, "claim": c.text, "verdict": v.told,
         "effect": f"{e.effect:+.3f} [{low:+.3f}, {high:+.3f}]",
-        "asked": f"{c.relation} 0, margin {c.margin:g}" if c.relation in "<>" else
-                 f"{c.relation} {'± ' * (c.relation == '~')}{c.margin:g}",
+        "asked": _ASKED[c.relation].format(c.margin, -c.margin or 0),
         "published": "" if np.isnan(e.published) else f"{e.published:+.3f}{inside}", "metric": e.metric,
         "against": e.against, "studies": f"{e.n:,}", "seeds": f"{e.seeds}", "open": v.words, "cell": v.cell
     }

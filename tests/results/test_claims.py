@@ -298,6 +298,22 @@ def test_the_power_table_keeps_its_word():
         power_table([row(0, rng, 1)])
 
 
+def test_what_is_asked_is_what_the_verdict_asks():
+    from rrg_core.results.claims import _for_people
+
+    def asked(relation, margin):
+        c = replace(claims("chex")["chex-13"], relation=relation, margin=margin)
+        e = Effect("CE-F1", "baseline", 0., Spread(3, 100, 0., 1e-4, 0.), np.zeros(3), 100, np.nan)
+        return _for_people(decide_effects(c, [e], "x"))["asked"]
+
+    words = [asked(r, .02) for r in RELATIONS]
+    assert words == ["> 0, margin 0.02", "< 0, margin 0.02", "~ ± 0.02", ">= -0.02", "<= 0.02"]
+    assert asked(">=", 0.) == ">= 0" and asked("<=", 0.) == "<= 0"
+    for relation, inside, outside in ((">=", (-.019, .1), (-.021, .1)), ("<=", (-.1, .019), (-.1, .021)),
+                                      ("~", (-.019, .019), (-.021, .019))): # the bounds that stand there
+        assert verdict_of(relation, .02, *inside) == "reproduced" != verdict_of(relation, .02, *outside)
+
+
 def test_the_ledger_is_complete():
     def made(claim, low, high, seeds=3):
         middle = (low+high) / 2
