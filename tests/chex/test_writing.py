@@ -39,8 +39,9 @@ def test_a_writer_begins_where_words_ended():
     import tempfile
     from pathlib import Path
     from rrg_core.chex import writing
+    from rrg_core.engine.settings import profile
 
-    lessons = lessons_from(tiny_studies(4))
+    lessons, p = lessons_from(tiny_studies(4)), profile("smoke")
     words = words_of(lessons, 300)
     s = dict(vocab=300, lm_width=16, lm_layers=1, positions=2, prefix_hidden=8, longest=24, dropout=0.,
              towers="t", site="x", writer_epochs=1, writer_batch=8, writer_rate=1e-2)
@@ -59,10 +60,10 @@ def test_a_writer_begins_where_words_ended():
         patch.setattr(writing, "lessons_of", lambda split, site, p: lessons)
         patch.setattr(writing, "load_towers", lambda choice, p: (model.eyes, model.prompt_words))
         first, second, other = (fresh_writer(words, model.config.width, s) for _ in range(3))
-        begin_writer(first, s, 3, None)
-        begin_writer(second, s, 3, None)
+        begin_writer(first, s, 3, p)
+        begin_writer(second, s, 3, p)
         before = other.prefix[0].weight.clone()
-        begin_writer(other, s, 3, None, prefix=False)
+        begin_writer(other, s, 3, p, prefix=False)
     assert made == [3]
     for a, b in zip(first.parameters(), second.parameters()): torch.testing.assert_close(a, b)
     torch.testing.assert_close(other.prefix[0].weight, before)
