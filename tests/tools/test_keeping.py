@@ -72,6 +72,28 @@ def test_what_a_model_writes_is_compared_as_it_is_saved():
             assert keeping._writing_differs(run(frame), {}) == f"16 studies are written otherwise: {column}"
 
 
+def test_a_system_without_a_model_is_accepted():
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    import pytest
+    import rrg_core.tools.keeping as keeping
+
+    trained, constant = (SimpleNamespace(name=n, why=lambda: "code changed") for n in ("full-s0", "constant-s0"))
+    weights, rekeyed = SimpleNamespace(path=Path("here")), []
+    runs = [SimpleNamespace(name="full-s0", model=weights), SimpleNamespace(name="constant-s0", model=None)]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("Plan", lambda *a: SimpleNamespace(figures=None, desk=str)), ("profile", str),
+                            ("figures_at", nullcontext), ("experiments", lambda desk: runs),
+                            ("artifacts", lambda desk: {a.name: a for a in (trained, constant)}),
+                            ("_differs", lambda a, e, writes: ""),
+                            ("_rekey", lambda a, why: rekeyed.append(a))):
+            patch.setattr(keeping, name, value)
+        assert sorted(accept("new", "a comment")) == ["constant-s0", "full-s0"]
+    assert rekeyed == [trained, weights, constant]
+    with pytest.raises(CourseError, match="say why"): accept("data", " ")
+
+
 def test_what_was_changed_is_found_and_can_be_adopted():
     import os, tempfile
     from pathlib import Path
