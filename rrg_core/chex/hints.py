@@ -52,16 +52,17 @@ class HintParts(Parts):
         self.values = np.concatenate([np.where(one, giou, np.nan), giou[:, :3] - other[:, :3], accurate,
                                       specific], 1)
 
-    def of(self, weights):
-        w = weights[self.study][:, None] * ~np.isnan(self.values)
-        total = w.sum(0)
-        mean = np.divide((w * np.nan_to_num(self.values)).sum(0), total, out=np.full(len(total), np.nan),
-                         where=total > 0)
+    def of(self, draws):
+        weights, known = draws[:, self.study], ~np.isnan(self.values) # (draws, findings), (findings, 17)
+        total = weights @ known
+        mean = np.divide(weights @ np.nan_to_num(self.values), total, out=np.full(total.shape, np.nan),
+                         where=total > 0).T # (17, draws)
         giou, apart, accurate, specific = np.split(mean, [4, 7, 12])
         says = dict(zip(SAID_OF, accurate)), dict(zip(SAID_OF, specific))
         differences = [giou[1] - giou[0], giou[2] - giou[1], giou[3] - giou[0]]
-        last = [says[0]["both"] - max(says[0]["text"], says[0]["box"]), says[1]["box"] - says[1]["text"]]
-        return dict(zip(HINT_SCORES, map(float, [*giou, *differences, *apart, *accurate, *specific, *last])))
+        best = np.maximum(says[0]["text"], says[0]["box"])
+        last = [says[0]["both"] - best, says[1]["box"] - says[1]["text"]]
+        return dict(zip(HINT_SCORES, [*giou, *differences, *apart, *accurate, *specific, *last]))
 
 # %% ../../nbs/12q_hints.ipynb #d22cdd33
 def _giou(a, b): # (k, 4) each → (k,)

@@ -12,7 +12,8 @@ from ..data.study import as_numbers, named
 from ..metrics.clinical import PROTOCOLS, ClinicalStatistics
 from ..metrics.evaluate import _labels
 from ..metrics.grounding import _overlap, _part, _pixels, _records, _scores
-from ..metrics.text import TextStatistics, text_statistics
+from ..metrics.stats import draw_counts
+from ..metrics.text import METRICS, text_statistics
 from ..phantom.canvas import compiled
 from ..results.systems import METEOR
 
@@ -27,13 +28,14 @@ class Parts:
     def __len__(self):
         return self.n
 
-    def of(self, weights: np.ndarray) -> dict[str, float]: # (n,) float: how often each study counts
+    def of(self, draws: np.ndarray) -> dict[str, np.ndarray]: # (draws, n) float: how often each study counts
+        "The scores of draws, (draws,) each. NaN where nothing in a draw can be scored."
         raise NotImplementedError
 
     def scores(self, rows: np.ndarray = None) -> dict[str, float]: # Studies, repeats allowed; all by default
         "The scores of a draw. NaN where nothing in it can be scored."
-        drawn = np.ones(self.n) if rows is None else np.bincount(rows, minlength=self.n).astype(float)
-        return self.of(drawn)
+        rows = np.arange(self.n) if rows is None else rows
+        return {k: float(v[0]) for k, v in self.of(draw_counts([rows], self.n)).items()}
 
 # %% ../../nbs/12l_scores.ipynb #c07f45eb
 class PixelParts(Parts):
@@ -53,13 +55,14 @@ class PixelParts(Parts):
         for i, (p, t) in enumerate(zip(predictions, targets)):
             boxes = _pixels(_part(p, "boxes", f"prediction {i}"), f"prediction {i}", image_size)
             truth = _pixels(_part(t, "boxes", f"target {i}"), f"target {i}", image_size)
-            scores = _scores(p, boxes, f"prediction {i}")
-            self.sums[self.study[i]] += [_overlap(boxes[scores > s], truth) for s in thresholds]
+            above = _scores(p, boxes, f"prediction {i}") > np.array(thresholds)[:, None]
+            chosen, at = np.unique(above, axis=0, return_inverse=True) # thresholds often choose alike
+            self.sums[self.study[i]] += np.array([_overlap(boxes[c], truth) for c in chosen])[at.ravel()]
 
-    def of(self, weights):
-        both, either = np.tensordot(weights, self.sums, 1).T # (thresholds,) each
-        if not either.all(): return {"mIoU": np.nan, "bIoU": np.nan}
-        return {"mIoU": float((both / either).mean()), "bIoU": float((both / either).max())}
+    def of(self, draws):
+        both, either = np.moveaxis(np.tensordot(draws, self.sums, 1), 2, 0) # (draws, thresholds) each
+        share = np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0)
+        return {"mIoU": share.mean(1), "bIoU": share.max(1)}
 
 def same_length(*things):
     "`ValueError` where lists that belong together have different lengths."
@@ -88,22 +91,31 @@ def _matched(boxes, unit, true, start, thresholds): # best first; true boxes by 
     return hits
 
 @compiled
-def _precision(hits, weights, total, recalls): # (thresholds, boxes), (boxes,) → (thresholds,)
-    out, n = np.zeros(len(hits)), hits.shape[1]
-    for t in range(len(hits)):
-        recall, precision, k, found, said = np.empty(n), np.empty(n), 0, 0., 0.
-        for i in range(n):
-            if weights[i] == 0: continue
-            said += weights[i]
-            if hits[t, i]: found += weights[i]
-            recall[k], precision[k] = found / total, found / said
-            k += 1
-        for i in range(k - 1, 0, -1):
-            precision[i - 1] = max(precision[i - 1], precision[i])
-        i = 0
-        for r in recalls:
-            while i < k and recall[i] < r: i += 1
-            if i < k: out[t] += precision[i]
+def _precision(where, start, said_by, draws, totals, recalls): # → (draws, thresholds), NaN where total is 0
+    out = np.zeros((len(draws), len(start) - 1))
+    said, recall, precision = np.empty(len(said_by)), np.empty(len(said_by)), np.empty(len(said_by))
+    for d in range(len(draws)):
+        so_far = 0.
+        for i in range(len(said_by)):
+            so_far += draws[d, said_by[i]]
+            said[i] = so_far
+        for t in range(len(start) - 1):
+            if totals[d] == 0:
+                out[d, t] = np.nan
+                continue
+            k, found = 0, 0.
+            for i in where[start[t]:start[t + 1]]:
+                if draws[d, said_by[i]] == 0: continue
+                found += draws[d, said_by[i]]
+                recall[k], precision[k] = found / totals[d], found / said[i]
+                k += 1
+            for i in range(k - 1, 0, -1):
+                precision[i - 1] = max(precision[i - 1], precision[i])
+            i = 0
+            for r in recalls:
+                while i < k and recall[i] < r: i += 1
+                if i == k: break
+                out[d, t] += precision[i]
     return out / len(recalls)
 
 # %% ../../nbs/12l_scores.ipynb #f9e22f12
@@ -126,19 +138,28 @@ class PrecisionParts(Parts):
             mine = _best_first(mine)
             start = np.searchsorted(true["unit"], np.arange(len(targets) + 1))
             hits = _matched(mine["boxes"], mine["unit"], true["boxes"], start, self.thresholds)
-            self.classes[int(c)] = hits, self.study[mine["unit"]], self.study[true["unit"]]
+            first = np.append(0, hits.sum(1).cumsum())
+            found = np.nonzero(hits)[1], first # of every threshold the hits, and where they begin
+            self.classes[int(c)] = found, self.study[mine["unit"]], self.study[true["unit"]]
 
-    def per_class(self, weights: np.ndarray) -> dict[int, np.ndarray]: # Class → (thresholds,)
-        "AP of the classes of which the draw has a true box."
-        totals = {c: weights[of_true].sum() for c, (_, _, of_true) in self.classes.items()}
-        return {c: _precision(hits, weights[of_said], totals[c], _RECALLS)
-                for c, (hits, of_said, _) in self.classes.items() if totals[c] > 0}
+    def per_class(self, draws: np.ndarray) -> dict[int, np.ndarray]: # (draws, n); class → (draws, thresholds)
+        "AP of the classes that have a true box; NaN where a draw has none."
+        return {c: _precision(*hits, of_said, draws, draws[:, of_true].sum(1), _RECALLS)
+                for c, (hits, of_said, of_true) in self.classes.items()}
 
-    def of(self, weights):
-        found = list(self.per_class(weights).values())
-        return {"mAP": float(np.mean(found)) if found else np.nan}
+    def of(self, draws):
+        found = np.full((1, len(draws), 1), np.nan)
+        if self.classes: found = np.stack(list(self.per_class(draws).values()))
+        return {"mAP": _defined_mean(found)}
 
 _RECALLS, _MOST = np.linspace(0, 1, 101), 100 # COCO's recalls, and boxes of a class in an image
+
+def _defined_mean(found, weights=None): # (columns, draws, …) → (draws,), over all that is not NaN
+    weights = ~np.isnan(found) * (1. if weights is None else weights)
+    axes = 0, *range(2, found.ndim)
+    total = weights.sum(axes)
+    return np.divide((weights * np.nan_to_num(found)).sum(axes), total, out=np.full(total.shape, np.nan),
+                     where=total > 0)
 
 def _flat(records): # of all images: boxes, labels, scores, and the image of each
     lengths = [len(r["boxes"]) for r in records]
@@ -159,16 +180,19 @@ def _best_first(flat): # and of each image no more than COCO counts
 
 # %% ../../nbs/12l_scores.ipynb #a941cdf5
 @compiled
-def _ranked(scores, labels, weights): # sorted by score; → AUROC (NaN where one class is missing), positives
-    area, below, above, i, n = 0., 0., 0., 0, len(scores)
-    while i < n:
-        j, yes, no = i, 0., 0.
-        while j < n and scores[j] == scores[i]:
-            if labels[j] == 1: yes += weights[j]
-            else: no += weights[j]
-            j += 1
-        area, below, above, i = area + yes * (below + no/2), below + no, above + yes, j
-    return (area / (above*below) if above*below > 0 else np.nan), above
+def _ranked(scores, labels, study, draws): # sorted by score; → (draws, 2): AUROC or NaN, positives
+    out, n = np.empty((len(draws), 2)), len(scores)
+    for d in range(len(draws)):
+        area, below, above, i = 0., 0., 0., 0
+        while i < n:
+            j, yes, no = i, 0., 0.
+            while j < n and scores[j] == scores[i]:
+                if labels[j] == 1: yes += draws[d, study[j]]
+                else: no += draws[d, study[j]]
+                j += 1
+            area, below, above, i = area + yes * (below + no/2), below + no, above + yes, j
+        out[d] = area / (above*below) if above * below > 0 else np.nan, above
+    return out
 
 class RankParts(Parts):
     "AUROC (mean over columns) or wAUROC (weighted by positives). `ValueError` for what is no label or score."
@@ -191,11 +215,9 @@ class RankParts(Parts):
         self.name, self.weighted = "wAUROC" if weighted else "AUROC", weighted
         self.columns = [_sorted(scores[k, c], labels[k, c], self.study[k]) for c, k in enumerate(known.T)]
 
-    def of(self, weights):
-        found = np.array([_ranked(s, y, weights[of]) for s, y, of in self.columns]).reshape(-1, 2)
-        found = found[~np.isnan(found[:, 0])]
-        if not len(found): return {self.name: np.nan}
-        return {self.name: float(np.average(found[:, 0], weights=found[:, 1] if self.weighted else None))}
+    def of(self, draws):
+        found = np.array([_ranked(*column, draws) for column in self.columns]).reshape(-1, len(draws), 2)
+        return {self.name: _defined_mean(found[..., 0], found[..., 1] if self.weighted else None)}
 
 def _sorted(scores, labels, study):
     order = np.argsort(scores, kind="stable")
@@ -225,27 +247,27 @@ class TextParts(Parts):
             raise ValueError("Ex-F1-14 is a mean over reports, and a study has several texts here")
         if empty := [i for i, r in enumerate(references) if not r.strip()]:
             raise ValueError(f"reference {empty[0]} is empty")
-        self.names, self.counted, self.meteor = names, {}, None
+        self.names, self.counted, self.meteor, told, said = names, {}, None, None, {}
         if not references: return
         for name in (k for k in names if k in F1):
-            p = PROTOCOLS[F1[name]]
-            said, told = (_labels(list(x), label, p, mine)
-                          for x, mine in ((hypotheses, True), (references, False)))
-            self.counted[name] = ClinicalStatistics(said, told, p)
+            p = PROTOCOLS[F1[name]] # protocols differ in what an empty hypothesis is, if in anything
+            if told is None: told = _labels(list(references), label, p, False)
+            if p.empty_hypothesis not in said:
+                said[p.empty_hypothesis] = _labels(list(hypotheses), label, p, True)
+            self.counted[name] = ClinicalStatistics(said[p.empty_hypothesis], told, p)
             self.counted[name].counts = np.stack([self.summed(c) for c in self.counted[name].counts])
-        if "METEOR" in names: self.meteor = TextStatistics({"METEOR": self.summed(_meteor(
-            list(zip(hypotheses, references))))}, n)
+        if "METEOR" in names: self.meteor = self.summed(_meteor(list(zip(hypotheses, references))))
 
     def summed(self, counts): # (texts, …) → (studies, …)
         out = np.zeros((self.n, *counts.shape[1:]))
         np.add.at(out, self.study, counts)
         return out
 
-    def of(self, weights):
-        rows = np.repeat(np.arange(self.n), weights.astype(int))
-        if not self.counted and self.meteor is None: return dict.fromkeys(self.names, np.nan)
-        found = {name: counts.scores(rows)["F1"] for name, counts in self.counted.items()}
-        if self.meteor: found |= self.meteor.scores(rows)
+    def of(self, draws):
+        if not self.counted and self.meteor is None:
+            return dict.fromkeys(self.names, np.full(len(draws), np.nan))
+        found = {name: counts.of(draws)["F1"] for name, counts in self.counted.items()}
+        if self.meteor is not None: found |= METRICS["METEOR"].formula(draws @ self.meteor)
         return {name: found[name] for name in self.names}
 
 def _meteor(pairs): # (texts, 23)

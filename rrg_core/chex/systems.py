@@ -254,7 +254,7 @@ def best_options(
     best, out = np.zeros(classes), [options[0]] * classes
     for option in options:
         said = [dict(boxes=b, scores=s, labels=c) for b, s, c in images(option)]
-        for c, precision in PrecisionParts(said, targets, np.arange(n), n).per_class(np.ones(n)).items():
+        for c, precision in PrecisionParts(said, targets, np.arange(n), n).per_class(np.ones((1, n))).items():
             if precision.mean() > best[c] + 1e-9: best[c], out[c] = precision.mean(), option
     return out
 
@@ -448,7 +448,7 @@ def answered(
         valid = ask("valid", None)
         factors = fitted(system.places(model, *valid), valid[1])
         answers = [adjusted(a, factors) for a in answers]
-    frame = answer_table(test[1], answers)
+    frame = answer_table(test[1], answers, system.questions("test"))
     return frame.assign(overlap=[overlaps(a, q) for a, q in zip(answers, test[1])])
 
 def agreement(frame: pd.DataFrame) -> dict[str, float]: # Predictions

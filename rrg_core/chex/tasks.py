@@ -21,6 +21,7 @@ from .classes import CIG, DETECTED, FINDINGS, MS_CXR, NIH8, TRAINED, VINDR, Labe
 from .scores import Parts, PixelParts, PrecisionParts, RankParts, TextParts
 from ..data.study import REGIONS, Study, named
 from ..engine.settings import CourseError
+from ..metrics.stats import draw_counts
 from ..phantom.grammar import fact_of
 from ..phantom.scene import Finding
 from ..results.systems import System, aligned
@@ -240,10 +241,11 @@ def _many(values, n, who):
 # %% ../../nbs/12i_tasks.ipynb #f85f976f
 def answer_table(
         questions: Sequence[Asked],
-        answers: Sequence[Answer] # One for each study
+        answers: Sequence[Answer], # One for each study
+        among: Sequence[Asked] = None # The test set whose findings are kept, if these are a part of it
 ) -> pd.DataFrame: # study_id, and a column for each kind of question that all answers have
     "Answers as predictions. `ValueError` where one does not fit its questions, or a score is none."
-    pairs, n = pairs_of(questions), len(questions)
+    pairs, n = pairs_of(questions if among is None else among), len(questions)
     columns = { # Column → field of the answer, and how it is written
         "sentence_boxes": ("grounded", _grounded), "class_boxes": ("detected", _detections),
         "box_classes": ("box_classes", lambda q, a: _whole(
@@ -294,7 +296,7 @@ class Joined(Parts):
         super().__init__([], len(parts[0]))
         self.parts = parts
 
-    def of(self, weights): return {k: v for p in self.parts for k, v in p.of(weights).items()}
+    def of(self, draws): return {k: v for p in self.parts for k, v in p.of(draws).items()}
 
 _RASTER = 1024 # Side of the raster on which ChEX paints its boxes
 
@@ -420,9 +422,9 @@ class Answers(System):
             raise CourseError(f"{protocol} has no score {named(unknown[0])}: there are "
                               f"{', '.join(self.tasks[protocol].scores)}")
 
-        def score(rows, s):
-            found = parts[s].scores(rows)
-            return [found[n] for n in names]
+        def score(draws, s):
+            found = parts[s].of(draw_counts(draws, len(self.ids)))
+            return np.stack([found[n] for n in names], 1)
 
         return score
 

@@ -50,9 +50,9 @@ class _OfTasks(System): # made from the scores of other systems, on the same dra
         raise NotImplementedError
 
     def scorer(self, protocol, names):
-        def score(rows, s):
-            value = lambda system, t: np.array([system.scorer(t, TASKS[t].scores)(rows, s)])
-            return [float(self.made(value)[0, 0])]
+        def score(draws, s):
+            value = lambda system, t: np.array(system.scorer(t, TASKS[t].scores)(draws, s))[:, None]
+            return self.made(value)[:, 0]
 
         return score
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Registry', 'DATA_FILES', 'for_readers', 'digest', 'canonical', 'plain', 'Module', 'Reach',
-           'Code', 'todays_code', 'texts_of', 'reach_of', 'data_parts', 'folder_hash',
-           'weights_hash', 'code_of_cells']
+           'Code', 'todays_code', 'texts_of', 'reach_of', 'data_parts', 'weights_hash',
+           'code_of_cells']
 
 # %% ../../nbs/90c_code.ipynb #91c4670d
 import ast, inspect, json, symtable, sys, textwrap
@@ -21,25 +21,20 @@ from .settings import CourseError, Profile, data_root, package_root
 # %% ../../nbs/90c_code.ipynb #0ccae3de
 Registry = dict # Annotation of a dictionary that counts by the entries in use: `SOURCES:Registry = {…}`
 
-def for_readers(f):
-    "Mark a function that writes for people alone, such as a card: the key does not count it."
-    return f
+def for_readers(f): return f # Marks what writes for people alone, such as a card: the key does not count it
 
-def digest(*texts:str)->str: # 16 hexadecimal digits
-    "Hash of some texts."
-    return sha256("\0".join(texts).encode()).hexdigest()[:16]
+def digest(*texts:str)->str: return sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 def canonical(value)->str: # JSON with sorted keys
     "Settings as a text that can be hashed. `CourseError` for what JSON cannot hold."
     try: return json.dumps(value, sort_keys=True)
     except TypeError as e: raise CourseError(f"settings must be what JSON can hold ({e}): {value}") from None
 
-_FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 _SKIPPED = {"ctx", "annotation", "returns", "type_comment"}
 
 def _is_text(node): return isinstance(node, ast.Constant) and isinstance(node.value, str)
 def _is_import(node): return isinstance(node, (ast.Import, ast.ImportFrom))
-def _is_definition(node): return isinstance(node, (*_FUNCTIONS, ast.ClassDef))
+def _is_definition(node): return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
 def _without_docstring(body):
     return body[1:] if body and isinstance(body[0], ast.Expr) and _is_text(body[0].value) else body
 def _written(node, out, words=True): # append what counts of a tree to `out`; without `words`, no text does
@@ -132,37 +127,34 @@ class Reach:
 
     @cached_property
     def key(self)->str: # Module names do not count
-        "Hash of all of them."
         return digest(*sorted(f"{name.rpartition('.')[2]} {h}" for name, h in self.hashes.items()))
-    def modules(self)->dict[str, str]: # "code rrg_core.fita" → hash
-        "What is reached of each module."
+    def parts(self)->dict[str, str]: # "code" → the key; "code rrg_core.fita" → hash
+        "What all of them, and those of each module, put into a key."
         out = {}
         for name, h in self.hashes.items(): out.setdefault(f"code {name.rpartition('.')[0]}", []).append(h)
-        return {m: digest(*sorted(hs)) for m, hs in sorted(out.items())}
+        return {"code": self.key} | {m: digest(*sorted(hs)) for m, hs in sorted(out.items())}
 def _entries_of(nodes): # key → node, of a dictionary that is written out; else nothing
     tables = [n.value for n in nodes if isinstance(getattr(n, "value", None), ast.Dict)]
     return {k.value: v for t in tables for k, v in zip(t.keys, t.values) if k is not None and _is_text(k)}
 
 # %% ../../nbs/90c_code.ipynb #f90c0001
-def _under(name, root): return name == root or name.startswith(f"{root}.")
-def _counts(module): # of the engine, only what formats tables
-    return not _under(module, "rrg_core.engine") or module == "rrg_core.engine.desk"
+def _counts(module): # of the engine, only what writes tables
+    return not f"{module}.".startswith("rrg_core.engine.") or module == "rrg_core.engine.desk"
 
 class Code:
     "A package's source, read definition by definition."
     def __init__(self, folder:Path=None): # The package's folder, by default the one that runs
         self.folder, self.modules = Path(folder or package_root()), {}
-        self._files, self._named, self._reached = {}, {}, {}
+        self._named, self._reached = {}, {}
         for file in self.folder.rglob("*.py"): # a patch may stand anywhere
             if "@patch" not in file.read_text(): continue
             parts = file.relative_to(self.folder).with_suffix("").parts
             self.module(".".join(["rrg_core", *parts]).removesuffix(".__init__"))
-    def module(self, name:str)->Module|None: # None for what is no module of the package
-        "A module by its dotted name."
+    def module(self, name:str)->Module|None: # By its dotted name; None for what is no module of the package
         if name not in self.modules: self.modules[name] = self._load(name)
         return self.modules[name]
     def _load(self, name):
-        if not _under(name, "rrg_core"): return None
+        if name.partition(".")[0] != "rrg_core": return None
         path = self.folder.joinpath(*name.split(".")[1:])
         for file, inside in ((path/"__init__.py", name), (path.with_suffix(".py"), name.rpartition(".")[0])):
             if file.is_file(): return Module(name, file.read_text(), inside)
@@ -176,15 +168,12 @@ class Code:
     def data_files(self, m:Module, text:str)->dict[str, str]: # File → hash of its bytes
         "The data files that a text names, beside the module or below the package; of a folder all."
         if not text or not set(text) <= _NAMES or text[0] in "./": return {}
-        if (m.inside, text) not in self._named: self._named[m.inside, text] = self._data_files(m, text)
-        return self._named[m.inside, text]
-    def _data_files(self, m, text):
-        out = {}
+        if (m.inside, text) in self._named: return self._named[m.inside, text]
+        out = self._named[m.inside, text] = {}
         for path in (self.folder.joinpath(*m.folder, text), self.folder/text):
             files = [path] if path.is_file() else [] if any(path.glob("*.py")) else sorted(path.glob("*"))
-            for f in (f for f in files if f.suffix in DATA_FILES):
-                if f not in self._files: self._files[f] = file_hash(f)[:16]
-                out[f.relative_to(self.folder).as_posix()] = self._files[f]
+            out |= {f.relative_to(self.folder).as_posix(): file_hash(f)[:16]
+                    for f in files if f.suffix in DATA_FILES}
         return out
     def reach(self, starts, # (module, name) each; name None: the whole module
               texts=(), # Texts of the settings: the keys of registries' entries
@@ -196,8 +185,7 @@ class Code:
         return self._reached[asked]
 
 # %% ../../nbs/90c_code.ipynb #47033289
-class _Walk:
-    "One walk through the code."
+class _Walk: # one walk through the code
     def __init__(self, code, texts, whole):
         self.code, self.texts, self.whole = code, set(texts), set(whole)
         self.seen, self.todo, self.entered, self.registries = {}, [], set(), {}
@@ -252,13 +240,11 @@ class _Walk:
 @lru_cache(maxsize=4)
 def _code_of(folder, stamp): return Code(folder) # `stamp`: an edited file is seen
 
-def todays_code()->Code:
-    "The package that runs, as it is on the disk now."
+def todays_code()->Code: # The package that runs, as it is on the disk now
     files = [(f.name, f.stat()) for f in sorted(package_root().rglob("*.py"))]
     return _code_of(package_root(), tuple((name, s.st_mtime_ns, s.st_size) for name, s in files))
 
-def texts_of(value)->set[str]:
-    "Every text in some settings."
+def texts_of(value)->set[str]: # Of settings
     if isinstance(value, str): return {value}
     if isinstance(value, dict): value = [*value.keys(), *value.values()]
     return set().union(*map(texts_of, value)) if isinstance(value, (list, tuple, set, frozenset)) else set()
@@ -303,7 +289,7 @@ def _given(f): # the plain values of a `partial`: they are settings
     values = [x for x in f.args if plain(x)], {k: x for k, x in f.keywords.items() if plain(x)}
     return [v for v in (*values, _given(f.func)) if v]
 
-def reach_of(f, settings=None, whole=())->Reach: # `settings`: their texts pick the entries of registries
+def reach_of(f, settings=None)->Reach: # `settings`: their texts pick the entries of registries
     "What a function, class or `partial` depends on. `CourseError` for one whose text Python cannot find."
     code, seen, starts = todays_code(), {}, []
     for g in _callables(f):
@@ -311,7 +297,7 @@ def reach_of(f, settings=None, whole=())->Reach: # `settings`: their texts pick 
         elif not g.__module__.startswith("rrg_core."): _free(g, code, seen, starts)
     page = {f"page.{k if isinstance(k, str) else k.__qualname__}": h for k, h in seen.items()}
     if given := _given(f): page["page.given"] = digest(canonical(given))
-    return Reach(code.reach(starts, texts_of(settings), whole).hashes | page)
+    return Reach(code.reach(starts, texts_of(settings)).hashes | page)
 
 # %% ../../nbs/90c_code.ipynb #1fd8b89e
 def data_parts(p:Profile, test:bool=False)->dict[str, str]: # A test set counts where it is read
@@ -323,21 +309,16 @@ def data_parts(p:Profile, test:bool=False)->dict[str, str]: # A test set counts 
         parts[p.data] = digest(ready.read_text()) if ready.is_file() else f"unprepared folder {root.name}"
     return parts
 
-def folder_hash(folder:Path, without=())->str: # 16 hexadecimal digits; "missing" where there is none
-    "Hash of the names and bytes in a folder, `without` some endings."
-    if not (folder := Path(folder)).is_dir(): return "missing"
-    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix not in without]
-    return digest(*(f"{f.relative_to(folder).as_posix()} {file_hash(f)}" for f in files))
-
-def weights_hash(folder:Path)->str: # As `folder_hash`
+def weights_hash(folder:Path)->str: # 16 hexadecimal digits; "missing" where there is none
     "Hash of the weights, settings and tokenizer in a folder; cards (.md) and tables (.csv) do not count."
-    return folder_hash(folder, (".md", ".csv"))
+    if not (folder := Path(folder)).is_dir(): return "missing"
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.suffix not in (".md", ".csv")]
+    return digest(*(f"{f.relative_to(folder).as_posix()} {file_hash(f)}" for f in files))
 
 _DECLARED = "EXPERIMENTS", "DEFAULTS", "SYSTEMS", "PARTS", "SEEDS", "ONE_SEED", "MAIN"
 
 def code_of_cells(cells:list[str], chapter:str, # Of the page: `rrg_core.<chapter>`
                   texts=())->tuple[str, Reach]: # Hash of the cells, and what they reach
-    "What a page depends on."
     code, trees, mine = todays_code(), [], f"rrg_core.{chapter}"
     for source in cells:
         lines = [line for line in source.splitlines() if not line.startswith(("%", "!"))]

@@ -6,7 +6,7 @@
 __all__ = ['standin_folder', 'parts_of', 'shared', 'kept', 'System', 'merged', 'has_experiments',
            'chapter_module', 'Experiment', 'experiments', 'artifacts', 'checked',
            'write_predictions', 'checked_predictions', 'read_predictions', 'run_experiments',
-           'run_experiment', 'run_parts', 'spread_of', 'compared']
+           'run_parts', 'spread_of', 'compared']
 
 # %% ../../nbs/90e_experiments.ipynb #ef6c0bff
 import re
@@ -25,7 +25,6 @@ from .store import Artifact, key_of, read_records, whole
 
 # %% ../../nbs/90e_experiments.ipynb #4bdb3d8e
 def standin_folder(name:str, p:Profile, root:Path=None)->Path: # `root`: above the chapters
-    "Where a stand-in for published weights lies."
     return Path(root or figures_root(p))/"learning"/"standins"/name
 
 def parts_of(build, settings:dict, p:Profile, seed:int=0, needs=(), # Stand-ins that it reads
@@ -33,10 +32,9 @@ def parts_of(build, settings:dict, p:Profile, seed:int=0, needs=(), # Stand-ins 
     "What determines an artifact: settings, seed, data, bytes of stand-ins, the code that its build reaches."
     entrust(p.data)
     if root or needs: whole(Path(root or figures_root(p))/"learning", *(f"standins/{n}" for n in needs))
-    reach = reach_of(build, [settings, p.data])
     parts = {f"stand-in {n}": weights_hash(standin_folder(n, p, root)) for n in needs} | data_parts(p, test)
-    parts |= {"settings": digest(canonical(settings)), "seed": str(seed), "code": reach.key}
-    return parts | reach.modules()
+    parts |= {"settings": digest(canonical(settings)), "seed": str(seed)}
+    return parts | reach_of(build, [settings, p.data]).parts()
 
 def shared(name:str, settings:dict, # "features-train", and all that it depends on and its code does not say
            build:Callable[[Path], None], p:Profile, seed:int=0, # Fills a folder
@@ -137,15 +135,13 @@ class Experiment:
         build = partial(train, settings=self.learned, seed=self.seed, p=self.profile)
         return Artifact(folder, name, parts, build, f"{self.chapter} {self.name} model", _curve)
     @cached_property
-    def predictions(self)->Artifact:
-        "What it writes about the test studies."
+    def predictions(self)->Artifact: # About the test studies
         parts = self._parts(self.system.decode, self.settings, test=True)
         if self.model: parts |= {"training": self.model.key}
         what = f"{self.chapter} {self.name}"
         return Artifact(self.folder, f"predictions/{self.name}.parquet", parts, partial(_write, self, what),
                         what, partial(_notes, self))
     def decode(self, first:int=None): # The first test studies, all by default; a table
-        "What the trained model writes."
         folder = self.model.path if self.model else None
         return self.system.decode(folder, self.settings, self.seed, self.profile, first=first)
 
@@ -256,13 +252,7 @@ def run_experiments(desk:Desk, variants=None, seeds=None, module=None, # As `exp
         say(f"{variant}: " + ", ".join(f"seed {s} {f.attrs['how']}" for s, f in frames.items()))
     return out
 
-def run_experiment(desk:Desk, variant:str, seed:int=None, **options): # Options as `run_experiments`; a table
-    "The predictions of one variant with one seed, the desk's by default."
-    seed = desk.seed if seed is None else seed
-    return run_experiments(desk, [variant], [seed], **options)[variant][seed]
-
-def run_parts(desk:Desk, module=None, say=print)->dict[str, Path]: # Part → its folder
-    "Load a chapter's parts, or make them."
+def run_parts(desk:Desk, module=None, say=print)->dict[str, Path]: # Loaded or made. Part → its folder
     parts = getattr(module or chapter_module(desk.name), "PARTS", {})
     made = {name: part(desk.profile) for name, part in parts.items()}
     for name, a in made.items(): say(f"{name}: {a.make(lambda words: None)}")

@@ -11,7 +11,7 @@ __all__ = ['PARTIAL', 'SUMS', 'UNHASHED', 'ENTRUSTED', 'NOT_TO_BE_HANDED_ON', 'a
 # %% ../../nbs/90h_files.ipynb #90h00004
 import atexit, os, platform, re, secrets, shutil, subprocess, tempfile
 from contextlib import contextmanager, suppress
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 import filelock, psutil
 
@@ -21,40 +21,38 @@ from .settings import PUBLIC, CourseError, cache_root, repo_root
 PARTIAL = ".partial-" # Beginning of a temporary file's name
 
 @contextmanager
-def atomic(path:Path): # Final place of the file; its folder is made
-    "A file that appears whole or not at all: a temporary path, moved to `path` when the block ends well."
+def atomic(path:Path, folder:bool=False): # Final place of a file, or of a `folder`; what it lies in is made
+    "What appears whole or not at all: a temporary path, moved to `path` when the block ends well."
     may_write(path := Path(path))
     tmp = path.parent/f"{PARTIAL}{process_name()}-{secrets.token_hex(6)}{path.suffix}"
+    old = tmp.with_name(f"{tmp.name}-old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tmp.touch(exist_ok=False)
+        tmp.mkdir() if folder else tmp.touch(exist_ok=False)
     except OSError as e: raise CourseError(f"{path} cannot be written: {e.strerror}") from None
     try:
         yield tmp
+        if folder and path.exists(): os.replace(path, old)
         os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    finally:
+        for left in (tmp, old): _remove(left)
+def _remove(path): shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
-def sweep(folder:Path)->int: # Number of files removed
-    "Remove what killed writers left below a folder; who still writes there keeps his."
-    writer = lambda path: path.name.removeprefix(PARTIAL).rpartition("-")[0]
-    left = [path for path in Path(folder).rglob(PARTIAL + "*") if is_gone(writer(path))]
-    for path in left: path.unlink(missing_ok=True)
+def sweep(folder:Path, deep:bool=True)->int: # `deep`: below it as well. How many were removed
+    "Remove what killed writers left in a folder; who still writes there keeps his."
+    writer = lambda path: path.name.removeprefix(PARTIAL).removesuffix("-old").rpartition("-")[0]
+    left = [path for path in Path(folder).glob(f"{'**/'*deep}{PARTIAL}*") if is_gone(writer(path))]
+    for path in left: _remove(path)
     return len(left)
 
-def file_hash(path:Path)->str: # 64 hexadecimal digits
-    "SHA-256 of a file."
-    with open(path, "rb") as f:
-        h = sha256()
-        for block in iter(lambda: f.read(1 << 20), b""): h.update(block)
-    return h.hexdigest()
+def file_hash(path:Path)->str: # SHA-256, 64 hexadecimal digits
+    with open(path, "rb") as f: return file_digest(f, "sha256").hexdigest()
 
-def place_name(path:Path)->str: # "records.json-1f0c…"
-    "A name for each real file or folder, whatever it is called by."
+def place_name(path:Path)->str: # "records.json-1f0c…": one for each real place, whatever it is called by
     real = Path(path).resolve()
     return f"{real.name}-{sha256(str(real).encode()).hexdigest()[:16]}"
 
-def lock_of(path:Path)->filelock.FileLock: # In the clone's build/, wherever the target lies
-    "One lock for each real file or folder."
+def lock_of(path:Path)->filelock.FileLock: # One for each real place, in the clone's build/
     seat = repo_root()/"build"/"locks"/f"{place_name(path)}.lock"
     seat.parent.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(seat)
@@ -64,8 +62,7 @@ SUMS = "SHA256SUMS"
 UNHASHED = ("cost.csv", "records.json") # Time, memory and machines: outside of byte identity
 
 def read_sums(root:Path)->dict[str, set[str]]: # "fita/records.json" → digests: two where a writer was killed
-    """The digest list above the chapters; empty where there is none. `CourseError` for a line that is no
-    digest."""
+    "The digest list above the chapters, empty where there is none. `CourseError` for a line that is none."
     out = {}
     with suppress(FileNotFoundError):
         for n, line in enumerate((Path(root)/SUMS).read_text(errors="replace").splitlines(), 1):
@@ -97,17 +94,16 @@ def read_vouched(path:Path)->bytes:
     if fits(data): return data
     raise CourseError(f"{path} is damaged or was edited ({SUMS} does not vouch for it): {way_back(path)}")
 
-def way_back(path:Path)->str:
-    "What a person can do about a damaged file."
+def way_back(path:Path)->str: # What a person can do about a damaged file
     path, begins = Path(path), b""
     with suppress(OSError), open(path, "rb") as f: begins = f.read(40)
-    if begins.startswith(b"version https://git-lfs"): return ("it is a Git LFS pointer: `git lfs pull -I "
-                                                              f"{path}`")
+    if begins.startswith(b"version https://git-lfs"):
+        return f"it is a Git LFS pointer: `git lfs pull -I {path}`"
+    back, here = "remove it, and it is made again;", path
     if path.resolve().is_relative_to(repo_root()/"figures"):
         here = path.resolve().relative_to(repo_root())
-        return (f"`git restore {here}` brings the committed one back, `rrg adopt {here} --why …` keeps this "
-                "one")
-    return f"remove it, and it is made again; `rrg adopt {path} --why …` keeps this one"
+        back = f"`git restore {here}` brings the committed one back,"
+    return f"{back} `rrg adopt {here} --why …` keeps this one"
 
 # %% ../../nbs/90h_files.ipynb #90b00005
 ENTRUSTED = [] # Sources whose data this process may hold
@@ -120,16 +116,13 @@ def process_token(pid:int=None)->str: # "pid:start"; this process by default
     except OSError: began = f"{psutil.Process(pid).create_time():.2f}" # not on Linux
     return f"{pid}:{began}"
 
-def is_alive(token:str)->bool: # `process_token()` of any process
-    "Whether that very process still runs."
+def is_alive(token:str)->bool: # `process_token()` of the very process
     with suppress(psutil.NoSuchProcess, ValueError):
         pid = int(token.partition(":")[0])
         return process_token(pid) == token and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
-def process_name()->str: # "node:pid:start"
-    "This process, among all that share a folder."
-    return f"{platform.node()}:{process_token()}"
+def process_name()->str: return f"{platform.node()}:{process_token()}" # Among all that share a folder
 
 def is_gone(name:str)->bool: # `process_name()` of any process
     "Whether that process ended. Only its own node knows; a name of another form is nobody's."
@@ -168,5 +161,4 @@ def may_write(path:Path)->None:
     if ENTRUSTED and is_tracked(path):
         raise CourseError(f"{path}: this process holds data of {', '.join(ENTRUSTED)}, whose licence forbids "
                           "handing on what is derived from it, and git may track that place. Leave "
-                          "RRG_FIGURES "
-                          "and --out alone, or name a folder outside of every repository")
+                          "RRG_FIGURES and --out alone, or name a folder outside of every repository")

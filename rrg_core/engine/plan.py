@@ -44,9 +44,7 @@ class Plan:
         self.training = {} # (chapter, "full-s0") → why, and the trainings before it
         entrust(p.data)
         for place in (self.figures, self.run): may_write(place/"any.csv")
-    def desk(self, chapter:str, seed:int=None)->Desk:
-        "A chapter's desk in this plan."
-        return Desk(chapter, self.profile, seed, self.figures)
+    def desk(self, chapter:str, seed:int=None)->Desk: return Desk(chapter, self.profile, seed, self.figures)
     def check(self, *folders:Path)->None: # Of chapters, under figures/ or in the cache
         "`CourseError` where anything is damaged that was made in them, a line a file, with the way back."
         lines = [f"damaged: {os.path.relpath(folder/f)} {what}: {way_back(folder/f)}"
@@ -59,11 +57,10 @@ class Plan:
         asked = dict.fromkeys([*self.pages, *(c for c, _ in self.training)])
         if p.data != "phantom" and (mine := [c for c in asked if reads_data(c, p)]): # phantoms need no folder
             root = data_root(p.data)
-            if root is None: out.append(f"{', '.join(mine)} read {p.data}: name its folder in "
-                                        f"{variable(p.data)}")
-            elif not root.is_dir(): out.append(f"{', '.join(mine)} read {p.data}: {root} is no folder")
-        if (root := data_root("weights")) and not root.is_dir(): out.append(f"{variable('weights')}: {root} "
-                                                                            "is no folder")
+            lacks = f"name its folder in {variable(p.data)}" if root is None else f"{root} is no folder"
+            if not (root and root.is_dir()): out.append(f"{', '.join(mine)} read {p.data}: {lacks}")
+        if (root := data_root("weights")) and not root.is_dir():
+            out.append(f"{variable('weights')}: {root} is no folder")
         for place in (self.figures, cache_root()):
             seat = next(f for f in (place.resolve(), *place.resolve().parents) if f.is_dir())
             if (free := shutil.disk_usage(seat).free) < ROOM:
@@ -77,8 +74,7 @@ class Plan:
         if notes: self.accepted[chapter] = notes[-1]
     def train(self, chapter:str, names=None, # Of artifacts; all by default
               retrain:bool=False, seed:int=None, seeds=None)->None:
-        """Add what has to be trained of a chapter, with the stand-ins that it waits for. `CourseError`:
-        damaged."""
+        "Add what has to be trained of a chapter, with the stand-ins that it waits for; nothing damaged."
         with figures_at(self.figures): every = artifacts(self.desk(chapter, seed), seeds)
         for n, a in every.items():
             waits = [t for t in self.training if f"stand-in {t[1]}" in a.parts]
@@ -89,7 +85,6 @@ class Plan:
 # %% ../../nbs/90g_plan.ipynb #f90g0001
 def make_plan(names, p:Profile, out:Path=None, # Chapters asked for, of which `retrain` makes everything anew
               parameters:dict=None, retrain:bool=False, force:bool=False)->Plan:
-    "Which chapters are out of date, and why."
     plan, graph, asked = Plan(p, out), chapters(), set(names or chapters())
     wanted = with_needs(names, graph)
     plan.check(*(plan.figures/c for c in wanted))
@@ -107,8 +102,7 @@ def make_plan(names, p:Profile, out:Path=None, # Chapters asked for, of which `r
             plan.train(c, retrain=again, seed=given.get("seed"))
     return plan
 
-def describe(plan:Plan)->str:
-    "The plan in words: what is fresh, what runs and why."
+def describe(plan:Plan)->str: # What is fresh, what runs and why
     lines = [f"Profile {plan.profile.name} → {os.path.relpath(plan.figures)}"]
     if plan.fresh: lines.append(f"up to date: {', '.join(plan.fresh)}")
     for c in dict.fromkeys([*(c for c, _ in plan.training), *plan.pages, *plan.stale, *plan.accepted]):
@@ -117,8 +111,7 @@ def describe(plan:Plan)->str:
                 f"trains {len(mine)}": few(mine), "runs": few(plan.pages.get(c, []))}
         lines += [f"{c:>10}  {what}: {words}" for what, words in says.items() if words]
     return "\n".join(lines)
-def few(words): # A list
-    "The first three, and how many more."
+def few(words): # The first three, and how many more
     return "; ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 # %% ../../nbs/90g_plan.ipynb #383db6b3
@@ -202,20 +195,16 @@ def _raise_failures(plan, jobs, results, left): # one error for all jobs that fa
     waiting = [n for n, log in logs.items() if not log.is_file()]
     for n in [n for n in logs if n not in waiting]:
         tail = [line for line in logs[n].read_text().splitlines() if line.strip()][-3:]
-        failed.append(f"{n}: its process died" + (f": {' | '.join(tail)}" if tail else
-                                                  " without a word (out of memory?)"))
+        said = f": {' | '.join(tail)}" if tail else " without a word (out of memory?)"
+        failed.append(f"{n}: its process died{said}")
     if waiting: failed.append(f"not begun: {few(waiting)}")
     if failed: raise CourseError("\n".join(failed))
 def _on_cluster(plan, jobs, executor, dry_run):
     if not (workflow := repo_root()/"workflow"/executor).is_dir():
         raise CourseError(f"no executor {executor!r}: there is no workflow/{executor}/")
-    command = [
-        sys.executable, "-m", "snakemake", "--snakefile",
-        str(workflow.parent / "Snakefile"), "--configfile",
-        str(plan.run / "plan.json"), "--rerun-incomplete", "--nolock", "--rerun-triggers", "input", "--quiet",
-        "host", "--keep-going", "--workflow-profile",
-        str(workflow), *["--dry-run"] * dry_run
-    ]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", workflow.parent/"Snakefile", "--configfile",
+               plan.run/"plan.json", "--rerun-incomplete", "--nolock", "--rerun-triggers", "input", "--quiet",
+               "host", "--keep-going", "--workflow-profile", workflow, *["--dry-run"]*dry_run]
     with (open(plan.run/"snakemake.log", "w") as log,
           subprocess.Popen(command, stdout=log, stderr=log) as process):
         results = follow(lambda: process.poll() is None, plan, jobs)
@@ -226,6 +215,8 @@ def _on_cluster(plan, jobs, executor, dry_run):
 
 # %% ../../nbs/90g_plan.ipynb #447787ec
 def _run(plan, cores, retrain, executor, dry_run, minutes=None, **options):
+    _console.print(describe(plan))
+    if not (plan.pages or plan.training) or _dry(plan, dry_run, executor): return {}
     plan.run.mkdir(parents=True, exist_ok=True)
     try: held = lock_of(plan.figures).acquire(timeout=0)
     except filelock.Timeout:
@@ -270,8 +261,6 @@ def regenerate(names=(), profile_name:str=None, # Chapters; all by default
                limit:float=3*3600)->dict[str, dict]: # Seconds that one cell may take. Job → result
     "Bring the chapters' artifacts up to date. `CourseError` lists the jobs that failed."
     plan = make_plan(names, profile(profile_name), out, parameters, retrain, force)
-    _console.print(describe(plan))
-    if not plan.pages or _dry(plan, dry_run, executor): return {}
     return _run(plan, cores or os.cpu_count(), retrain, executor, dry_run, parameters=parameters,
                 asked=set(names), force=force or retrain, limit=limit)
 
@@ -295,10 +284,9 @@ def train(chapter:str, variant:str="all", # One of `EXPERIMENTS`, a part (such a
     plan.note(chapter)
     ready = [n for n in names if (chapter, n) not in plan.training]
     if ready: _console.print(f"{chapter}  loaded: {few(ready)}")
-    _console.print(describe(plan))
-    if not plan.training or _dry(plan, dry_run, executor): return {}
     cores = (jobs or os.cpu_count())*plan.profile.threads*processes
     results = _run(plan, cores, retrain, executor, dry_run, minutes, processes=processes)
+    if not results: return results
     with figures_at(plan.figures): every = artifacts(plan.desk(chapter))
     if not any(a.why() for a in every.values()): declare_stale(plan.figures/chapter, "") # nothing is left
     return results

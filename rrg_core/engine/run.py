@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 import psutil
 
-from .code import code_of_cells, data_parts, digest
+from .code import canonical, code_of_cells, data_parts, digest
 from .desk import Desk, checked_seed
 from .files import (ENTRUSTED, UNHASHED, atomic, entrust, file_hash, is_alive, may_write,
                                    process_token, read_vouched, sweep, vouched, way_back)
@@ -41,8 +41,7 @@ class Job:
     def file(self, kind:str)->Path:
         "Where the job's file in `pages`, `progress` or `results` lies."
         return Path(self.run)/kind/f"{self.name}.{'ipynb' if kind == 'pages' else 'json'}"
-    def says(self, words:str, **at)->None: # `cell`, `cells`: how far it is
-        "What a waiting person sees."
+    def says(self, words:str, **at)->None: # To a waiting person; `cell`, `cells`: how far it is
         with atomic(self.file("progress")) as tmp: tmp.write_text(json.dumps({"said": words} | at))
 
 def die_with(token:str, every:float=.5)->None: # `process_token()` of the other; seconds between looks
@@ -63,8 +62,7 @@ def notebook_of(chapter:str)->Path:
     raise CourseError(f"chapter {chapter}: {len(found)} notebooks are called nbs/NN_{chapter}.ipynb; "
                       "settings.ini [chapters] and nbs/ must agree")
 
-def cells_of(path:Path)->list[tuple[str, list]]: # (source, tags) of its code cells
-    "A notebook's code cells, read without nbformat's checks."
+def cells_of(path:Path)->list[tuple[str, list]]: # (source, tags) of code cells, without nbformat's checks
     cells = json.loads(Path(path).read_text())["cells"]
     return [("".join(c["source"]), c["metadata"].get("tags", [])) for c in cells if c["cell_type"] == "code"]
 
@@ -88,8 +86,8 @@ def check_parameters(path:Path, parameters:dict)->None:
     for n, value in parameters.items():
         if n not in known:
             raise CourseError(f"{path.name}: unknown parameter {n!r}; the chapter takes {', '.join(known)}")
-        if n == "profile": raise CourseError("the profile is chosen by --profile (or RRG_PROFILE), for all "
-                                             "at once")
+        if n == "profile":
+            raise CourseError("the profile is chosen by --profile (or RRG_PROFILE), for all at once")
         if n == "seed": checked_seed(value)
         wanted = {float: (float, int)}.get(type(default := known[n]), type(default))
         if default is not None and (not isinstance(value, wanted)
@@ -145,8 +143,7 @@ def tidy_page(path:Path):
     with atomic(path) as tmp: nbformat.write(nb, tmp)
     return nb
 
-def stderr_lines(nb)->list[str]:
-    "What the cells wrote to the error stream."
+def stderr_lines(nb)->list[str]: # Of all cells
     outputs = [o for c in nb.cells for o in c.get("outputs", []) if o.output_type == "stream"]
     return [line for o in outputs if o.name == "stderr" for line in o.text.splitlines() if line.strip()]
 
@@ -174,22 +171,19 @@ def _reach_of_page(chapter, p): # hash of its cells, and what they reach
     shown = [s for s, _ in cells_of(notebook_of(chapter)) if "test" not in directives(s)] # pytest runs those
     return code_of_cells(shown, chapter, [p.data])
 
-def reads_data(chapter:str, p:Profile)->bool:
-    "Whether a chapter can load the profile's studies."
+def reads_data(chapter:str, p:Profile)->bool: # Whether a chapter can load the profile's studies
     return any(name.endswith(f".SOURCES[{p.data}]") for name in _reach_of_page(chapter, p)[1].hashes)
 
 def page_parts(chapter:str, p:Profile, parameters:dict, # What the parameters cell receives
                figures:Path)->dict[str, str]: # Folder above the chapters' artifacts. Part → hash
-    "Everything that determines a chapter's page."
-    text = lambda value: digest(json.dumps(value, sort_keys=True))
     cells, reach = _reach_of_page(chapter, p)
-    parts = {"cells": cells, "code": reach.key} | reach.modules() | data_parts(p, test=True)
-    parts |= {"profile": digest(json.dumps(asdict(p))), "parameters": text(parameters)}
+    parts = {"cells": cells} | reach.parts() | data_parts(p, test=True)
+    parts |= {"profile": digest(json.dumps(asdict(p))), "parameters": digest(canonical(parameters))}
     needs = {need: read_manifest(figures/need) for need in chapters()[chapter]}
-    return parts | {f"chapter {need}": text(m["outputs"]) if m else "missing" for need, m in needs.items()}
+    made = {need: digest(canonical(m["outputs"])) if m else "missing" for need, m in needs.items()}
+    return parts | {f"chapter {need}": h for need, h in made.items()}
 
-def stale_reasons(folder:Path, parts:dict[str, str])->list[str]: # `parts`: `page_parts` of today
-    "Why a page has to run again; empty where it is fresh."
+def stale_reasons(folder:Path, parts:dict[str, str])->list[str]: # `page_parts` of today. Empty: it is fresh
     if (manifest := read_manifest(folder)) is None: return ["never made"]
     then, reasons = manifest.get("parts", {}), []
     changed = [k for k in then | parts if then.get(k) != parts.get(k)]
@@ -212,14 +206,13 @@ def _write_manifest(job, parts, files): # what went in and came out; what an old
         if old not in files: (folder/old).unlink(missing_ok=True)
     versions = {"python": platform.python_version()} | {n: version(n) for n in _VERSIONED}
     manifest = {"chapter": job.chapter, "profile": p.name, "seeds": list(p.seeds),
-                "parameters": job.parameters or {}, "source": digest(json.dumps(parts, sort_keys=True)),
+                "parameters": job.parameters or {}, "source": digest(canonical(parts)),
                 "parts": parts, "versions": versions,
                 "outputs": {f: file_hash(folder/f) for f in sorted(files) if f not in UNHASHED}}
     with vouched(folder/"manifest.json") as tmp: tmp.write_text(json.dumps(manifest, indent=1) + "\n")
 
 # %% ../../nbs/90f_run.ipynb #5815f6a2
-def environment_of(p:Profile, figures:Path)->dict[str, str]:
-    "Environment variables of a job's process and of a page's kernel."
+def environment_of(p:Profile, figures:Path)->dict[str, str]: # Of a job's process and of a page's kernel
     threads = [f"{lib}_NUM_THREADS" for lib in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")]
     return {"RRG_PROFILE": p.name, "RRG_FIGURES": str(figures), "RRG_REPO": str(repo_root()),
             "RRG_STATIC": "1", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "JUPYTER_PREFER_ENV_PATH": "1",
@@ -227,8 +220,8 @@ def environment_of(p:Profile, figures:Path)->dict[str, str]:
             **dict.fromkeys(threads, str(p.threads))}
 def words_of(name:str, text:str)->str: # Of an exception
     "An error as the terminal shows it: what a library says of entrusted data stays in the log."
-    if ENTRUSTED and name not in ("CourseError", "DataError"): return (f"{name} (its words may quote data: "
-                                                                       "see the log)")
+    if ENTRUSTED and name not in ("CourseError", "DataError"):
+        return f"{name} (its words may quote data: see the log)"
     return f"{name}: {' '.join(text.split())[:600]}"
 def _failure(notebook, page, error): # notebook, cell and message, a line each
     import nbformat
@@ -254,15 +247,14 @@ def _execute(nb, job, parameters):
                                        execution_timeout=job.limit, start_timeout=120)
     finally: source.unlink(missing_ok=True)
 
-def run_page(job:Job)->dict: # {"status": "made" or "fresh", "how", "seconds"}
+def run_page(job:Job)->str: # "made 7 files in 38 s"
     "Run one chapter's page unless it is fresh. `CourseError` where a cell raises names the cell."
     p, folder, started = profile(job.profile), Path(job.figures)/job.chapter, time.time()
     notebook, page, record = notebook_of(job.chapter), job.file("pages"), job.file("written")
     check_parameters(notebook, job.parameters or {})
     parameters = {"profile": p.name, "seed": p.seed} | (job.parameters or {})
     parts = page_parts(job.chapter, p, parameters, folder.parent)
-    if not job.force and not stale_reasons(folder, parts):
-        return {"status": "fresh", "how": "unchanged after all", "seconds": 0}
+    if not job.force and not stale_reasons(folder, parts): return "unchanged after all"
     record.parent.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)
     sweep(folder)
@@ -273,14 +265,13 @@ def run_page(job:Job)->dict: # {"status": "made" or "fresh", "how", "seconds"}
     if not (files := [f for f in written if (folder/f).is_file()]):
         raise CourseError(f"{notebook.name}: ran to its end and wrote no table and no figure")
     _write_manifest(job, parts, files)
-    how = f"made {len(files)} files in {(seconds := time.time() - started):.0f} s"
-    if warned: how += f", {warned} warning{'s'*(warned > 1)} on its page"
-    return {"status": "made", "how": how, "seconds": round(seconds, 1)}
+    warnings = f", {warned} warning{'s'*(warned > 1)} on its page" if warned else ""
+    return f"made {len(files)} files in {time.time() - started:.0f} s{warnings}"
 
 # %% ../../nbs/90f_run.ipynb #7e03079a
-def run_training(job:Job)->dict: # {"status": "made", "how": "trained in 38 s" or "loaded", "seconds"}
+def run_training(job:Job)->str: # "trained in 38 s" or "loaded"
     "Train one experiment or part of a chapter, unless it is fresh. `CourseError` for an unknown one."
-    p, started, first = profile(job.profile), time.time(), not int(os.environ.get("RANK", 0))
+    p, first = profile(job.profile), not int(os.environ.get("RANK", 0))
     module, desk = chapter_module(job.chapter), Desk(job.chapter, p, root=Path(job.figures))
     def say(words):
         print(words, flush=True)
@@ -295,23 +286,22 @@ def run_training(job:Job)->dict: # {"status": "made", "how": "trained in 38 s" o
             raise CourseError(f"{job.chapter} has no experiment {job.experiment!r}")
         else: learned = artifact
         if int(os.environ.get("WORLD_SIZE", 1)) > 1 and learned: learned.make(say, anew=True)
-        how = artifact.make(say, anew=True) if first else "trained by the first process"
-    return {"status": "made", "how": how, "seconds": round(time.time() - started, 1)}
+        return artifact.make(say, anew=True) if first else "trained by the first process"
 
 def main(argv:list[str])->int: # Job file, token of the process to watch; 0, or 1 where the job failed
     "Run the job described in a JSON file; write its result beside it."
     die_with(argv[1] if len(argv) > 1 else "")
-    job, failed = Job(**json.loads(Path(argv[0]).read_text())), {"status": "failed", "how": "failed"}
+    job = Job(**json.loads(Path(argv[0]).read_text()))
     entrust(profile(job.profile).data)
-    try: result = run_training(job) if job.experiment else run_page(job)
+    try: result = {"how": run_training(job) if job.experiment else run_page(job)}
     except CourseError as error:
         if error.__cause__: traceback.print_exception(error.__cause__) # into the log
-        result = failed | {"error": str(error), "page": str(job.file("pages"))}
+        result = {"how": "failed", "error": str(error), "page": str(job.file("pages"))}
     except Exception as error:
         traceback.print_exc()
         notes = f" ({'; '.join(error.__notes__)})" if hasattr(error, "__notes__") else ""
-        result = failed | {"error": f"{job.name}: {words_of(type(error).__name__, str(error))}{notes}",
-                           "page": str(Path(job.run)/"logs"/f"{job.name}.log")}
+        words = f"{job.name}: {words_of(type(error).__name__, str(error))}{notes}"
+        result = {"how": "failed", "error": words, "page": str(Path(job.run)/"logs"/f"{job.name}.log")}
     if not int(os.environ.get("RANK", 0)):
         with atomic(job.file("results")) as tmp: tmp.write_text(json.dumps(result))
     if "error" in result: print(result["error"], file=sys.stderr)

@@ -28,9 +28,7 @@ class Check:
     cure:str = "" # What to do, where something is missing
 
 @cache
-def package_root()->Path: # Folder of `rrg_core`
-    "Where the library that runs lies."
-    return Path(find_spec("rrg_core").origin).parent
+def package_root()->Path: return Path(find_spec("rrg_core").origin).parent # Of the library that runs
 
 @cache
 def repo_root()->Path: # Folder that holds `settings.ini` and `nbs/`
@@ -94,7 +92,6 @@ def _parse(section, key, text):
     raise CourseError(f"settings.ini [{section}] {key} = {text!r}: needs {meaning}")
 
 def profile_names(settings:configparser.ConfigParser=None)->list[str]:
-    "The profiles that `settings.ini` defines."
     return [s for s in (settings or read_settings()).sections() if s not in ("chapters", "roots")]
 
 def profile(name:str=None, # A section of `settings.ini`; by default `RRG_PROFILE`, else "phantom"
@@ -142,10 +139,7 @@ def environment(variables:dict[str, str]):
     finally:
         for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.update({k: v})
 
-def figures_at(root:Path):
-    "Within, `figures_root` is this folder."
-    return environment({"RRG_FIGURES": str(root)})
+def figures_at(root:Path): return environment({"RRG_FIGURES": str(root)}) # `figures_root` within
 
-def cache_root()->Path:
-    "What is large and can be made again: `RRG_CACHE`, else `build/cache/` of the clone."
+def cache_root()->Path: # Of what is large and can be made again: `RRG_CACHE`, else `build/cache/`
     return Path(os.environ.get("RRG_CACHE") or repo_root()/"build/cache")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECORDS', 'PROOF_STEPS', 'FILES', 'read_records', 'changing_records', 'set_aside',
-           'declare_stale', 'key_of', 'content_of', 'damages', 'whole', 'processor', 'hardware',
-           'metered', 'Build', 'current_build', 'building', 'Artifact']
+           'declare_stale', 'key_of', 'files_of', 'content_of', 'damages', 'whole', 'processor',
+           'hardware', 'metered', 'Build', 'current_build', 'building', 'Artifact']
 
 # %% ../../nbs/90d_store.ipynb #42edc03f
 import json, os, platform, re, shutil, sys, tempfile, threading, time
@@ -19,7 +19,7 @@ import filelock, psutil
 
 from .code import canonical, digest
 from .desk import WRITTEN
-from .files import (PARTIAL, file_hash, lock_of, may_write, place_name, read_vouched,
+from .files import (PARTIAL, atomic, file_hash, lock_of, place_name, read_vouched, sweep,
                                    vouched, way_back)
 from .settings import CourseError, cache_root, repo_root
 
@@ -65,14 +65,15 @@ def declare_stale(folder:Path, why:str)->None: # Empty: no more
         records["stale"] = {"why": why, "since": time.strftime("%Y-%m-%d", time.gmtime())} if why else {}
 
 def key_of(parts:dict[str, str])->str: # Of the code, its own key counts: not which module holds what
-    "The key that parts make."
     return digest(canonical({k: v for k, v in parts.items() if not k.startswith("code ")}))
 
-def content_of(folder:Path, name:str)->dict[str, str]: # File below the folder → SHA-256
+def files_of(folder:Path, name:str)->list[str]: # Relative to the folder
     "What an artifact consists of: a file, or the files in a folder."
-    path = Path(folder)/name
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
-    return {f.relative_to(folder).as_posix(): file_hash(f) for f in files if not f.name.startswith(PARTIAL)}
+    found = [Path(folder)/name, *sorted((Path(folder)/name).rglob("*"))]
+    return [f.relative_to(folder).as_posix() for f in found if f.is_file() and not f.name.startswith(PARTIAL)]
+
+def content_of(folder:Path, name:str)->dict[str, str]: # File below the folder → SHA-256
+    return {f: file_hash(Path(folder)/f) for f in files_of(folder, name)}
 
 def damages(folder:Path, names=None)->dict[str, str]: # Of artifacts, all by default. File → what is wrong
     "Files that are not what the records say. An artifact that is gone as a whole is not damaged."
@@ -103,7 +104,6 @@ def _cuda(): # torch.cuda where a GPU is in use, without importing torch for it
     return torch.cuda if torch and torch.cuda.is_available() and torch.cuda.is_initialized() else None
 
 def hardware()->str: # Model names; nothing that names the machine
-    "What this process computes on."
     cuda, torch = _cuda(), sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
     gpu = f"{cuda.get_device_name()} + " if cuda else ""
@@ -137,8 +137,7 @@ class Build:
     losses:list = field(default_factory=list) # The first of each training
     precision:str = ""
 
-    def checkpoint(self)->Path|None: # None in a proof
-        "Folder of the next training's checkpoint."
+    def checkpoint(self)->Path|None: # Folder, for the next training; None in a proof
         return None if self.limit else repo_root()/"build"/"checkpoints"/f"{self.seat}-{len(self.losses)}"
     def note(self, losses:list[float], precision:str)->None:
         "What a training that has ended says of itself."
@@ -147,13 +146,10 @@ class Build:
 
 _build = ContextVar("build", default=None)
 
-def current_build()->Build|None:
-    "The build that this code runs in."
-    return _build.get()
+def current_build()->Build|None: return _build.get() # That this code runs in
 
 @contextmanager
-def building(build:Build):
-    "Within, `current_build` is this one."
+def building(build:Build): # Within, `current_build` is this one
     token = _build.set(build)
     try: yield build
     finally: _build.reset(token)
@@ -177,21 +173,15 @@ class Artifact:
     def key(self)->str: return key_of(self.parts)
     @property
     def seat(self)->str: return f"{place_name(self.path)}-{self.key}" # two folders may hold the same artifact
-    def record(self)->dict:
-        "Its record, empty where there is none."
-        return read_records(self.folder)["artifacts"].get(self.name, {})
-    def why(self)->str: # Empty where it is there under today's key
-        "Why it has to be made."
+    def record(self)->dict: return read_records(self.folder)["artifacts"].get(self.name, {})
+    def why(self)->str: # Why it has to be made; empty where it is there under today's key
         record = self.record()
         if not self.path.exists(): return "missing" if record else "never made"
         if not record or record["key"] == self.key: return "" if record else "no record"
         changed = [k for k in self.parts if self.parts[k] != record["parts"].get(k) and k != "code"]
         changed.sort(key=lambda k: k.startswith("code "))
         return f"{', '.join(changed[:3])} changed" if changed else "its code changed"
-    def files(self)->list[str]: # Relative to the chapter's folder
-        "What it consists of."
-        found = [self.path, *sorted(self.path.rglob("*"))]
-        return [f.relative_to(self.folder).as_posix() for f in found if f.is_file()]
+    def files(self)->list[str]: return files_of(self.folder, self.name)
     def make(self, say=print, anew:bool=False # Also where its chapter was declared stale
             )->str: # "loaded" or "trained in 38 s"
         "Build it unless it is there; its files belong to the page of its chapter."
@@ -220,13 +210,13 @@ def _locked(a, say, anew):
         held = lock_of(a.path).acquire()
     with held: return _there(a, anew) or _made(a, say)
 def _made(a, say):
-    may_write(a.path)
-    def forget(): # killed between file and record, there is no record, and it is made again
-        if a.record():
-            with changing_records(a.folder) as records: del records["artifacts"][a.name]
-    with metered() as cost, building(Build(a.seat, say=say)) as build, _placed(a.path, forget) as tmp:
+    sweep(a.path.parent, deep=False) # what a killed process left; deeper, others may be writing
+    with (metered() as cost, building(Build(a.seat, say=say)) as build,
+          atomic(a.path, folder=not a.name.endswith(FILES)) as tmp):
         a.build(tmp)
         notes = a.notes(tmp) if a.notes else {}
+        if a.record(): # killed between file and record, there is no record, and it is made again
+            with changing_records(a.folder) as records: del records["artifacts"][a.name]
     record = {"key": a.key, "parts": a.parts, "content": content_of(a.folder, a.name), **cost}
     if build.losses: record |= {"losses": build.losses, "precision": build.precision}
     record |= notes
@@ -244,25 +234,3 @@ def _apart(a, build): # into a folder that is thrown away
         if not a.name.endswith(FILES): tmp.mkdir()
         a.build(tmp)
     return build
-@contextmanager
-def _placed(path, before): # a file or a folder that appears whole; what lies there is replaced
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.name.endswith(FILES): # what a killed process left goes with the next making
-        for left in path.parent.glob(f".making-{path.name}.*"): left.unlink()
-        tmp = path.parent/f".making-{path.name}.{os.getpid()}{path.suffix}"
-        try:
-            yield tmp
-            before()
-            os.replace(tmp, path)
-        finally: tmp.unlink(missing_ok=True)
-        return
-    for left in path.parent.glob(f".making-{path.name}.*"): shutil.rmtree(left, ignore_errors=True)
-    tmp, old = (path.parent/f".making-{path.name}.{os.getpid()}{x}" for x in ("", "-old"))
-    for folder in (tmp, old): folder.mkdir()
-    try:
-        yield tmp
-        before()
-        if path.exists(): os.replace(path, old/path.name)
-        os.replace(tmp, path)
-    finally:
-        for folder in (tmp, old): shutil.rmtree(folder, ignore_errors=True)

@@ -79,8 +79,9 @@ def DEFAULTS(p:Profile)->dict:
 EXPERIMENTS:Registry = {
     "r2gen": {}, # Relational memory, memory-driven normalisation
     "no-memory": {"memory": False}, # The plain transformer: R2Gen's own ablation
-    "dimmed": {"memory": False, "zeroed": .3}, # Worse, if channels are not redundant
-    "dark": {"memory": False, "zeroed": .9}, # Known to be worse: can the course's way of deciding see it?
+    "dimmed": {"memory": False, "zeroed": .3}, # Worse, if what the encoder puts out is not redundant
+    # Known to be worse: can the course's way of deciding see it?
+    "silent": {"system": "silent channels", "memory": False, "zeroed": .3},
     "twice": {"epochs": lambda recipe: 2*recipe["epochs"]}, # Is the baseline at its plateau?
     "free-style": {"memory": False, "site": "hospital"}, # What wording costs
     # Grey shapes: stands for ImageNet
@@ -110,6 +111,14 @@ def decode_r2gen(folder:Path, settings:dict, seed:int, p:Profile, first:int=None
     from rrg_core.learning.writers import R2GenSystem, written
     return written(R2GenSystem(settings, p), folder, first)
 
+def _train_silenced(folder, settings, seed, p):
+    from rrg_core.learning.writers import SilencedSystem
+    SilencedSystem(settings, p).train(folder, seed)
+
+def _decode_silenced(folder, settings, seed, p, first=None):
+    from rrg_core.learning.writers import SilencedSystem, written
+    return written(SilencedSystem(settings, p), folder, first)
+
 def _trivial(folder, settings, seed, p, first=None):
     from rrg_core.learning.writers import images_of
     site = settings["site"]
@@ -133,6 +142,7 @@ def system_of(kind:str): # A key of `RECIPES`
 _trivial_system = System(_trivial, score=micro_f1)
 SYSTEMS: Registry = {
     "r2gen": System(decode_r2gen, train_r2gen, _reads, ("beams", "tested"), micro_f1),
+    "silent channels": System(_decode_silenced, _train_silenced, _reads, ("beams", "tested"), micro_f1),
     "constant normal report": _trivial_system, "best constant label set": _trivial_system,
     "random training report": _trivial_system, "nearest in pixels": _trivial_system, ORACLE: _trivial_system,
 }

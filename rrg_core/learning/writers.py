@@ -6,7 +6,7 @@
 __all__ = ['JUDGES', 'split_of', 'pixels_of', 'spoken', 'words_of', 'images_of', 'described',
            'standardised', 'read_by', 'scale_of', 'features_of', 'Studies', 'encoded', 'collate',
            'dimmed', 'ReportSystem', 'scores_of_reports', 'written', 'curves_of', 'shown',
-           'R2GenSystem']
+           'R2GenSystem', 'silenced', 'SilencedSystem']
 
 # %% ../../nbs/07h_writers.ipynb #b8e55854
 import re
@@ -334,3 +334,36 @@ class R2GenSystem(ReportSystem):
     def config(self, sized:dict)->R2GenConfig:
         mine = {k: self.settings[k] for k in ("width", "layers", "memory", "slots")} | sized
         return R2GenConfig(**mine) if self.settings["size"] == "paper" else R2GenConfig.course(**mine)
+
+# %% ../../nbs/07h_writers.ipynb #9404211b
+def silenced(encoder, # With `stages`, as `SmallResNet`; changed in place
+             share:float # Of the channels of each stage, drawn once
+            ): # The encoder
+    "An encoder whose stages leave some channels at 0. `ValueError` for a share outside of 0 to 1."
+    if not 0 <= share <= 1: raise ValueError(f"the share of channels must lie between 0 and 1, got {share}")
+    rng = np.random.default_rng(0)
+    for stage, width in zip(encoder.stages, encoder.config.widths):
+        kept = torch.ones(width, 1, 1)
+        kept[rng.permutation(width)[:round(share*width)]] = 0
+        stage.register_forward_hook(lambda _, given, out, kept=kept: out*kept.to(out))
+    return encoder
+
+def _write_silenced(folder, name, share, site, p):
+    encoder = silenced(load_encoder(name, p), share)
+    for split in ("train", "valid", "test"):
+        raw = described(encoder, images_of(split, site, p, str)[0]).astype("f4")
+        if split == "train": scale = np.stack([raw.mean((0, 1)), raw.std((0, 1)) + 1e-3])
+        np.save(folder/f"{split}.npy", standardised(raw, scale))
+
+class SilencedSystem(R2GenSystem):
+    "R2Gen on an encoder of which `zeroed` of the channels are silent in every stage."
+    def read(self, split:str, words:PreTrainedTokenizerFast=None)->Studies:
+        "As R2Gen's, with the features of the silenced encoder."
+        s, p = self.settings, self.sized_for("test")
+        mine = dict(name=s["encoder"], share=s["zeroed"], site=s["site"])
+        folder = shared("features-silenced", mine, partial(_write_silenced, **mine, p=p), p,
+                        needs=read_by(s["encoder"]), say=str)
+        data = R2GenSystem(s | dict(zeroed=0), self.p).read(split, words)
+        data.inputs["features"] = np.load(folder/f"{split}.npy", mmap_mode="r")
+        return data
+

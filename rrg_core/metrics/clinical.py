@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.study import FIVE, OBSERVATIONS, as_numbers, named
+from .stats import draw_counts
 
 # %% ../../nbs/05b_clinical.ipynb #fb359863
 _CHOICES = dict(observations=(14, 5),
@@ -152,30 +153,46 @@ class ClinicalStatistics:
         rows: np.ndarray = None # Indices of the reports of the corpus, repeats allowed; all by default
     ) -> dict[str, float]:
         "Precision, recall and F1 of the reports `rows`, as `clinical_scores` gives them."
-        weights = np.ones(len(self)) if rows is None else np.bincount(rows, minlength=len(self)).astype(float)
+        return self.scores_of([np.arange(len(self)) if rows is None else rows])[0]
+
+    def scores_of(
+        self,
+        corpora: list[np.ndarray] # The rows of each, as in `scores`
+    ) -> list[dict[str, float]]:
+        "The scores of several corpora, faster than one by one."
+        found = self.of(draw_counts(corpora, len(self)))
+        return [{k: float(v[i]) for k, v in found.items()} for i in range(len(corpora))]
+
+    def of(
+        self,
+        weights: np.ndarray # (…, n) how often each report counts
+    ) -> dict[str, np.ndarray]: # (…) each
+        "The scores of weighted reports."
         if self.average.startswith("example"): return self._of_reports(weights)
-        hits, said, there = np.einsum("n,knc->kc", weights, self.counts) # (observations,) each
+        hits, said, there = weights @ self.counts # (…, observations) each
         if self.average == "micro":
-            hits, said, there = hits.sum(keepdims=True), said.sum(keepdims=True), there.sum(keepdims=True)
-        share = there / there.sum() if self.average == "weighted" and there.sum() else np.full(
-            len(hits), 1 / len(hits))
-        return {
-            k: float(share @ _ratio(a, b))
-            for k, a, b in (("precision", hits, said), ("recall", hits, there), ("F1", 2 * hits,
-                                                                                 said + there))
-        }
+            hits, said, there = (x.sum(-1, keepdims=True) for x in (hits, said, there))
+        share = 1 / hits.shape[-1] # of each observation
+        if self.average == "weighted":
+            total = there.sum(-1, keepdims=True)
+            share = np.where(total > 0, _ratio(there, total), share)
+        return {k: (share * _ratio(a, b)).sum(-1) for k, a, b in _parts_of(hits, said, there)}
 
     def _of_reports(self, weights):
         hits, said, there = self.counts.sum(2) # (n,) each
         defined, out = self.average == "example-defined", {}
-        for name, a, b in (("precision", hits, said), ("recall", hits, there), ("F1", 2 * hits,
-                                                                                said + there)):
+        for name, a, b in _parts_of(hits, said, there):
             counted = weights * ((hits > 0) if name == "F1" else (b > 0)) if defined else weights
-            out[name] = float(counted @ _ratio(a, b) / counted.sum()) if counted.sum() else np.nan
+            total = counted.sum(-1)
+            out[name] = np.where(total > 0, _ratio(counted @ _ratio(a, b), total), np.nan)
         return out
 
-def _ratio(a, b):
-    return np.divide(a, b, out=np.zeros(len(a)), where=b > 0)
+def _parts_of(hits, said, there): # score, above the line, below it
+    return ("precision", hits, said), ("recall", hits, there), ("F1", 2 * hits, said + there)
+
+def _ratio(a, b): # 0/0 is 0
+    a, b = np.broadcast_arrays(a, b)
+    return np.divide(a, b, out=np.zeros(a.shape), where=b > 0)
 
 # %% ../../nbs/05b_clinical.ipynb #ca4dcf9e
 _R2GEN = dict(text="r2gen", max_tokens=100, min_count=10)

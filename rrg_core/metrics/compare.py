@@ -23,7 +23,7 @@ from .evaluate import (_checked_ending, _component_notes, _component_signature,
                                        _read_labels, _ready, _scores_of, _shortened, _text_counts,
                                        _training_texts, _written, find_protocols, health, input_hash,
                                        read_pairs, signature)
-from .stats import bootstrap_replicates, interval
+from .stats import corpus_replicates, interval
 from .text import Meteor
 
 # %% ../../nbs/05j_compare.ipynb #5a0c0a07
@@ -93,14 +93,16 @@ def holm(p) -> np.ndarray: # As many, NaN where `p` is NaN
 # %% ../../nbs/05j_compare.ipynb #5a0c0a13
 def _differences(scores, size, other, n, seed, groups):
     "The observed scores of both, the bootstrap's differences (n, scores), and those of the exchange."
-    def both(a, b):
-        return np.array([list(scores(rows).values()) for rows in (a, b)])
+    def values(corpora): # (corpora, scores)
+        return np.array([list(s.values()) for s in scores(corpora)])
+
+    def differences(drawn):
+        return values([rows + shift for rows in drawn]) - values(drawn)
 
     studies, shift = np.arange(size), other * size
-    drawn = bootstrap_replicates(lambda rows: np.subtract(*both(rows + shift, rows)), studies, n=n, seed=seed,
-                                 groups=groups)
-    tossed = np.array([np.subtract(*both(b, a)) for a, b in exchanged(size, 0, other, n, seed, groups)])
-    return both(studies, studies + shift), drawn, tossed
+    drawn = corpus_replicates(differences, size, n, seed, groups)
+    tossed = [np.subtract(*values([b, a])) for a, b in exchanged(size, 0, other, n, seed, groups)]
+    return values([studies, studies + shift]), drawn, np.array(tossed)
 
 def _p_values(observed, tossed):
     "(scores,) share of exchanges, the observed one among them, with a difference at least as large."
@@ -109,12 +111,12 @@ def _p_values(observed, tossed):
     return np.where(np.isnan(observed), np.nan, (large.sum(0) + 1) / (defined.sum(0) + 1))
 
 def _compared(functions, names, size, n, seed, groups):
-    "A row a system and score, of functions of rows that give scores, each as a dictionary."
+    "A row a system and score, of functions that give the scores of several corpora, arrays of rows."
     rows = []
     for other, scores in progress([(k, s) for k in range(1, len(names)) for s in functions], "comparing"):
         (before, after), drawn, tossed = _differences(scores, size, other, n, seed, groups)
         p, (low, high) = _p_values(after - before, tossed), interval(drawn)
-        for i, metric in enumerate(scores(np.arange(size))):
+        for i, metric in enumerate(scores([np.arange(size)])[0]):
             rows.append({"metric": metric, "baseline": names[0], "system": names[other],
                          "of baseline": before[i], "of system": after[i], "difference": after[i] - before[i],
                          "low": low[i], "high": high[i], "p": p[i]})
@@ -211,8 +213,8 @@ def _compare_components(parts, hypotheses, references, groups=None, bootstraps=1
     texts, truths = _stacked(hypotheses, references)
     each = parts(texts, [r[0] for r in truths])
     values, size = each.to_numpy(), len(references)
-    out = _compared([lambda rows: dict(zip(each, values[rows].mean(0)))], list(hypotheses), size, bootstraps,
-                    seed, groups)
+    means = lambda corpora: [dict(zip(each, values[rows].mean(0))) for rows in corpora]
+    out = _compared([means], list(hypotheses), size, bootstraps, seed, groups)
     out["protocol"] = "any"
     digest = input_hash(texts, truths, groups=groups)
     signed = _component_signature(parts, each, size, bootstraps, seed, groups, digest)

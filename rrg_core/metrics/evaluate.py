@@ -24,7 +24,7 @@ from ..engine.desk import progress
 from ..engine.files import atomic, entrust
 from .backends import Components
 from .clinical import PROTOCOLS, ClinicalStatistics, Protocol
-from .stats import bootstrap_replicates, interval
+from .stats import bootstrap_replicates, corpus_replicates, interval
 from .text import (METRICS, Meteor, TextStatistics, checked_pairs, cut, mark_unknown,
                                    text_statistics, tokens, vocabulary)
 from ..engine.settings import CourseError, profile, repo_root
@@ -423,11 +423,11 @@ def _replicates(shared, key, scores, size, n, seed, groups):
     "The scores of `n` drawn test sets; the draws are the same for every metric and protocol."
     def make():
         with progress(None, f"bootstrap, {key[0]}", total=n) as bar:
-            def drawn(rows):
-                bar.update()
-                return list(scores(rows).values())
+            def drawn(corpora):
+                bar.update(len(corpora))
+                return [list(s.values()) for s in scores(corpora)]
 
-            return bootstrap_replicates(drawn, np.arange(size), n=n, seed=seed, groups=groups)
+            return corpus_replicates(drawn, size, n, seed, groups)
 
     return _once(shared, (*key, n, seed), make)
 
@@ -480,9 +480,12 @@ def _label_of(protocol, label):
         protocol.labeler, "rules", 1)
 
 def _scores_of(text, clinical):
-    "The corpus scores of drawn rows under a protocol: a function for each metric, and one for the labels."
-    return {**{m: t.scores for m, t in text.items()},
-            "CE": lambda rows: {f"CE-{k}": v for k, v in clinical.scores(rows).items()}}
+    """A protocol's scores of several corpora, arrays of rows: a function for each metric, and one for the
+    labels."""
+    def of_labels(corpora):
+        return [{f"CE-{k}": v for k, v in found.items()} for found in clinical.scores_of(corpora)]
+
+    return {**{m: t.scores_of for m, t in text.items()}, "CE": of_labels}
 
 # %% ../../nbs/05g_evaluate.ipynb #fea7535a
 def score_texts(
@@ -514,7 +517,7 @@ def score_texts(
     values, replicates = {}, []
     for name, scores in _scores_of(text, clinical).items():
         key = ("CE", protocol) if name == "CE" else (name, *_text_key(protocol, known))
-        values |= scores(np.arange(size))
+        values |= scores([np.arange(size)])[0]
         if drawn: replicates.append(_replicates(shared, key, scores, size, drawn, seed, groups))
     replicates = np.concatenate(replicates, 1) if drawn else np.full((1, len(values)), np.nan)
     low, high = interval(replicates) if n else np.full((2, len(values)), np.nan)

@@ -185,7 +185,7 @@ def text_replicates(
 def _cider(table, weights):
     "CIDEr of a test set in which report i occurs `weights[i]` times."
     rows = np.repeat(np.arange(len(weights)), weights.astype(int))
-    return float(table.per_report(rows)[rows].mean())
+    return float(table.per_report([rows])[0][rows].mean())
 
 # %% ../../nbs/05h_lab.ipynb #234fa6f7
 def _ratio(a, b):

@@ -9,17 +9,14 @@ __all__ = ['TOKENIZERS', 'METRICS', 'COCO', 'find_java', 'failure', 'ptb_tokens'
 
 # %% ../../nbs/05a_text.ipynb #5e17e8c8
 import os, re, shutil, subprocess, tempfile, threading
-from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pycocoevalcap.bleu import bleu_scorer
 from pycocoevalcap.meteor import meteor as coco_meteor
-from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 
 from ..data.study import named
@@ -120,7 +117,9 @@ def tokens(
     "Texts as a protocol's tokeniser makes them. `ValueError` for a name that is none."
     if tokenize not in TOKENIZERS:
         raise ValueError(f"tokenize must be one of {list(TOKENIZERS)}, got {named(tokenize)}")
-    return TOKENIZERS[tokenize](list(texts)) if len(texts) else []
+    once = list(dict.fromkeys(texts)) # a text that repeats is split once
+    split = dict(zip(once, TOKENIZERS[tokenize](once))) if once else {}
+    return [split[t] for t in texts]
 
 # %% ../../nbs/05a_text.ipynb #f2933163
 def vocabulary(
@@ -166,13 +165,62 @@ def checked_pairs(
         if not group or not all(r.strip() for r in group): raise ValueError(f"reference {i} is empty")
     return hypotheses, groups
 
+# %% ../../nbs/05a_text.ipynb #d013628f
+def _cells(texts): # yields, for n of 1 to 4, how many n-grams there are; cells; how often each occurs
+    "The cells of a text stand in the order of its words."
+    ids, lengths = defaultdict(lambda: len(ids)), [len(t.split()) for t in texts]
+    words = np.fromiter((ids[word] for t in texts for word in t.split()), np.int64)
+    text = np.append(np.repeat(np.arange(len(texts)), lengths), [-1] * 3) # three words may be looked beyond
+    start, gram, size = np.arange(len(words)), words, len(ids)
+    for n in range(4):
+        if n: # one word longer, where the text goes on
+            longer = text[start + n] == text[start]
+            start = start[longer]
+            longer = gram[longer] * len(ids) + words[start + n]
+            known, first, gram = np.unique(longer, return_index=True, return_inverse=True)
+            size, gram = len(known), np.argsort(np.argsort(first))[gram] # numbered as they first occur
+        cells, first, counts = np.unique(text[start] * size + gram, return_index=True, return_counts=True)
+        order = np.argsort(first)
+        yield size, cells[order], counts[order]
+
+class _Grams(NamedTuple):
+    "N-grams of one length, in pairs of a hypothesis and a reference; a cell is pair · size + n-gram."
+    size: int
+    hyp: np.ndarray # Cells of the hypotheses
+    said: np.ndarray # How often each occurs
+    ref: np.ndarray # Cells of the references
+    there: np.ndarray
+    both: np.ndarray # The smaller count of each cell of the references
+
+def _grams(hypotheses, references): # yields `_Grams`, for n of 1 to 4
+    truths = [r for group in references for r in group]
+    pairs, half = [h for h, group in zip(hypotheses, references) for _ in group], len(truths)
+    for size, cells, counts in _cells(truths + pairs):
+        left = cells < half * size
+        ref, there, hyp, said = cells[left], counts[left], cells[~left] - half*size, counts[~left]
+        both = np.zeros_like(there)
+        _, i, j = np.intersect1d(hyp, ref, assume_unique=True, return_indices=True)
+        both[j] = np.minimum(said[i], there[j])
+        yield _Grams(size, hyp, said, ref, there, both)
+
+def _pair_reports(references): # (pairs,) the report of each reference
+    return np.repeat(np.arange(len(references)), [len(group) for group in references])
+
 # %% ../../nbs/05a_text.ipynb #4b3f9912
+def _matches(grams, report): # (n,) clipped at the reference that has an n-gram most often
+    pair, gram = np.divmod(grams.ref, grams.size)
+    cells, place = np.unique(report[pair] * grams.size + gram, return_inverse=True)
+    most = np.zeros(len(cells))
+    np.maximum.at(most, place, grams.both)
+    return np.bincount(cells // grams.size, most, report[-1] + 1)
+
 def _bleu_table(hypotheses, references): # (n, 10)
-    rows = [
-        bleu_scorer.cook_test(h, bleu_scorer.cook_refs(group), eff="closest")
-        for h, group in zip(hypotheses, references)
-    ]
-    return np.array([[r["testlen"], r["reflen"], *r["correct"], *r["guess"]] for r in rows], float)
+    length = np.array([len(h.split()) for h in hypotheses])
+    closest = [min((abs(len(r.split()) - n), len(r.split())) for r in group)[1]
+               for n, group in zip(length, references)]
+    matches = [_matches(g, _pair_reports(references)) for g in _grams(hypotheses, references)]
+    there = [np.maximum(0, length - n) for n in range(4)]
+    return np.column_stack([length, closest, *matches, *there]).astype(float)
 
 def _bleu_formula(sums): # (..., 10) -> each score (...)
     precisions = (sums[..., 2:6] + 1e-15) / (sums[..., 6:10] + 1e-9)
@@ -181,15 +229,34 @@ def _bleu_formula(sums): # (..., 10) -> each score (...)
     return {f"BLEU-{n}": np.prod(precisions[..., :n], -1)**(1 / n) * brevity for n in range(1, 5)}
 
 # %% ../../nbs/05a_text.ipynb #55792672
+def _lcs(words, others): # length of their longest common subsequence
+    places = {} # word -> a bit for each place where it stands
+    for i, word in enumerate(words): places[word] = places.get(word, 0) | 1 << i
+    flat = every = (1 << len(words)) - 1 # a bit for each place where the table's row does not grow
+    for word in others:
+        met = flat & places.get(word, 0)
+        flat = (flat + met) | (flat - met)
+    return (every & ~flat).bit_count()
+
+def _rouge(words, truths):
+    shared = [_lcs(words, truth) for truth in truths]
+    p, r = max(shared) / len(words), max(n / len(truth) for n, truth in zip(shared, truths))
+    return 2.44 * p * r / (r + 1.44*p) if p else 0.
+
 def _rouge_table(hypotheses, references): # (n, 1)
-    rouge = Rouge()
-    return np.array([[rouge.calc_score([h], group)] for h, group in zip(hypotheses, references)])
+    return np.array([[_rouge(h.split(" "), [r.split(" ") for r in group])]
+                     for h, group in zip(hypotheses, references)])
 
 def _rouge_score_table(hypotheses, references, stem=False): # (n, 1); on raw texts
-    from rouge_score.rouge_scorer import RougeScorer # takes two seconds to import
-    scorer = RougeScorer(["rougeL"], use_stemmer=stem)
-    return np.array(
-        [[scorer.score_multi(group, h)["rougeL"].fmeasure] for h, group in zip(hypotheses, references)])
+    from rouge_score import scoring, tokenizers # takes two seconds to import
+    split = tokenizers.DefaultTokenizer(stem).tokenize
+
+    def score(words, truth):
+        shared = _lcs(words, truth)
+        return scoring.fmeasure(shared / max(1, len(words)), shared / max(1, len(truth)))
+
+    return np.array([[max(score(words, split(r)) for r in group)]
+                     for words, group in zip(map(split, hypotheses), references)])
 
 # %% ../../nbs/05a_text.ipynb #b08a29fe
 class Meteor:
@@ -219,21 +286,23 @@ class Meteor:
             self,
             hypotheses: list[str], # Tokenised
             references: list[list[str]]) -> np.ndarray: # (n, 23) counts of the best reference
-        "Counts that METEOR needs of each report. `CourseError` where the process ended."
+        """Counts that METEOR needs of each report; a pair that repeats is asked for once. `CourseError` where
+        the process ended."""
         lines = [
             " ||| ".join(["SCORE", *(_one_line(t.replace("|||", "")) for t in (*group, h))])
             for h, group in zip(hypotheses, references)
         ]
-        writer = threading.Thread(target=self._write, args=(lines, ), daemon=True)
+        places = {line: i for i, line in enumerate(dict.fromkeys(lines))}
+        writer = threading.Thread(target=self._write, args=(places, ), daemon=True)
         writer.start()
-        rows = [self.process.stdout.readline().split() for _ in progress(lines, "METEOR")]
+        rows = [self.process.stdout.readline().split() for _ in progress(places, "METEOR")]
         writer.join()
         if any(len(row) != 23 for row in rows):
             raise CourseError(f"METEOR's Java ended early: {self._last_words(lines)}")
         table = np.array(rows, float)
         same = (table[:, 21] == table[:, 0]) & (table[:, 22] == table[:, 1]) & (table[:, 20] == 1)
         table[same, 20] = 0 # a text equal to its reference has no break, alone or in a sum
-        return table
+        return table[[places[line] for line in lines]]
 
     def _write(self, lines):
         try:
@@ -267,52 +336,39 @@ def _meteor_formula(sums): # (..., 23) -> score (...)
     return {"METEOR": _over(p * r, _ALPHA*p + (1-_ALPHA) * r) * (1 - _GAMMA * pieces**_BETA)}
 
 # %% ../../nbs/05a_text.ipynb #beeb2151
-class _Cells:
-    "A sparse matrix that is filled row by row, sixteen bytes a cell."
-    def __init__(self):
-        self.values, self.rows, self.columns = array("d"), array("i"), array("i")
-
-    def put(self, value, row, column): # no row may lie above that of the cell before
-        self.values.append(value)
-        self.rows.append(row)
-        self.columns.append(column)
-
-    def matrix(self, shape): # takes values and columns as they lie, without a copy
-        from scipy.sparse import csr_array
-        values, rows, columns = (np.frombuffer(x, x.typecode) if x else np.zeros(0, x.typecode)
-                                 for x in (self.values, self.rows, self.columns))
-        ends = np.append(0, np.bincount(rows, minlength=shape[0]).cumsum()).astype(np.int32)
-        return csr_array((values, columns, ends), shape=shape)
+def _csr(cells, values, rows, columns): # sparse (rows, columns); a cell is row · columns + column, row by row
+    from scipy.sparse import csr_array
+    row, column = np.divmod(cells, columns)
+    ends = np.append(0, np.bincount(row, minlength=rows).cumsum())
+    return csr_array((values, column, ends), shape=(rows, columns))
 
 class _Cider:
     "Sparse counts of the n-grams of every pair of hypothesis and reference."
     def __init__(self, hypotheses, references):
-        ids, self.n, self.report, gaps = {}, len(hypotheses), [], []
-        overlap, hyp, ref, present = (_Cells() for _ in range(4))
-        for i, (hypothesis, group) in enumerate(zip(hypotheses, references)):
-            h, refs = bleu_scorer.precook(hypothesis), [bleu_scorer.precook(r) for r in group]
-            for gram in dict.fromkeys(g for _, r in refs for g in r): # in one order in every run
-                present.put(1, i, ids.setdefault(gram, len(ids)))
-            for length, r in refs:
-                row = 4 * len(self.report) - 1 # and one to four: short n-grams come first in `precook`
-                for gram, count in h[1].items():
-                    hyp.put(count**2, row + len(gram), ids.setdefault(gram, len(ids)))
-                for gram, count in r.items():
-                    ref.put(count**2, row + len(gram), ids[gram])
-                    if gram in h[1]: overlap.put(min(count, h[1][gram]) * count, row + len(gram), ids[gram])
-                self.report.append(i)
-                gaps.append(max(h[0] - 1, 0) - max(length - 1, 0)) # lengths in bigrams
-        pairs = 4 * len(gaps), len(ids)
-        self.overlap, self.hyp, self.ref = (cells.matrix(pairs) for cells in (overlap, hyp, ref))
-        self.present = present.matrix((self.n, len(ids)))
+        self.n, self.report, self.counts = len(hypotheses), _pair_reports(references), []
+        bigrams = lambda text: max(len(text.split()) - 1, 0)
+        gaps = [bigrams(h) - bigrams(r) for h, group in zip(hypotheses, references) for r in group]
         self.near = np.exp(-np.square(gaps) / (2 * 6.**2))
+        for g in _grams(hypotheses, references):
+            pair, gram = np.divmod(g.ref, g.size)
+            cells = gram * self.n + self.report[pair] # a report once, however many of its references have it
+            documents = np.unique(cells, return_index=True)[0] # sorts; without the index NumPy hashes: slower
+            sizes, some = (len(gaps), g.size), g.both > 0
+            self.counts.append((_csr(documents, np.ones(len(documents), np.int32), g.size, self.n),
+                                _csr(g.ref[some], (g.both * g.there)[some] * 1., *sizes),
+                                _csr(g.hyp, g.said**2., *sizes), _csr(g.ref, g.there**2., *sizes)))
 
-    def per_report(self, rows=None): # (n,) with the document frequencies of the corpus `rows`
-        weights = np.ones(self.n) if rows is None else np.bincount(rows, minlength=self.n)
-        x = (np.log(weights.sum()) - np.log(np.maximum(1, weights @ self.present)))**2
-        dot, h2, r2 = ((m @ x).reshape(-1, 4) for m in (self.overlap, self.hyp, self.ref))
-        pairs = _over(dot, np.sqrt(h2) * np.sqrt(r2)).mean(1) * self.near * 10
-        return np.bincount(self.report, pairs) / np.bincount(self.report)
+    def per_report(self, corpora=None): # (corpora, n) with the document frequencies of each, arrays of rows
+        drawn = [np.arange(self.n)] if corpora is None else corpora
+        weights = np.stack([np.bincount(rows, minlength=self.n) for rows in drawn], 1).astype(np.int32)
+        total, similar = weights.sum(0), 0
+        log = np.log(np.maximum(1, np.arange(total.max() + 1)))
+        for documents, *matrices in self.counts:
+            x = (log[total] - log[documents @ weights])**2 # (n-grams, corpora)
+            dot, h2, r2 = (m @ x for m in matrices) # (pairs, corpora)
+            similar += _over(dot, np.sqrt(h2) * np.sqrt(r2))
+        pairs = similar / 4 * self.near[:, None] * 10
+        return np.array([np.bincount(self.report, p) for p in pairs.T]) / np.bincount(self.report)
 
 # %% ../../nbs/05a_text.ipynb #a7a8c0bb
 def _sacrebleu_table(hypotheses, references): # (n, 10): lengths, matches, n-grams; on raw texts
@@ -371,13 +427,21 @@ class TextStatistics:
     ) -> dict[str, float]:
         """Corpus scores of the reports `rows`: BLEU and METEOR from sums, ROUGE-L a mean, CIDEr with that
         corpus's document frequencies."""
-        rows, out = np.arange(self.n) if rows is None else np.asarray(rows), {}
+        return self.scores_of([np.arange(self.n) if rows is None else rows])[0]
+
+    def scores_of(
+        self,
+        corpora: list[np.ndarray] # The rows of each, as in `scores`
+    ) -> list[dict[str, float]]:
+        "The scores of several corpora; some twenty together take CIDEr less time than one by one."
+        out = [{} for _ in corpora]
         for metric, table in self.tables.items():
-            formula, names = METRICS[metric].formula, METRICS[metric].names
-            if formula: out |= formula(table[rows].sum(0))
-            elif metric == "CIDEr": out["CIDEr"] = table.per_report(rows)[rows].mean()
-            else: out[names[0]] = table[rows].mean()
-        return {name: float(value) for name, value in out.items()}
+            formula, name = METRICS[metric].formula, METRICS[metric].names[0]
+            each = table.per_report(corpora) if metric == "CIDEr" else [table] * len(corpora)
+            for scores, rows, own in zip(out, corpora, each):
+                scores |= formula(np.bincount(rows, minlength=self.n) @ own) if formula else {
+                    name: own[rows].mean()}
+        return [{name: float(value) for name, value in scores.items()} for scores in out]
 
     def per_report(self): # A `pandas.DataFrame`: a row a report, a column a score
         """Scores of each report alone (CIDEr: with the document frequencies of all). Their means are not the
@@ -390,7 +454,7 @@ class TextStatistics:
             elif METRICS[metric].formula:
                 out |= METRICS[metric].formula(table)
             else:
-                out[METRICS[metric].names[0]] = table.per_report() if metric == "CIDEr" else table[:, 0]
+                out[METRICS[metric].names[0]] = table.per_report()[0] if metric == "CIDEr" else table[:, 0]
         return pd.DataFrame(out)
 
 # %% ../../nbs/05a_text.ipynb #8c17e86a

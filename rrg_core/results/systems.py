@@ -23,7 +23,7 @@ from ..engine.experiments import read_predictions
 from ..engine.settings import cache_root
 from ..engine.store import Artifact
 from ..metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
-from ..metrics.stats import Spread, bootstrap_replicates, spread
+from ..metrics.stats import Spread, corpus_replicates, spread
 from ..metrics.text import METRICS, Meteor, text_statistics
 from ..engine.settings import CourseError
 
@@ -81,8 +81,8 @@ class System:
         raise NotImplementedError
 
     def scorer(self, protocol: str | Protocol,
-               names: tuple[str, ...]) -> Callable: # (rows, index of a seed) → (names,)
-        "Scores of the studies `rows`. `CourseError` for a score that the system does not have."
+               names: tuple[str, ...]) -> Callable: # (draws, index of a seed) → (draws, names)
+        "Scores of draws, lists of rows of studies. `CourseError` for a score that the system does not have."
         raise NotImplementedError
 
     def replicates(
@@ -96,20 +96,16 @@ class System:
         if (key := (protocol, names, n, seed)) not in self._kept:
             score = self.scorer(protocol, names)
 
-            def every_seed(rows):
-                return [score(rows, s) for s in range(len(self.seeds))]
+            def every_seed(draws): # (draws, seeds, names)
+                return np.stack([score(draws, s) for s in range(len(self.seeds))], 1)
 
-            self._kept[key] = bootstrap_replicates(every_seed,
-                                                   np.arange(len(self.ids)),
-                                                   n=n,
-                                                   seed=seed,
-                                                   groups=self.groups)
+            self._kept[key] = corpus_replicates(every_seed, len(self.ids), n, seed, self.groups)
         return self._kept[key]
 
     def values(self, protocol: str, names: tuple[str, ...]) -> np.ndarray: # (seeds, names)
         "Scores of every seed on the whole test set."
-        score = self.scorer(protocol, names)
-        return np.array([score(np.arange(len(self.ids)), s) for s in range(len(self.seeds))], float)
+        score, every = self.scorer(protocol, names), [np.arange(len(self.ids))]
+        return np.array([score(every, s)[0] for s in range(len(self.seeds))], float)
 
     @property
     def drawn(self) -> int: # Studies, or groups of them
@@ -161,9 +157,8 @@ class Measured(System):
             raise CourseError(f"measured under {named(self.protocol)}, not under {named(protocol)}")
         if unknown := [n for n in names if n not in self.statistics]:
             raise CourseError(f"no score {named(unknown[0])}: there are {', '.join(self.statistics)}")
-        return lambda rows, s: [
-            self.statistics[n](self.data[rows, s], *(a[rows] for a in self.shared)) for n in names
-        ]
+        of = lambda n, rows, s: self.statistics[n](self.data[rows, s], *(a[rows] for a in self.shared))
+        return lambda draws, s: [[of(n, rows, s) for n in names] for rows in draws]
 
 # %% ../../nbs/08a_systems.ipynb #0b691c74
 class KeptMeteor:
@@ -252,11 +247,11 @@ def scorer(self: Reports, protocol, names):
     text = self._text(p, metrics) if metrics else None
     clinical = self._clinical(p) if set(names) & set(_CLINICAL) else None
 
-    def score(rows, s):
-        found = (text[s].scores(rows)
-                 if text else {}) | ({f"CE-{k}": v
-                                      for k, v in clinical[s].scores(rows).items()} if clinical else {})
-        return [found[n] for n in names]
+    def score(draws, s):
+        words = text[s].scores_of(draws) if text else [{}] * len(draws)
+        labels = clinical[s].scores_of(draws) if clinical else [{}] * len(draws)
+        found = [a | {f"CE-{k}": v for k, v in b.items()} for a, b in zip(words, labels)]
+        return [[scores[n] for n in names] for scores in found]
 
     return score
 

@@ -30,7 +30,7 @@ def accept(chapter:str, why:str, profile_name:str=None, out:Path=None)->list[str
             if not a.why(): continue
             if problem := _differs(a, listed.get(n), writes): refused[n] = problem
             else:
-                for each in [a, *[models[n]]*(n in models)]: _rekey(each, why)
+                for each in filter(None, (a, models.get(n))): _rekey(each, why) # some systems have no model
                 accepted.append(n)
             print(f"{chapter} {n}: {problem or 'accepted'}")
     if refused: raise CourseError(f"{chapter}: not accepted: "
@@ -59,11 +59,15 @@ def _losses_differ(record, build):
         for step, (x, y) in enumerate(zip(xs, ys)):
             if not abs(x - y) <= (2e-6 if same else 1e-3)*max(1, abs(x)): # nor is NaN the same
                 return f"training {k}, step {step}: loss {y:.7g}, before {x:.7g}"
+def _as_read(frame): # lists as a file gives them back
+    import pyarrow as pa
+    return pa.Table.from_pandas(frame, preserve_index=False).to_pandas()
 def _writing_differs(e, writes): # of a model that is here; others write with the same code
     kind = (e.settings.get("system"), e.predictions.parts["code"])
     if e.model is None or e.model.path.exists():
-        now, then = e.decode(first=16).reset_index(drop=True), read_predictions(e.path)[:16]
-        writes[kind] = "" if now.equals(then[list(now)]) else "16 studies are written otherwise"
+        now, then = _as_read(e.decode(first=16)), _as_read(read_predictions(e.path)[:16])
+        other = [k for k in now if not now[k].equals(then.get(k))]
+        writes[kind] = f"16 studies are written otherwise: {few(other)}" if other else ""
     return writes.get(kind, "its model is not here, and none of its kind has shown that it writes the same")
 
 # %% ../../nbs/98d_keeping.ipynb #98d00008

@@ -4,7 +4,8 @@ from rrg_core.data.study import as_numbers, named
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics
 from rrg_core.metrics.evaluate import _labels
 from rrg_core.metrics.grounding import _overlap, _part, _pixels, _records, _scores
-from rrg_core.metrics.text import TextStatistics, text_statistics
+from rrg_core.metrics.stats import draw_counts
+from rrg_core.metrics.text import METRICS, text_statistics
 from rrg_core.phantom.canvas import compiled
 from rrg_core.results.systems import METEOR
 import pytest
@@ -51,7 +52,7 @@ def test_precision_of_a_draw_is_the_librarys():
         parts = PrecisionParts(said, targets, np.arange(30), 30)
         own = average_precision(said, targets)
         assert parts.scores()["mAP"] == pytest.approx(own["mAP"], abs=1e-9)
-        for c, found in parts.per_class(np.ones(30)).items():
+        for c, found in parts.per_class(np.ones((1, 30))).items():
             assert found.mean() == pytest.approx(own["per_class"][c], abs=1e-9)
         rows = np.sort(rng.integers(0, 30, 30)) # sorted: of equal scores the first image's comes first
         drawn = average_precision([said[i] for i in rows], [targets[i] for i in rows])["mAP"]

@@ -8,6 +8,7 @@ from rrg_core.chex.classes import CIG, DETECTED, FINDINGS, MS_CXR, NIH8, TRAINED
 from rrg_core.chex.scores import Parts, PixelParts, PrecisionParts, RankParts, TextParts
 from rrg_core.data.study import REGIONS, Study, named
 from rrg_core.engine.settings import CourseError
+from rrg_core.metrics.stats import draw_counts
 from rrg_core.phantom.grammar import fact_of
 from rrg_core.phantom.scene import Finding
 from rrg_core.results.systems import System, aligned
@@ -117,6 +118,15 @@ def test_the_truth_has_full_marks_and_silence_has_none():
     shuffled = frame.sample(frac=1, random_state=0)
     again = detection(shuffled, questions, "MS-CXR").scores()
     assert again == detection(frame, questions, "MS-CXR").scores() # by study, not by row
+
+
+def test_a_part_of_the_test_set_is_answered_as_the_whole():
+    studies = [render(s, 64, site="structured").study for s in range(100, 108)]
+    questions = list(map(asked, studies))
+    truth = list(map(truth_of, questions))
+    whole, part = answer_table(questions, truth), answer_table(questions[:3], truth[:3], questions)
+    assert part.equals(whole[:3])
+    assert not answer_table(questions[:3], truth[:3]).equals(whole[:3]) # few studies can rank few findings
 
 
 def test_texts_of_boxes_regions_and_reports_are_scored():

@@ -104,7 +104,7 @@ def test_a_page_s_function_counts_by_its_text():
     cell("<c1>", "from rrg_core.engine.desk import show_table\nFACTOR = 3\ndef inner(x): return x*FACTOR\n")
     cell("<c2>", "def outer(x): return inner(x), show_table\n")
     before = reach_of(page.outer)
-    reached = {"page.outer", "page.inner", "page.inner.FACTOR", "rrg_core.engine.desk.show_table"}
+    reached = {"page.outer", "page.inner", "page.inner.FACTOR", "rrg_core.shown.show_table"}
     assert reached <= set(before.hashes)
     page.FACTOR = 4
     assert reach_of(page.outer).key != before.key

@@ -1,10 +1,10 @@
 """Exported from nbs/90b_desk.ipynb: edit it there, then run `nbdev-export`."""
-import html, os, sys
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 from rrg_core.engine.files import ENTRUSTED, NOT_TO_BE_HANDED_ON, UNHASHED, atomic, entrust, file_hash, is_tracked, vouched
 from rrg_core.engine.settings import CourseError, Profile, chapters, figures_root, profile as load_profile
+from rrg_core.shown import _formatted, explore, is_static, is_watched, progress, set_style, show_table
 from rrg_core.engine.desk import *
 
 
@@ -34,15 +34,3 @@ def test_tables_and_figures_are_the_same_bytes_every_time():
         assert list(WRITTEN["fita"]) == ["t.csv", "t.md", "f.svg"] and b"<dc:date>" not in made["f.svg"]
         with pytest.raises(ValueError, match="outside"): desk.path("../x")
         with pytest.raises(ValueError, match="svg or png"): desk.figure(fig, "f", "jpg")
-
-
-def test_a_control_s_first_value():
-    import pytest
-    from rrg_core.engine.desk import _first
-
-    @pytest.mark.parametrize("control, first", [((1, 5), 1), ((2, 9, .5), 2), ([3, 4], 3),
-                                                ([("a", 1), ("b", 2)], 1), ({"x": 7}, 7), (True, True), (5, 5)])
-    def check(control, first): assert _first(control) == first
-
-    for control, first in check.pytestmark[0].args[1]: check(control, first)
-    assert list(progress([1, 2], "counting")) == [1, 2]

@@ -1,7 +1,7 @@
 """Exported from nbs/90h_files.ipynb: edit it there, then run `nbdev-export`."""
 import atexit, os, platform, re, secrets, shutil, subprocess, tempfile
 from contextlib import contextmanager, suppress
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 import filelock, psutil
 from rrg_core.engine.settings import PUBLIC, CourseError, cache_root, repo_root

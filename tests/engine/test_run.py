@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 import psutil
-from rrg_core.engine.code import code_of_cells, data_parts, digest
+from rrg_core.engine.code import canonical, code_of_cells, data_parts, digest
 from rrg_core.engine.desk import Desk, checked_seed
 from rrg_core.engine.files import ENTRUSTED, UNHASHED, atomic, entrust, file_hash, is_alive, may_write, process_token, read_vouched, sweep, vouched, way_back
 from rrg_core.engine.experiments import artifacts, chapter_module, experiments

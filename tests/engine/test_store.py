@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock, psutil
 from rrg_core.engine.code import canonical, digest
 from rrg_core.engine.desk import WRITTEN
-from rrg_core.engine.files import PARTIAL, file_hash, lock_of, may_write, place_name, read_vouched, vouched, way_back
+from rrg_core.engine.files import PARTIAL, atomic, file_hash, lock_of, place_name, read_vouched, sweep, vouched, way_back
 from rrg_core.engine.settings import CourseError, cache_root, repo_root
 from rrg_core.engine.store import *
 

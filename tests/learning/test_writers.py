@@ -80,6 +80,23 @@ def test_curves_are_read_from_the_records():
     assert curves_of(runs, ["a"], 1).F1.tolist() == [1, 1.5]
 
 
+def test_a_silenced_encoder_passes_on_what_it_kept():
+    from rrg_core.nets.encoders import SmallResNet, SmallResNetConfig
+
+    encoder = SmallResNet(SmallResNetConfig(widths=(8, 16, 16), blocks=1)).eval()
+    pixels, seen = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8), []
+    for stage in silenced(encoder, .3).stages: # hooks of the test come after those that silence
+        stage.register_forward_hook(lambda _, given, out: seen.append((out == 0).all((0, 2, 3))))
+    with torch.no_grad(): encoder(pixels)
+    assert [len(s) for s in seen] == [8, 16, 16] and all(s.sum() >= round(.3*len(s)) for s in seen)
+    same = SmallResNet(SmallResNetConfig(widths=(8, 16, 16), blocks=1)).eval()
+    with torch.no_grad():
+        before = same(pixels).patches
+        assert torch.equal(silenced(same, 0.)(pixels).patches, before)
+        assert not silenced(same, 1.)(pixels).patches.any()
+    with pytest.raises(ValueError, match="between 0 and 1"): silenced(same, 30)
+
+
 def test_a_system_trains_saves_and_writes_frozen_or_end_to_end():
     import tempfile
     from dataclasses import replace

@@ -2,6 +2,7 @@
 from dataclasses import dataclass
 import numpy as np
 from rrg_core.data.study import FIVE, OBSERVATIONS, as_numbers, named
+from rrg_core.metrics.stats import draw_counts
 import numpy as np, pandas as pd, pytest
 from dataclasses import replace
 from sklearn.metrics import precision_recall_fscore_support
@@ -102,7 +103,10 @@ def test_statistics_equal_the_scores():
                 for rows in (np.arange(30), rng.integers(0, 30, 30), np.array([0, 0]), np.array([6])):
                     want, got = clinical_scores(a[rows], b[rows], p), s.scores(rows)
                     np.testing.assert_allclose([got[m] for m in got], [want[m] for m in got], atol=1e-12)
-                assert s.scores() == s.scores(np.arange(30))
+                np.testing.assert_equal(s.scores(), s.scores(np.arange(30))) # NaN equals NaN
+                corpora = [rng.integers(0, 30, size) for size in (30, 1, 7)]
+                for rows, together in zip(corpora, s.scores_of(corpora)):
+                    np.testing.assert_allclose(list(together.values()), list(s.scores(rows).values()), atol=1e-14)
 
 
 def test_no_average_exceeds_the_harmonic_mean():

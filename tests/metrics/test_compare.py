@@ -10,7 +10,7 @@ from rrg_core.engine.files import atomic
 from rrg_core.engine.settings import CourseError
 from rrg_core.metrics.clinical import ClinicalStatistics, Protocol
 from rrg_core.metrics.evaluate import _checked_ending, _component_notes, _component_signature, _given_labels, _groups, _head_lines, _known, _label_pair, _of_empty, _read_labels, _ready, _scores_of, _shortened, _text_counts, _training_texts, _written, find_protocols, health, input_hash, read_pairs, signature
-from rrg_core.metrics.stats import bootstrap_replicates, interval
+from rrg_core.metrics.stats import corpus_replicates, interval
 from rrg_core.metrics.text import Meteor
 import json, tempfile
 from dataclasses import replace

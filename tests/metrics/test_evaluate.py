@@ -13,7 +13,7 @@ from rrg_core.engine.desk import progress
 from rrg_core.engine.files import atomic, entrust
 from rrg_core.metrics.backends import Components
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
-from rrg_core.metrics.stats import bootstrap_replicates, interval
+from rrg_core.metrics.stats import bootstrap_replicates, corpus_replicates, interval
 from rrg_core.metrics.text import METRICS, Meteor, TextStatistics, checked_pairs, cut, mark_unknown, text_statistics, tokens, vocabulary
 from rrg_core.engine.settings import CourseError, profile, repo_root
 from rrg_core.data.study import OBSERVATIONS, as_numbers, named, named_file

@@ -2,6 +2,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 import numpy as np
 from rrg_core.data.study import as_numbers, named
 import numpy as np, pytest, scipy.stats
@@ -52,6 +53,22 @@ def test_groups_are_drawn_whole():
                          n=50)
     for draw in seen:
         assert draw.count(0) == draw.count(2) and draw.count(1) == draw.count(3) and 3 <= len(draw) <= 6
+
+
+def test_draws_together_are_the_draws():
+    x, y, who = np.arange(9.), np.arange(9.)**2, list("aabbbcdef")
+
+    def several(draws):
+        assert 0 < len(draws) <= 7
+        return [[x[rows].mean(), (x * y)[rows].mean()] for rows in draws]
+
+    for groups in (None, who):
+        alone = bootstrap_replicates(lambda a, b: [a.mean(), (a * b).mean()], x, y, n=20, seed=3, groups=groups)
+        found = corpus_replicates(several, 9, 20, 3, groups, 7)
+        assert found.shape == (20, 2) and (alone == found).all()
+    for bad, words in [(dict(size=0), "at least one study"), (dict(size=9, n=0), "positive"),
+                       (dict(size=9, together=0), "at least one draw"), (dict(size=9, groups=[1]), "one length")]:
+        with pytest.raises(ValueError, match=words): corpus_replicates(several, **bad)
 
 
 def test_paired_bootstrap_forms():

@@ -1,15 +1,12 @@
 """Exported from nbs/05a_text.ipynb: edit it there, then run `nbdev-export`."""
 import os, re, shutil, subprocess, tempfile, threading
-from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
-from pycocoevalcap.bleu import bleu_scorer
 from pycocoevalcap.meteor import meteor as coco_meteor
-from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer import ptbtokenizer
 from rrg_core.data.study import named
 from rrg_core.engine.desk import progress
@@ -17,9 +14,11 @@ from rrg_core.engine.settings import CourseError
 import ast, gzip, os, subprocess, sys, tempfile
 import numpy as np, pandas as pd, pytest
 from unittest import mock
+from pycocoevalcap.bleu import bleu_scorer
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.meteor.meteor import Meteor as CocoMeteor
+from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from rrg_core.metrics.text import *
 
@@ -91,6 +90,7 @@ def test_tokenisers_by_hand():
     assert tokens(["Heart size normal. No 2.5 cm mass."],
                   "r2gen") == ["heart size normal . no 25 cm mass ."] # decimals lose their point
     assert tokens(["a  b \n c"], None) == ["a b c"] and tokens([], "ptb") == []
+    assert tokens(["no.", "a", "no."], "spaced") == ["no .", "a", "no ."] # in their order, repeats too
     with pytest.raises(ValueError, match="tokenize must be one of"):
         tokens(["a"], "moses")
 
@@ -113,6 +113,50 @@ def test_pairs_are_checked():
             checked_pairs(hyps, refs)
 
 
+def test_bleu_counts_are_those_of_the_package():
+    from rrg_core.metrics.text import text_statistics
+    rng = np.random.default_rng(3)
+    texts = ["", "a", "a a a a a"] + [" ".join(rng.choice(list("abcd"), rng.integers(1, 12))) for _ in range(40)]
+    several = [[t] for t in texts[::-1] if t] + [["b a", "a b a b a", "a"]]
+    for hyps, refs in [(texts[:len(several)], several), ([""], [["a"]]), (["", "a a"], [["b"], ["a"]])]:
+        got = text_statistics(hyps, refs, None, ("BLEU", )).tables["BLEU"]
+        cooked = [bleu_scorer.cook_test(h, bleu_scorer.cook_refs(g), eff="closest") for h, g in zip(hyps, refs)]
+        assert got.tolist() == [[c["testlen"], c["reflen"], *c["correct"], *c["guess"]] for c in cooked]
+
+
+def test_rouge_is_that_of_the_packages_to_the_last_digit():
+    from rrg_core.metrics.text import text_statistics
+    from rouge_score.rouge_scorer import RougeScorer
+
+    rng = np.random.default_rng(4)
+    texts = [" ".join(rng.choice(list("abcdefgh")[:k], n)) for k in (1, 3, 8) for n in [*range(1, 14), 64, 150]]
+    hyps, refs = ["", *texts], [["a b"], *([t] for t in rng.permutation(texts))]
+    refs[5:9] = [["a", "b b"], ["c", "a b c a b c"], ["d e f"], ["a a a", "a"]]
+    tables = text_statistics(hyps, refs, None, ("ROUGE-L", "rouge-score", "rouge-score stemmed")).tables
+    assert tables["ROUGE-L"][:, 0].tolist() == [Rouge().calc_score([h], g) for h, g in zip(hyps, refs)]
+    for name, stem in (("rouge-score", False), ("rouge-score stemmed", True)):
+        own = RougeScorer(["rougeL"], use_stemmer=stem)
+        want = [own.score_multi(g, h)["rougeL"].fmeasure for h, g in zip(hyps, refs)]
+        assert tables[name][:, 0].tolist() == want
+
+
+def test_cider_of_several_corpora_together():
+    from rrg_core.metrics.text import text_scores, text_statistics
+    rng = np.random.default_rng(5)
+    salad = lambda: " ".join(rng.choice(list("abcdefgh"), rng.integers(1, 9)))
+    hyps, refs = [salad() for _ in range(30)], [[salad() for _ in range(rng.integers(1, 4))] for _ in range(30)]
+    stats = text_statistics(hyps, refs, None, ("CIDEr", "ROUGE-L", "BLEU"))
+    corpora = [rng.integers(0, 30, size) for size in (30, 1, 47, 30)] + [np.arange(30), [3, 3]]
+    together = stats.scores_of(corpora)
+    assert together == [stats.scores(rows) for rows in corpora] # to the last digit
+    for rows, scores in zip(corpora, together):
+        package = Cider().compute_score({i: refs[k] for i, k in enumerate(rows)},
+                                        {i: [hyps[k]] for i, k in enumerate(rows)})[0]
+        assert abs(scores["CIDEr"] - package) < 1e-12
+    for h, r in ((["a", "b"], ["b", "a b"]), ([""], ["a"]), (["", ""], ["a", "b"])): # few n-grams, or none
+        assert 0 <= text_scores(h, r, None, ("CIDEr", ))["CIDEr"] <= 10
+
+
 def test_scores_equal_pycocoevalcap():
     rng = np.random.default_rng(0)
     words = ("no the heart lung effusion effusions is are seen clear opacity left right small large pleural "
@@ -124,6 +168,7 @@ def test_scores_equal_pycocoevalcap():
     hyps = ["", "heart", "the the the the the", "no effusion is seen ."] + [salad(1, 30) for _ in range(40)]
     refs = [["clear lungs"], ["a"], ["the heart", "the the"], ["no effusion is seen ."]
             ] + [[salad(1, 30) for _ in range(rng.integers(1, 4))] for _ in range(40)]
+    hyps, refs = hyps + hyps[2:6], refs + refs[2:6] # pairs that repeat
     own = CocoMeteor()
     with Meteor() as m:
         stats = text_statistics(hyps, refs, None, meteor=m)

@@ -13,7 +13,7 @@ from rrg_core.engine.experiments import read_predictions
 from rrg_core.engine.settings import cache_root
 from rrg_core.engine.store import Artifact
 from rrg_core.metrics.clinical import PROTOCOLS, ClinicalStatistics, Protocol
-from rrg_core.metrics.stats import Spread, bootstrap_replicates, spread
+from rrg_core.metrics.stats import Spread, corpus_replicates, spread
 from rrg_core.metrics.text import METRICS, Meteor, text_statistics
 from rrg_core.engine.settings import CourseError
 import tempfile

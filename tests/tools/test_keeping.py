@@ -45,6 +45,33 @@ def test_only_what_is_proven_is_accepted():
     assert [a["why"] for a in artifact("2").record()["accepted"]] == ["a comment"]
 
 
+def test_what_a_model_writes_is_compared_as_it_is_saved():
+    from types import SimpleNamespace
+
+    import numpy as np
+    import pandas as pd
+    import pytest
+    import rrg_core.tools.keeping as keeping
+
+    whole = pd.DataFrame({"study_id": list("abc"), "texts": [["one", "two"], [], ["three"]],
+                          "boxes": [np.array([1, 2], "i2"), np.array([], "i2"), np.array([3], "i2")]})
+    def run(frame, there=True):
+        model = SimpleNamespace(path=SimpleNamespace(exists=lambda: there))
+        return SimpleNamespace(settings={"system": "x"}, predictions=SimpleNamespace(parts={"code": "1"}),
+                               path="p", model=model, decode=lambda first: frame)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keeping, "read_predictions", lambda path: keeping._as_read(whole))
+        writes = {}
+        assert "none of its kind" in keeping._writing_differs(run(whole, False), writes)
+        assert keeping._writing_differs(run(whole.copy()), writes) == ""
+        assert keeping._writing_differs(run(None, False), writes) == "" # another of its kind has shown it
+        for column, value in (("texts", ["one", "three"]), ("boxes", np.array([1, 3], "i2")), ("study_id", "d")):
+            frame = whole.copy()
+            frame.at[0, column] = value
+            assert keeping._writing_differs(run(frame), {}) == f"16 studies are written otherwise: {column}"
+
+
 def test_what_was_changed_is_found_and_can_be_adopted():
     import os, tempfile
     from pathlib import Path
