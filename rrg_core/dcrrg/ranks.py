@@ -79,7 +79,7 @@ class Ranked(System):
 
     def scorer(self, protocol, names):
         chosen = self._of(names)
-        return lambda rows, s: [float(f(self._weighed(rows, s))) for f in chosen]
+        return lambda draws, s: [[float(f(self._weighed(rows, s))) for f in chosen] for rows in draws]
 
     def draws(self, n: int = 1000, seed: int = 0) -> np.ndarray: # (n, seeds, m)
         "AUROCs on drawn films; the same draws for every system of as many films."
@@ -106,7 +106,7 @@ class Gain(System):
 
     def scorer(self, protocol, names):
         gap = lambda rows, s: self.statistic(self.of._weighed(rows, s) - self.over._weighed(rows, s))
-        return lambda rows, s: [float(gap(rows, s))]
+        return lambda draws, s: [[float(gap(rows, s))] for rows in draws]
 
     def replicates(self, protocol, names, n=1000, seed=0):
         return self.statistic(self.of.draws(n, seed) - self.over.draws(n, seed))[..., None]
