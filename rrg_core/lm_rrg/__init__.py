@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['TOWERS', 'BLIP2', 'PROMPT_MRG', 'PPO', 'TRL', 'RECIPES', 'EXPERIMENTS', 'ROWS', 'MAIN',
-           'ONE_SEED', 'SYSTEMS', 'graders', 'DEFAULTS', 'first_of', 'first_stage', 'system_of']
+           'ONE_SEED', 'PHANTOM_ONLY', 'SYSTEMS', 'graders', 'DEFAULTS', 'first_of',
+           'first_stage', 'system_of']
 
 # %% ../../nbs/14d_variants.ipynb #d8b699df
 import shutil
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from ..engine.code import Registry, weights_hash
 from ..engine.experiments import System, shared
-from ..engine.settings import Profile, data_root
-from ..learning import CODE, OURS, recipe_of
+from ..engine.settings import Profile, data_root, repo_root
+from ..learning import CODE, OURS, RECIPES as SHARED, SYSTEMS as WRITERS, recipe_of
 from ..learning.baselines import micro_f1
 
 # %% ../../nbs/14d_variants.ipynb #7c4f3229
@@ -29,13 +31,15 @@ _METHOD = {
     "reading": ("C", "ours: see 14a_regions"), "whole": (True, "LM-RRG, section 2.1: the global feature"),
     "region_layers": (3, "LM-RRG, section 2.1: e.g. 3"), "transfer_layers": (3, "LM-RRG, section 2.2"),
     "instruction": (True, "LM-RRG, section 2.2"), "disease": (1., "ours: λ is not given"),
-    "zeroed": (0., OURS), "options": ({}, OURS), "decay": (.8, OURS), "decay_epochs": (1, OURS)}
+    "zeroed": (0., OURS), "few": (None, "all training studies"), "options": ({}, OURS),
+    "decay": (.8, OURS), "decay_epochs": (1, OURS)}
 _SECOND = { # The second stage
     "cqrl": (True, "LM-RRG, section 2.3"), "reward": ("radcliq", "LM-RRG, section 2.3"),
     "advantages": ("ppo", "LM-RRG, section 2.3"), "adaptive": (True, "LM-RRG, Equation 5"),
     "theta": (.75, "ours: quantile of the first stage's rewards"), "kl": (1., "LM-RRG, Equation 4"),
     "drawn": (64, OURS), "group": (1, "one report of a study, as PPO for text has it"),
-    "passes": (2, OURS), "parts": (2, OURS), "epsilon": (.2, PPO), "temperature": (.7, TRL)}
+    "passes": (2, OURS), "parts": (2, OURS), "epsilon": (.2, PPO), "temperature": (.7, TRL),
+    "value_rate": (1e-2, "ours: a linear map on hidden states that are there already")}
 
 # %% ../../nbs/14d_variants.ipynb #22174b6f
 RECIPES = {"lm_rrg": {
@@ -44,12 +48,13 @@ RECIPES = {"lm_rrg": {
         "site": ("structured", "ours: reports in a fixed style"), "size": ("course", OURS),
         "vocabulary": ("the reports'", "ours: see 14b_model"), "lora": (0, "ours: all of it is small"),
         "heads": (4, OURS), "wider": (2, OURS), "dropout": (.05, OURS),
-        "min_count": (3, CODE), "max_tokens": (60, CODE), "epochs": (12, OURS), "batch": (32, OURS),
+        "min_count": (3, CODE), "max_tokens": (60, CODE), "epochs": (10, "ours: six minutes; see `twice`"),
+        "batch": (32, OURS),
         "rate": (2e-3, OURS), "optimiser": ("adamw", OURS), "weight_decay": (.01, OURS),
         "schedule": ("one-cycle", OURS), "warmup": (None, OURS), "clip": (1., OURS), "keep": ("last", OURS),
-        "judged": (200, OURS), "precision": ("no", OURS), "beams": (3, PROMPT_MRG),
-        "tested": (3, "ours: as in the chapter FITA"),
-        "rollouts": (160, "ours: six minutes"), "rl_rate": (3e-4, OURS), "judge_every": (40, OURS)},
+        "judged": (200, OURS), "precision": ("no", OURS), "beams": (1, "ours: greedy, as its curves"),
+        "tested": (3, "ours: rare observations need positives for an interval"),
+        "rollouts": (160, "ours: five minutes"), "rl_rate": (5e-4, OURS), "judge_every": (40, OURS)},
     "paper": _METHOD | _SECOND | {
         "encoder_rate": (1e-5, BLIP2), "cells": (1, "not read: BiomedCLIP's patches"),
         "site": (None, "the data's own reports"), "size": ("paper", "LM-RRG, BLIP-2, BiomedCLIP"),
@@ -66,27 +71,35 @@ RECIPES = {"lm_rrg": {
         "rollouts": (250, "ours: 2,000 steps"), "rl_rate": (1e-5, "TRL's earlier default"),
         "judge_every": (25, OURS)},
     "openi": {}, # LM-RRG, section 3.2: the hyper-parameters of MIMIC-CXR are directly applied
-}}
+}, "r2gen": { # Table 1's baseline; grey shapes stand in for ImageNet
+    "course": SHARED["r2gen"]["course"] | {
+        "encoder": ("imagenet-resnet50", "R2Gen begins with ImageNet"), "encoder_rate": (2e-3, OURS),
+        "tested": (3, "as LM-RRG's")},
+    "paper": SHARED["r2gen"]["paper"], "openi": SHARED["r2gen"]["openi"]}}
 
 # %% ../../nbs/14d_variants.ipynb #c9a098bd
 _GRADERS = {"radgraph": "radgraph", "chexbert": "chexbert", "bertscore": "weights"} # RRG_ROOT_… of each
-_BERT = "standin-phantom-bert" # The stand-in of BERTScore's
+_BERT = Path("figures", "learning", "standins", "standin-phantom-bert") # As committed, at every profile
 
 def graders() -> dict[str, str]: # Component of RadCliQ → what computes it
-    "Published models by hash, or stand-ins."
+    "Published models or stand-ins; those that have weights with their hash."
     out = {}
     for name, root in _GRADERS.items():
         folder = data_root(root)
         if folder and name == "bertscore": folder = folder/"distilroberta-base"
-        given = folder is not None and folder.is_dir()
-        mark = "published" if name == "radgraph" else weights_hash(folder) if given else "" # an environment
-        out[name] = f"{name}@{mark}" if given else f"{name}-standin"
+        if folder is not None and folder.is_dir(): # RadGraph's is an environment
+            out[name] = f"{name}@{'published' if name == 'radgraph' else weights_hash(folder)}"
+        elif name == "bertscore": out[name] = f"bertscore-standin@{weights_hash(repo_root() / _BERT)}"
+        else: out[name] = f"{name}-standin"
     return out
 
-def DEFAULTS(p: Profile) -> dict:
-    "Settings of the full model at a profile's size."
-    recipe = {k: v for k, (v, _) in recipe_of("lm_rrg", p, RECIPES).items()}
-    return {"system": "lm_rrg"} | recipe | {"graders": graders()}
+def DEFAULTS(p: Profile, system: str = "lm_rrg") -> dict: # A key of `RECIPES`
+    "Settings of a system at a profile's size; of `lm_rrg` the full model."
+    found = {k: v for k, (v, _) in recipe_of(system, p, RECIPES).items()}
+    if "rollouts" in found and p.train: # no more reports are drawn than the first stage reads
+        found["rollouts"] = min(found["rollouts"], max(2, p.train * found["epochs"] // found["drawn"]))
+        found["judge_every"] = min(found["judge_every"], found["rollouts"])
+    return {"system": system} | found | {"graders": graders()}
 
 # %% ../../nbs/14d_variants.ipynb #311327fa
 EXPERIMENTS: Registry = {
@@ -104,6 +117,8 @@ EXPERIMENTS: Registry = {
     "reward-chexbert": {"reward": "chexbert"},
     "reward-bertscore": {"reward": "bertscore"},
     "twice": {"cqrl": False, "epochs": lambda recipe: 2*recipe["epochs"]},
+    "small-site": {"site": "clinic", "few": 2000}, # IU X-Ray has 2,069 for training
+    "r2gen": {"system": "r2gen"},
 }
 ROWS = { # Variant → its row in the paper's Table 3
     "lm-rrg": "LM-RRG", "no-global": "w/o global feature", "no-regions": "w/o region features",
@@ -111,7 +126,9 @@ ROWS = { # Variant → its row in the paper's Table 3
     "no-disease": "w/o disease loss", "no-cqrl": "w/o CQRL", "bleu": "reward: RadCliQ -> BLEU-4",
     "fixed": "fixed lambda_KL"}
 MAIN = "lm-rrg" # The full model with the first seed is kept under figures/
-ONE_SEED = "grpo", "reward-radgraph", "reward-chexbert", "reward-bertscore", "twice" # No claim names these
+ONE_SEED = ("grpo", "reward-radgraph", "reward-chexbert", "reward-bertscore", "twice", "small-site",
+            "r2gen") # No claim names these
+PHANTOM_ONLY = ("small-site", )
 
 # %% ../../nbs/14d_variants.ipynb #3d5f0ee9
 _WRITING = "beams", "tested" # Settings that training does not read
@@ -137,10 +154,6 @@ def _towers(settings):
     return read_by(settings["encoder"], settings["lm"])
 
 # %% ../../nbs/14d_variants.ipynb #65a6ab8b
-def _needed(settings):
-    grades = settings["cqrl"] and settings["reward"] in ("radcliq", "bertscore")
-    return [*_towers(settings), *[_BERT]*(grades and settings["graders"]["bertscore"].endswith("-standin"))]
-
 def _train(folder, settings, seed, p):
     first = first_stage(settings, seed, p, str)
     if settings["cqrl"]:
@@ -149,13 +162,33 @@ def _train(folder, settings, seed, p):
     else: shutil.copytree(first, folder, dirs_exist_ok=True)
 
 def _decode(folder, settings, seed, p, first=None):
-    from rrg_core.learning.writers import written
-    from rrg_core.lm_rrg.model import LmRrgSystem
-    return written(LmRrgSystem(settings, p), folder, first)
+    from rrg_core.lm_rrg.errors import answered
+    return answered(settings, folder, p, first)
+
+def _decode_r2gen(folder, settings, seed, p, first=None):
+    from rrg_core.learning import decode_r2gen
+    from rrg_core.lm_rrg.errors import scored
+    return scored(decode_r2gen(folder, settings, seed, p, first), settings, p)
 
 def system_of(kind: str): # A key of `RECIPES`
     "The `ReportSystem` of a recipe."
+    if kind == "r2gen":
+        from rrg_core.learning import system_of as writer_of
+        return writer_of(kind)
     from rrg_core.lm_rrg.cqrl import LmRrgSystem
     return {"lm_rrg": LmRrgSystem}[kind]
 
-SYSTEMS: Registry = {"lm_rrg": System(_decode, _train, _needed, _WRITING, micro_f1)}
+SYSTEMS: Registry = {
+    "lm_rrg": System(_decode, _train, _towers, _WRITING, micro_f1),
+    "r2gen": System(_decode_r2gen, WRITERS["r2gen"].train, WRITERS["r2gen"].needs, (*_WRITING, "graders"),
+                    micro_f1)}
+
+# %% ../../nbs/14d_variants.ipynb #b851af13
+_WHERE = {"Config": "model:LmRrgConfig", "LmRrg": "model:LmRrg", "LmRrgConfig": "model:LmRrgConfig",
+          "reward_of": "cqrl:reward_of", "kl_weight": "cqrl:kl_weight", "clipped_loss": "cqrl:clipped_loss",
+          "k3": "cqrl:k3", "disease_loss": "model:disease_loss"}
+
+def __getattr__(name):
+    if name not in _WHERE: raise AttributeError(f"module 'rrg_core.lm_rrg' has no attribute {name!r}")
+    module, _, inside = _WHERE[name].partition(":")
+    return getattr(import_module(f"rrg_core.lm_rrg.{module}"), inside)

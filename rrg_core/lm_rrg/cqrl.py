@@ -6,7 +6,7 @@
 __all__ = ['REWARDS', 'FLOOR', 'ADVANTAGES', 'reward_of', 'make_reward', 'kl_weight', 'k3', 'masked_mean',
            'whitened', 'gae', 'ppo_advantages', 'grpo_advantages', 'clipped_loss', 'value_loss',
            'Policy', 'drawn_logs', 'words_drawn', 'RolloutSettings', 'Rollouts', 'rl_terms',
-           'seen_by', 'measured_theta']
+           'seen_by', 'measured_theta', 'drawn_from']
 
 # %% ../../nbs/14c_ppo.ipynb #10b6a642
 from collections.abc import Callable
@@ -322,16 +322,24 @@ def measured_theta(rollouts: Rollouts, quantile: float = .75, studies: int = 256
     rows = np.random.default_rng([rollouts.settings.seed, _MEASURED]).permutation(n)[:studies]
     return max(float(np.quantile(rollouts.draw(rows, _MEASURED)["rewards"].cpu(), quantile)), .05)
 
+def drawn_from(data: Studies, n: int, seed: int) -> Studies:
+    "Some studies by lot, in their order; every seed has its own."
+    rows = np.sort(np.random.default_rng([seed, _MEASURED]).permutation(len(data))[:n])
+    return Studies(data.table.iloc[rows], data.words, [data.ids[i] for i in rows],
+                   **{k: x[rows] for k, x in data.inputs.items()})
+
 @patch
-def judged(self: LmRrgSystem, model: LmRrg, valid: Studies, reward: Callable, drawn: list[dict]) -> dict:
-    "Scores of greedy validation reports, and means of what was drawn since the last time."
-    said = self.write(model, valid, 1)
+def judged(self: LmRrgSystem, model: LmRrg, train: Studies, valid: Studies, reward: Callable,
+           drawn: list[dict]) -> dict:
+    "Scores of greedy training and validation reports, and means of what was drawn since the last time."
+    said, known = (self.write(model, x, 1) for x in (valid, train))
     frame = pd.DataFrame(dict(hypothesis=said, reference=valid.table.findings))
     truth = frame.reference.tolist()
     bleu = text_scores(said, truth, tokenize=None, metrics=("BLEU",))["BLEU-4"]
     scores = {"validation F1": next(iter(micro_f1(frame).values())), "validation BLEU-4": bleu,
               "validation RadCliQ reward": float(np.mean(make_reward("radcliq")(said, truth))),
-              "validation reward": float(np.mean(reward(said, truth)))}
+              "validation reward": float(np.mean(reward(said, truth))),
+              "training reward": float(np.mean(reward(known, train.table.findings.tolist())))}
     means = pd.DataFrame(drawn, columns=["reward", "ended", "kl", "weight", "words"]).mean()
     return scores | {f"drawn {k}": float(v) for k, v in means.items()}
 
@@ -352,7 +360,8 @@ def reinforce(self: LmRrgSystem, first: Path, # The first stage, as saved
                         train.table.findings.tolist(), words, reward, RolloutSettings(**sizes))
     theta = measured_theta(rollouts, s["theta"])
     rollouts.settings = RolloutSettings(**sizes, theta=theta)
-    told = lambda: self.judged(model.to(next(policy.parameters()).device), valid, reward, rollouts.log)
+    some = drawn_from(train, s["judged"], seed)
+    told = lambda: self.judged(model.to(next(policy.parameters()).device), some, valid, reward, rollouts.log)
     start = dict(step=0, epoch=0.) | told()
 
     def judge(policy):
@@ -361,8 +370,9 @@ def reinforce(self: LmRrgSystem, first: Path, # The first stage, as saved
         return scores
 
     steps = rollouts.steps(s["rollouts"])
+    groups = {"value.": s["value_rate"]} if s["advantages"] == "ppo" else {}
     history = fit(policy, steps, rollouts, steps=len(steps), batch=1, rate=s["rl_rate"], weight_decay=0.,
-                  clip=s["clip"], schedule="linear", seed=seed, precision="no", best=None,
+                  groups=groups, clip=s["clip"], schedule="linear", seed=seed, precision="no", best=None,
                   loss=rl_terms(s["epsilon"]), count=lambda b: len(b["ids"]), evaluate=judge,
                   every=s["judge_every"] * rollouts.settings.steps)
     _keep(self, model, words, folder, seed, theta, history, start)

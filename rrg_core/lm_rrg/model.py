@@ -9,7 +9,7 @@ __all__ = ['INSTRUCTION', 'OPT_2_7B', 'STATES', 'DECODERS', 'TINY', 'OWN', 'Visu
            'LmRrgSystem', 'begun_with']
 
 # %% ../../nbs/14b_model.ipynb #97a64dba
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -342,6 +342,11 @@ class LmRrgSystem(ReportSystem):
 
     @property
     def own_words(self) -> bool: return self.settings["vocabulary"] == OWN
+
+    def sized_for(self, split: str) -> Profile:
+        "As every report writer's; `few` bounds the training studies."
+        p, few = super().sized_for(split), self.settings.get("few")
+        return replace(p, train=min(few, p.train or few)) if few and split == "train" else p
 
     def read(self, split: str, words: PreTrainedTokenizerFast = None) -> Studies:
         "Cells or pixels, states of the observations, encoded reports."

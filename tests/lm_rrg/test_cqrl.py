@@ -280,7 +280,7 @@ def test_the_second_stage_moves_g_and_leaves_e():
 
     base = dict(encoder_rate=None, reward="radcliq", advantages="ppo", drawn=8, group=1, passes=1, parts=2,
                 epsilon=.2, temperature=1., adaptive=True, kl=1., theta=.75, rollouts=4, rl_rate=1e-2,
-                judge_every=2, clip=1., judged=6)
+                value_rate=1e-2, judge_every=2, clip=1., judged=6)
     with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as monkey:
         first = half_saved(model, Path(d) / "first", beside=(words, ))
         was = Given(base, profile("smoke")).saved(first)[0].state_dict()
@@ -297,7 +297,7 @@ def test_the_second_stage_moves_g_and_leaves_e():
             assert moved or "reward" not in change, change
             seen = pd.read_csv(folder/"evaluations.csv")
             assert seen.step.tolist() == [0, 4, 8]
-            assert {"validation reward", "validation RadCliQ reward", "drawn kl"} <= set(seen)
+            assert {"training reward", "validation reward", "drawn kl"} <= set(seen)
             same = (seen["validation reward"] - seen["validation RadCliQ reward"]).abs().max() < 1e-6
             assert same == ("reward" not in change)
             steps = pd.read_csv(folder/"steps.csv")

@@ -1,5 +1,5 @@
 """Exported from nbs/14b_model.ipynb: edit it there, then run `nbdev-export`."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 import numpy as np
 import pandas as pd
