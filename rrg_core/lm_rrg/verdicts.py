@@ -16,7 +16,7 @@ import pandas as pd
 from ..engine.desk import Chapter
 from ..engine.experiments import experiments, run_experiments
 from ..engine.settings import CourseError
-from . import MAIN, ONE_SEED, ROWS
+from . import MAIN, ROWS
 from .errors import UNREADABLE, radcliq_column
 from ..metrics.rexval import COUNTS
 from ..metrics.stats import Spread
@@ -28,8 +28,7 @@ from ..results.tables import Measure, measures
 def gathered(desk: Chapter, say=print) -> tuple[dict, list[str]]: # As `run_experiments` gives them; missing
     "The runs that are up to date, or that this page makes, and the names of the others."
     every, few = experiments(desk), not desk.profile.jobs
-    wanted = lambda e: e.variant not in ONE_SEED or e.variant in ("small-site", "grpo")
-    there = [e for e in every if few and wanted(e) or not e.predictions.why()]
+    there = every if few else [e for e in every if not e.predictions.why()]
     if not there: return run_experiments(desk, say=say), []
     main = MAIN, desk.profile.seed # the page shows this one from within
     there, out = [e for e in every if e in there or (e.variant, e.seed) == main], {}

@@ -6,7 +6,7 @@ import pandas as pd
 from rrg_core.engine.desk import Chapter
 from rrg_core.engine.experiments import experiments, run_experiments
 from rrg_core.engine.settings import CourseError
-from rrg_core.lm_rrg import MAIN, ONE_SEED, ROWS
+from rrg_core.lm_rrg import MAIN, ROWS
 from rrg_core.lm_rrg.errors import UNREADABLE, radcliq_column
 from rrg_core.metrics.rexval import COUNTS
 from rrg_core.metrics.stats import Spread
@@ -18,7 +18,7 @@ from rrg_core.lm_rrg.verdicts import *
 
 
 def test_every_claim_has_its_sides():
-    from rrg_core.lm_rrg import EXPERIMENTS
+    from rrg_core.lm_rrg import EXPERIMENTS, ONE_SEED
 
     every = claims("lm_rrg")
     assert {c.left for c in every.values()} | {r for c in every.values() for r in c.right} <= set(VARIANT)
