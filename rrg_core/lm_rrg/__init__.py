@@ -48,7 +48,7 @@ RECIPES = {"lm_rrg": {
         "site": ("structured", "ours: reports in a fixed style"), "size": ("course", OURS),
         "vocabulary": ("the reports'", "ours: see 14b_model"), "lora": (0, "ours: all of it is small"),
         "heads": (4, OURS), "wider": (2, OURS), "dropout": (.05, OURS),
-        "min_count": (3, CODE), "max_tokens": (60, CODE), "epochs": (10, "ours: six minutes; see `twice`"),
+        "min_count": (3, CODE), "max_tokens": (60, CODE), "epochs": (6, "ours: six minutes; see `twice`"),
         "batch": (32, OURS),
         "rate": (2e-3, OURS), "optimiser": ("adamw", OURS), "weight_decay": (.01, OURS),
         "schedule": ("one-cycle", OURS), "warmup": (None, OURS), "clip": (1., OURS), "keep": ("last", OURS),
