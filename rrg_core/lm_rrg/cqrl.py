@@ -126,8 +126,8 @@ def gae(
     return out, (out + values) * there
 
 def ppo_advantages(rewards, values, mask, group) -> tuple[Tensor, Tensor]: # (b, t) each
-    "Whitened GAE, and the targets of the values."
-    found, targets = gae(rewards, values, mask)
+    "Whitened GAE that reaches all words alike, and the targets of the values."
+    found, targets = gae(rewards, values, mask, lam=1.)
     return whitened(found, mask), targets
 
 def grpo_advantages(rewards, values, mask, group) -> tuple[Tensor, None]: # `group`: reports of one study
@@ -162,19 +162,21 @@ class Policy(nn.Module):
     def __init__(self, generator: Generator, temperature: float = 1.): # Of drawing
         super().__init__()
         self.generator, self.temperature = generator, temperature
-        self.value = nn.Linear(generator.lm.get_input_embeddings().embedding_dim, 1)
+        self.value = nn.Linear(generator.lm.get_input_embeddings().embedding_dim + 1, 1)
         nn.init.zeros_(self.value.weight), nn.init.zeros_(self.value.bias)
+        nn.init.ones_(self.value.weight[:, -1:]) # begins as what the first stage earned
         self.eval()
 
     def train(self, mode: bool = True): # dropout would make the ratio differ from 1
         return super().train(False)
 
-    def forward(self, visual: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        # (b, m, D), (b, 1 + t) → (b, t) twice
+    def forward(self, visual: Tensor, ids: Tensor, earned: Tensor) -> tuple[Tensor, Tensor]:
+        # (b, m, D), (b, 1 + t), (b,) by the first stage's greedy report → (b, t) twice
         "Log-probability of every word after the start, and what was expected before it was drawn."
         logits, hidden, _ = self.generator(visual, ids[:, :-1])
         words = drawn_logs(logits, ids, self.temperature)
-        return words, self.value(hidden.detach().float())[..., 0]
+        seen = torch.cat([hidden.detach().float(), earned[:, None, None].expand(*hidden.shape[:2], 1)], -1)
+        return words, self.value(seen)[..., 0]
 
 def drawn_logs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor: # (b, t, v), (b, 1 + t) → (b, t)
     "Log-probabilities of drawn words, at a temperature."
@@ -254,7 +256,7 @@ class Rollouts:
 @torch.no_grad()
 def draw(self: Rollouts, rows: np.ndarray, # Study numbers
          place: int # Where in the run: the seed's second half
-        ) -> dict[str, Tensor]: # visual, ids, mask, old, reference, values; rewards, ended
+        ) -> dict[str, Tensor]: # visual, ids, mask, old, reference, earned, values; rewards, ended
     "Reports of some studies, with all that the loss needs."
     s, g = self.settings, self.policy.generator
     device, began = next(g.parameters()).device, perf_counter()
@@ -262,17 +264,20 @@ def draw(self: Rollouts, rows: np.ndarray, # Study numbers
     visual = torch.as_tensor(np.asarray(self.visual[rows])).float().to(device)
     ids = g.generate(visual, do_sample=True, num_beams=1, top_k=0, temperature=s.temperature)
     mask, ended = words_drawn(ids, g.lm.generation_config.eos_token_id)
-    old, values = self.policy(visual, ids)
     logits, _, _ = self.reference.to(device)(visual, ids[:, :-1])
     reference = drawn_logs(logits, ids, s.temperature)
+    greedy = self.reference.generate(visual, num_beams=1) if s.advantages == "ppo" else ids[:, :1]
     self.seconds["drawing"] += (drawn := perf_counter()) - began
-    said = [spoken(decode(self.words, row)) for row in ids.tolist()]
-    found = torch.as_tensor(np.asarray(self.reward(said, [self.truth[i] for i in rows]), "f4"))
-    self.seconds["reward"] += perf_counter() - drawn
-    if bad := [r for r in found.tolist() if not 0 <= r <= 1]:
+    said = [spoken(decode(self.words, row)) for row in (*ids.tolist(), *greedy.tolist())]
+    graded = self.reward(said, [self.truth[i] for i in (*rows, *rows)])
+    found, earned = torch.as_tensor(np.asarray(graded, "f4")).to(device).chunk(2)
+    self.seconds["reward"] += (now := perf_counter()) - drawn
+    if bad := [r for r in (*found.tolist(), *earned.tolist()) if not 0 <= r <= 1]:
         raise ValueError(f"a reward lies between 0 and 1, got {bad[0]}")
+    old, values = self.policy(visual, ids, earned)
+    self.seconds["drawing"] += perf_counter() - now
     return dict(visual=visual, ids=ids, mask=mask, old=old, values=values, reference=reference,
-                rewards=found.to(device) * ended, ended=ended)
+                earned=earned, rewards=found * ended, ended=ended)
 
 @patch
 def _begin(self: Rollouts, number):
@@ -296,7 +301,7 @@ def _begin(self: Rollouts, number):
 def rl_terms(epsilon: float = .2) -> Callable: # (policy, batch) → terms by name
     "L_RL as `fit` takes it: reward, KL, and where there are targets the values (LM-RRG Eq. 4)."
     def terms(policy, batch):
-        new, values = policy(batch["visual"], batch["ids"])
+        new, values = policy(batch["visual"], batch["ids"], batch["earned"])
         mask = batch["mask"]
         loss, _ = clipped_loss(new, batch["old"], batch["advantages"], mask, epsilon)
         apart = masked_mean(k3(new, batch["reference"]), mask, 1) # (b,) a mean over words

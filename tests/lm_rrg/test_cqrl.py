@@ -127,9 +127,11 @@ def test_dropout_is_off_and_the_ratio_is_one():
     torch.manual_seed(0)
     ids = policy.generator.generate(visual, do_sample=True, num_beams=1, top_k=0)
     policy.train()
-    old, values = (x.detach() for x in policy(visual, ids))
-    assert not policy.training and old.shape == values.shape == (len(ids), ids.shape[1] - 1) and not values.any()
-    new, _ = policy(visual, ids)
+    earned = torch.rand(6)
+    old, values = (x.detach() for x in policy(visual, ids, earned))
+    assert not policy.training and old.shape == values.shape == (len(ids), ids.shape[1] - 1)
+    assert torch.equal(values, earned[:, None].expand_as(values)) # before anything is learned
+    new, _ = policy(visual, ids, earned)
     assert torch.equal(new, old) and k3(new, old).sum() == 0
     mask, ended = words_drawn(ids, policy.generator.lm.generation_config.eos_token_id)
     loss, beyond = clipped_loss(new, old, torch.zeros_like(old), mask)
@@ -138,12 +140,12 @@ def test_dropout_is_off_and_the_ratio_is_one():
     full = policy.generator(visual, ids[:, :-1])[0].log_softmax(-1)
     want = torch.stack([full[i, torch.arange(ids.shape[1] - 1), ids[i, 1:]] for i in range(6)])
     torch.testing.assert_close(old, want)
-    cold = Policy(policy.generator, .5)(visual, ids)[0]
+    cold = Policy(policy.generator, .5)(visual, ids, earned)[0]
     logits = policy.generator(visual, ids[:, :-1])[0]
     torch.testing.assert_close(cold, torch.log_softmax(2*logits, -1).gather(2, ids[:, 1:, None])[..., 0])
     loose = Policy(tiny_lm_rrg(dropout=.5).generator)
     nn.Module.train(loose, True) # what happens without the rule
-    assert (loose(visual, ids)[0] - loose(visual, ids)[0]).abs().max() > 1e-3
+    assert (loose(visual, ids, earned)[0] - loose(visual, ids, earned)[0]).abs().max() > 1e-3
 
 
 def test_words_end_with_the_end():
