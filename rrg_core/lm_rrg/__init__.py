@@ -54,7 +54,8 @@ RECIPES = {"lm_rrg": {
         "schedule": ("one-cycle", OURS), "warmup": (None, OURS), "clip": (1., OURS), "keep": ("last", OURS),
         "judged": (200, OURS), "precision": ("no", OURS), "beams": (1, "ours: greedy, as its curves"),
         "tested": (3, "ours: rare observations need positives for an interval"),
-        "rollouts": (160, "ours: five minutes"), "rl_rate": (5e-4, OURS), "judge_every": (40, OURS)},
+        "rollouts": (80, "ours: six minutes"), "rl_rate": (2e-4, "ours: see the budget"),
+        "judge_every": (20, OURS)},
     "paper": _METHOD | _SECOND | {
         "encoder_rate": (1e-5, BLIP2), "cells": (1, "not read: BiomedCLIP's patches"),
         "site": (None, "the data's own reports"), "size": ("paper", "LM-RRG, BLIP-2, BiomedCLIP"),
