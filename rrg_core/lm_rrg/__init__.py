@@ -98,8 +98,10 @@ def DEFAULTS(p: Profile, system: str = "lm_rrg") -> dict: # A key of `RECIPES`
     "Settings of a system at a profile's size; of `lm_rrg` the full model."
     found = {k: v for k, (v, _) in recipe_of(system, p, RECIPES).items()}
     if "rollouts" in found and p.train: # no more reports are drawn than the first stage reads
-        found["rollouts"] = min(found["rollouts"], max(2, p.train * found["epochs"] // found["drawn"]))
+        found["rollouts"] = min(found["rollouts"], max(1, p.train * found["epochs"] // found["drawn"]))
         found["judge_every"] = min(found["judge_every"], found["rollouts"])
+        found["drawn"], found["judged"] = min(found["drawn"], p.train // 3), min(found["judged"], p.valid)
+    if not p.jobs: found["tested"] = 1 # a profile whose runs take seconds
     return {"system": system} | found | {"graders": graders()}
 
 # %% ../../nbs/14d_variants.ipynb #311327fa

@@ -38,7 +38,7 @@ def test_the_reward_falls_with_errors():
     assert reward_of(-1.441).item() == pytest.approx(1, abs=1e-3) and reward_of([2.4502, 9]).max() == 0
     steps = reward_of(np.linspace(-3, 4, 50))
     assert (np.diff(steps) <= 0).all() and steps[0] == 1 # lower is better, turned around
-    assert reward_of([1.552]).item() == pytest.approx(.231, abs=1e-3) # the fact sheet's numbers
+    assert reward_of([1.552]).item() == pytest.approx(.231, abs=1e-3) # (2.450 - 1.552) / 3.891, the paper's R2Gen
     assert reward_of([.865]).item() == pytest.approx(.407, abs=1e-3)
     with pytest.raises(ValueError, match="radcliq, BLEU-4"): make_reward("rouge")
 

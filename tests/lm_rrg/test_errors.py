@@ -78,3 +78,16 @@ def test_columns_add_up():
     assert (found[list(COUNTS)].sum(axis=1) == found.errors).all() and found.errors.sum() > 6
     assert (found[[c for c in COUNTS if ", significant" in c]].sum(axis=1) == found.significant).all()
     assert (found[UNREADABLE] == 0).all() and set(found.dtypes.astype(str)) == {"int16"}
+
+
+def test_a_run_keeps_errors_where_reports_can_be_read_back():
+    from rrg_core.engine.settings import profile
+
+    frame = pd.DataFrame(dict(study_id=["phantom-x-4", "phantom-x-5"], hypothesis=["the heart is normal .", ""],
+                              reference=["the heart is normal .", "there is an effusion ."]))
+    for site, read in (("structured", True), ("clinic", False)):
+        kept = scored(frame.assign(study_id=frame.study_id.str.replace("x", site)), {"site": site},
+                      profile("smoke"))
+        assert radcliq_column(kept) == "RadCliQ-standin" and kept["RadCliQ-standin"].is_monotonic_increasing
+        assert ("errors" in kept) == read and kept.reference.equals(frame.reference)
+    with pytest.raises(CourseError, match="no RadCliQ; they have study_id"): radcliq_column(frame)

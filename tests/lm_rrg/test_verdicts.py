@@ -1,19 +1,15 @@
 """Exported from nbs/14g_verdicts.ipynb: edit it there, then run `nbdev-export`."""
 from collections.abc import Sequence
-from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from rrg_core.engine.desk import Chapter
-from rrg_core.engine.experiments import experiments, run_experiments
-from rrg_core.engine.settings import CourseError
-from rrg_core.lm_rrg import MAIN, ROWS
+from rrg_core.lm_rrg import ROWS
 from rrg_core.lm_rrg.errors import UNREADABLE, radcliq_column
 from rrg_core.metrics.rexval import COUNTS
-from rrg_core.metrics.stats import Spread
-from rrg_core.results.claims import Claim, Effect, Verdict, claims, decide
+from rrg_core.results.claims import Claim, Missing, Verdict, claims, common_seeds, decide, effect_of, unmeasured
 from rrg_core.results.systems import Measured, Reports, System, aligned
 from rrg_core.results.tables import Measure, measures
 import pytest
+from rrg_core.engine.settings import CourseError
 from rrg_core.lm_rrg.verdicts import *
 
 
