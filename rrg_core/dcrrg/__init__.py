@@ -33,6 +33,7 @@ _DCRRG = {
         "more": ("registry", "ours: labels without reports"), "text_tokens": (96, OURS),
         "joint": (128, OURS), "size": ("course", "ours: see 13c_descriptions"), "width": (128, OURS),
         "epochs1": (8, "ours: see the curves"), "batch1": (32, _A), "rate1": (2e-3, OURS),
+        "encoder_rate1": (5e-4, "ours: at the head's rate it forgets more than it learns"),
         "decay1": (1e-6, _A), "schedule1": ("one-cycle", OURS),
         "temperature": (.1, "ours: 1 leaves targets without contrast"),
         "epochs2": (6, "ours: see the curves"), "batch2": (32, _A), "rate2": (5e-4, OURS),
@@ -51,7 +52,8 @@ _DCRRG = {
         "bert": ("bio-clinicalbert", _A), "site": (None, "the data's own reports"),
         "more": ("chexpert", "DCRRG, section 4.1"), "text_tokens": (128, "ours: a report of 100 words"),
         "joint": (512, "DCRRG, appendix A, by our reading"), "size": ("paper", _A), "width": (512, _A),
-        "epochs1": (10, OURS), "batch1": (32, _A), "rate1": (1e-4, _A), "decay1": (1e-6, _A),
+        "epochs1": (10, OURS), "batch1": (32, _A), "rate1": (1e-4, _A), "encoder_rate1": (1e-4, _A),
+        "decay1": (1e-6, _A),
         "schedule1": ("constant", "ours: appendix A names no schedule"),
         "temperature": (1., "DCRRG, Eq. 4 and 5"), "epochs2": (10, _MEDCLIP), "batch2": (32, _A),
         "rate2": (1e-4, _A), "decay2": (1e-6, _A),
@@ -70,8 +72,9 @@ _DCRRG = {
 
 # What the towers depend on: the same values, so steps 1 and 2 are made once for both
 _OF_TOWERS = ("step1", "balanced", "extra", "matching", "centred", "prompts", "encoder", "bert", "site",
-              "more", "text_tokens", "joint", "epochs1", "batch1", "rate1", "decay1", "schedule1",
-              "temperature", "epochs2", "batch2", "rate2", "decay2", "schedule2", "precision", "tested")
+              "more", "text_tokens", "joint", "epochs1", "batch1", "rate1", "encoder_rate1",
+              "decay1", "schedule1", "temperature", "epochs2", "batch2", "rate2", "decay2",
+              "schedule2", "precision", "tested")
 _ASKED = {"per_class": (200, "GLoRIA: 5 × 200"), "shares": ([.01, .1, 1.], "DCRRG, section 4.4.3")}
 _GLORIA = "GLoRIA's code" # github.com/marshuang80/gloria: configs/chexpert_classification_config.yaml
 

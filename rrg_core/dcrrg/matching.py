@@ -290,7 +290,7 @@ def _begin(model, settings, seed, p): # with what step 1 left
     for tower, made in ((model.image, image_tower), (model.text, text_tower)):
         tower.load_state_dict(read_weights(made(settings, seed, p, str) / "tower.safetensors"))
 
-_ONE = ("balanced", "extra", "epochs1", "batch1", "rate1", "decay1", "schedule1")
+_ONE = ("balanced", "extra", "epochs1", "batch1", "rate1", "encoder_rate1", "decay1", "schedule1")
 _TWO = ("step1", "matching", "site", "encoder", "bert", "text_tokens", "joint", "temperature", "centred",
         "prompts", "epochs2", "batch2", "rate2", "decay2", "schedule2", "precision")
 

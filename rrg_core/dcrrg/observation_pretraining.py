@@ -94,7 +94,9 @@ class ProjectionHead(nn.Module):
             joint: int, # P, of the joint space
             prompts: int = len(OBSERVATIONS)):
         super().__init__()
+        self.scale = nn.BatchNorm1d(width, affine=False)
         self.inner, self.outer = nn.Linear(width + prompts, joint), nn.Linear(joint, joint)
+        nn.init.normal_(self.inner.weight[:, width:]) # a question weighs as much as what it asks
         self.width, self.prompts = width, prompts
 
     def forward(
@@ -104,12 +106,12 @@ class ProjectionHead(nn.Module):
     ) -> Tensor: # (b, P)
         "The embedding under a prompt."
         if prompt is None: prompt = x.new_zeros(len(x), self.prompts)
-        return self.outer(F.relu(self.inner(torch.cat([x, prompt], -1))))
+        return self.outer(F.relu(self.inner(torch.cat([self.scale(x), prompt], -1))))
 
     def each(self, x: Tensor) -> Tensor: # (b, d) → (b, 14, P)
         "The embedding under each of the one-hot prompts."
         seen, asked = self.inner.weight.split([self.width, self.prompts], 1)
-        hidden = F.linear(x, seen, self.inner.bias)[:, None] + asked.T # (b, 14, P)
+        hidden = F.linear(self.scale(x), seen, self.inner.bias)[:, None] + asked.T # (b, 14, P)
         return self.outer(F.relu(hidden))
 
 # %% ../../nbs/13a_observation_pretraining.ipynb #cc9fb4be
@@ -300,7 +302,8 @@ def save_weights(module: nn.Module, folder: Path, name: str) -> None:
 def _train_tower(folder, tower, read, labels, judge, steps, settings, seed):
     s = settings
     history = pretrain(tower, read, labels, steps, s["batch1"], s["balanced"], seed, judge, s["epochs1"],
-                       rate=s["rate1"], weight_decay=s["decay1"], schedule=s["schedule1"],
+                       rate=s["rate1"], groups={"encoder.": s["encoder_rate1"]},
+                       weight_decay=s["decay1"], schedule=s["schedule1"],
                        precision=s["precision"])
     save_weights(tower, folder, "tower")
     frame = history.frame("evaluations").drop(columns="seconds")
@@ -335,7 +338,8 @@ def _write_text_tower(folder, settings, seed, p):
     _train_tower(folder, tower, read(told), labels_of("train", site, p), judge, steps, settings, seed)
 
 # %% ../../nbs/13a_observation_pretraining.ipynb #7a647017
-_BOTH = "site", "joint", "balanced", "epochs1", "batch1", "rate1", "decay1", "schedule1", "precision"
+_BOTH = ("site", "joint", "balanced", "epochs1", "batch1", "rate1", "encoder_rate1", "decay1", "schedule1",
+         "precision")
 
 def image_tower(settings: dict, # Those that it depends on are taken
                 seed: int, p: Profile, say=print) -> Path: # Folder with tower.safetensors, evaluations.csv

@@ -101,7 +101,8 @@ class Dcrrg(Describer):
 
     def train(self, mode: bool = True): # a frozen encoder keeps its running statistics
         super().train(mode)
-        if self.config.eyes and self.config.tuning == "prompt": self.image_encoder.eval()
+        if self.config.eyes and self.config.tuning == "prompt":
+            for part in (self.image_encoder, self.projection): part.eval()
         return self
 
     def prefixes(self) -> list:

@@ -147,7 +147,8 @@ def test_step_3_is_made_once_for_each_pair_of_towers():
         m.setenv("RRG_CACHE", d + "/cache")
         p = replace(profile("smoke"), train=20, valid=8, test=3, image_size=64)
         for name in ("standin-shapes-resnet", "standin-phantom-bert"): train_standin(name, p, say=str)
-        s = dict(site="structured", joint=16, balanced=True, epochs1=1, batch1=20, rate1=1e-3, decay1=0.,
+        s = dict(site="structured", joint=16, balanced=True, epochs1=1, batch1=20, rate1=1e-3,
+                 encoder_rate1=1e-3, decay1=0.,
                  schedule1="one-cycle", precision="no", encoder="standin-shapes-resnet", extra=None, prompts=1,
                  bert="standin-phantom-bert", text_tokens=64, step1=False, matching="infonce", centred=False,
                  temperature=.1, epochs2=1, batch2=20, rate2=1e-3, decay2=0., schedule2="one-cycle",

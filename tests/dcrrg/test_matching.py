@@ -231,7 +231,8 @@ def test_steps_1_and_2_are_shared():
         m.setenv("RRG_CACHE", d + "/cache")
         p = replace(profile("smoke"), train=20, valid=8, image_size=64)
         for name in ("standin-shapes-resnet", "standin-phantom-bert"): train_standin(name, p, say=str)
-        s = dict(site="structured", joint=16, balanced=True, epochs1=1, batch1=20, rate1=1e-3, decay1=0.,
+        s = dict(site="structured", joint=16, balanced=True, epochs1=1, batch1=20, rate1=1e-3,
+                 encoder_rate1=1e-3, decay1=0.,
                  schedule1="one-cycle", precision="no", encoder="standin-shapes-resnet", extra=None, prompts=1,
                  bert="standin-phantom-bert", text_tokens=64, step1=True, matching="calibrated", centred=False,
                  temperature=.1, epochs2=2, batch2=10, rate2=1e-3, decay2=0., schedule2="one-cycle")

@@ -198,7 +198,8 @@ def test_towers_are_made_once_a_seed():
         m.setenv("RRG_CACHE", d + "/cache")
         p = replace(profile("smoke"), train=20, valid=8, image_size=64)
         for name in ("standin-shapes-resnet", "standin-phantom-bert"): train_standin(name, p, say=str)
-        s = dict(site="structured", joint=16, balanced=True, epochs1=2, batch1=20, rate1=1e-3, decay1=0.,
+        s = dict(site="structured", joint=16, balanced=True, epochs1=2, batch1=20, rate1=1e-3,
+                 encoder_rate1=1e-3, decay1=0.,
                  schedule1="one-cycle", precision="no", encoder="standin-shapes-resnet", extra=None,
                  bert="standin-phantom-bert", text_tokens=64, other=1)
         said = []

@@ -128,7 +128,8 @@ def test_four_steps_end_to_end():
         m.setenv("RRG_CACHE", d + "/cache")
         p = replace(profile("smoke"), train=20, valid=6, test=4, image_size=64)
         for name in ("standin-shapes-resnet", "standin-phantom-bert"): train_standin(name, p, say=str)
-        one = dict(balanced=True, epochs1=1, batch1=20, rate1=1e-3, decay1=0., schedule1="one-cycle", extra=None)
+        one = dict(balanced=True, epochs1=1, batch1=20, rate1=1e-3, encoder_rate1=1e-3, decay1=0.,
+                   schedule1="one-cycle", extra=None)
         two = dict(step1=True, matching="calibrated", temperature=.1, centred=False, prompts=1, epochs2=1,
                    batch2=10, rate2=1e-3, decay2=0., schedule2="one-cycle")
         three = dict(step3=True, sources=("image", "text"), epochs3=1, batch3=32, rate3=1e-3,
@@ -148,8 +149,10 @@ def test_four_steps_end_to_end():
             start = system.fresh(0, system.read("train")).state_dict()
             system.train(folder, 0)
             model, words = system.saved(folder)
-            learned = {k.split(".")[0] for k, v in model.state_dict().items()
+            learned = {k.split(".")[0] for k, v in model.named_parameters()
                        if not torch.equal(v, start[k].half().float())}
+            still = {k: torch.equal(v, start[k]) for k, v in model.named_buffers()}
+            assert all(still.values()) == (name != "full"), still
             assert learned == {"prompt": {"prefix"}, "one vector": {"prefix"},
                                "full": {"image_encoder", "projection", "layers", "words", "head"},
                                "patches": {"image_encoder", "cells", "layers", "words", "head"}}[name]
