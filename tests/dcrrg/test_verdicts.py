@@ -1,16 +1,12 @@
 """Exported from nbs/13j_verdicts.ipynb: edit it there, then run `nbdev-export`."""
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import numpy as np
-from rrg_core.dcrrg import MAIN, ONE_SEED, ROWS
+from rrg_core.dcrrg import ROWS
 from rrg_core.dcrrg.probes import rare_ones
 from rrg_core.dcrrg.ranks import Gain, Ranked, _mean, five_of, observations_of, retrieval_of, together
 from rrg_core.dcrrg.towers import of_observations
-from rrg_core.engine.desk import Chapter
-from rrg_core.engine.experiments import experiments, run_experiments
-from rrg_core.engine.settings import CourseError
-from rrg_core.metrics.stats import Spread
-from rrg_core.results.claims import Claim, Effect, Verdict, claims, decide, decide_effects
+from rrg_core.results.claims import Claim, Missing, Verdict, claims, common_seeds, decide, decide_effects, unmeasured
 from rrg_core.results.systems import Measured, Reports
 from rrg_core.results.tables import Measure, measures
 import pandas as pd
