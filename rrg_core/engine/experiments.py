@@ -6,7 +6,7 @@
 __all__ = ['standin_folder', 'parts_of', 'shared', 'kept', 'System', 'merged', 'has_experiments',
            'chapter_module', 'Experiment', 'experiments', 'artifacts', 'checked',
            'write_predictions', 'checked_predictions', 'read_predictions', 'run_experiments',
-           'run_parts', 'spread_of', 'compared']
+           'gathered', 'run_parts', 'spread_of', 'compared']
 
 # %% ../../nbs/90e_experiments.ipynb #ef6c0bff
 import re
@@ -243,8 +243,22 @@ def read_predictions(path:Path): # A table; `.attrs["file"]` names it
 def run_experiments(desk:Desk, variants=None, seeds=None, module=None, # As `experiments`
                     say=print)->dict[str, dict]: # Told how each came. Variant → seed → predictions
     "Load the predictions or train what is missing. Errors as `merged` and `checked`."
+    return _run(experiments(desk, variants, seeds, module), say)
+
+def gathered(desk:Desk, apart=(), # Variants that a profile without jobs leaves out
+             module=None, say=print)->tuple[dict, list[str]]: # As `run_experiments`; names of what is missing
+    """The runs that are up to date, and MAIN's first; all of them where there is none. A profile without jobs
+    makes what is missing."""
+    module, p = module or chapter_module(desk.name), desk.profile
+    every, main = experiments(desk, module=module), (getattr(module, "MAIN", None), p.seed)
+    made = lambda e: not p.jobs and e.variant not in apart
+    there = [e for e in every if made(e) or not e.predictions.why()] or every
+    there = [e for e in every if e in there or (e.variant, e.seed) == main]
+    return _run(there, say), [e.name for e in every if e not in there]
+
+def _run(several, say):
     out = {}
-    for e in progress(experiments(desk, variants, seeds, module), "training"):
+    for e in progress(several, "training"):
         how = e.predictions.make(lambda words: None)
         frame = out.setdefault(e.variant, {})[e.seed] = read_predictions(e.path)
         frame.attrs |= {"how": how, **e.predictions.record()}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CATEGORIES', 'CannotCorrupt', 'ErrorRecord', 'error_lexicon', 'claims', 'error_sentence',
-           'matters', 'edits', 'corrupt_lines', 'corrupt', 'error_table']
+           'matters', 'edits', 'corrupt_lines', 'corrupt', 'corrupt_several', 'error_table']
 
 # %% ../../nbs/02k_errors.ipynb #30009f5c
 from dataclasses import dataclass, replace
@@ -299,6 +299,61 @@ def corrupt(
     before, after, record = corrupt_lines(study, category, significant, seed, scene)
     scene, style, _ = _source(study, scene)
     return as_report(after, scene, scene.seed, style), record
+
+# %% ../../nbs/02k_errors.ipynb #0b0278a8
+def _next_edit(category, significant, found, touched, lines, pen, dice):
+    "One of the edits that leave the touched findings alone; None where there is none."
+    keys, several = {f.key for f in touched}, category == CATEGORIES[0]
+    free = [f for f in found if f.key not in keys]
+    # what was touched may not be invented once more
+    options = list(_EDITS[category](found + touched if several else free, claims(lines), significant, pen))
+    return dice.pick(options) if options else None
+
+def corrupt_several(
+        study: Study, # As `corrupt`
+        errors: list, # (category, significant) of each
+        seed: int,
+        scene: Scene = None,
+        retell: bool = False # Other findings in the error table's words, as they were
+) -> tuple[Report, list[ErrorRecord]]:
+    """The study's report with exactly these errors, each about a finding of its own. `ValueError` for an
+    unknown category, `CannotCorrupt` where one of them has no place beside the others."""
+    for category, _ in errors:
+        if category not in CATEGORIES:
+            raise ValueError(f"unknown category {as_name(category)}; known: {', '.join(CATEGORIES)}")
+    scene, style, first = _source(study, scene)
+    pen, claimed, lines = Pen(scene.seed, style), claims(first), first
+    found = [replace(f, change=claimed[f.key].change) for f in seen(scene, pen) if f.key in claimed]
+    sections, touched, made = sorted({l.section for l in first}), [], []
+
+    def told(about, now, dice, lines):
+        lines, placed = _rewritten(lines, about.key, about.observation, now, seen(scene, pen), pen, dice)
+        return _completed(lines, sections, now, placed, dice)
+
+    for k, (category, significant) in enumerate(errors):
+        dice = Dice(seed, "errors", study.study_id, k, category, significant)
+        if (edit := _next_edit(category, significant, found, touched, lines, pen, dice)) is None:
+            raise CannotCorrupt(f"study {as_name(study.study_id, True)}: its report has no place for error "
+                                f"{k + 1}, {'' if significant else 'in'}significant: {category}")
+        was, now = edit
+        about = was or now
+        lines = told(about, now, dice, lines)
+        touched += [f for f in edit if f]
+        made.append((category, significant, about, now))
+    for f in found if retell else ():
+        if f not in touched: lines = told(f, f, Dice(seed, "retold", study.study_id, f.key), lines)
+    return as_report(lines, scene, scene.seed, style), _records(study, first, lines, made)
+
+def _records(study, first, last, made):
+    before, after = claims(first), claims(last)
+    differ = {k for k in {*before, *after} if before.get(k) != after.get(k)}
+    if differ != {about.key for _, _, about, _ in made}:
+        raise CannotCorrupt(f"study {as_name(study.study_id, True)}: {len(made)} errors change "
+                            f"{len(differ)} claims")
+    told = lambda now: next((l.text for l in last if now and fact_of(now) in l.facts), "")
+    return [ErrorRecord(study.study_id, category, significant, about.observation, about.key,
+                        before.get(about.key), after.get(about.key), told(now))
+            for category, significant, about, now in made]
 
 # %% ../../nbs/02k_errors.ipynb #5daf22ce
 def error_table(

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['RELATIONS', 'VERDICTS', 'CLAIM_COLUMNS', 'Claim', 'parse_metrics', 'parse_claim', 'claims',
            'verdict_of', 'below_margin', 'Effect', 'published_effect', 'effect_of', 'Needed',
-           'distance', 'decides', 'needed', 'in_words', 'Verdict', 'decide_effects', 'decide',
-           'pooled_variance', 'power_table', 'claims_frame', 'ledger', 'claims_chart']
+           'distance', 'decides', 'needed', 'in_words', 'Verdict', 'Missing', 'decide_effects',
+           'decide', 'common_seeds', 'unmeasured', 'pooled_variance', 'power_table',
+           'claims_frame', 'ledger', 'claims_chart']
 
 # %% ../../nbs/08c_claims.ipynb #92c4aa44
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -273,11 +275,14 @@ def _room(claim, e): # How many half-widths lie between the effect and its failu
     }[claim.relation]
     return room / max(e.spread.half(), 1e-12)
 
+class Missing(CourseError):
+    "Runs or scores that a claim waits for."
+
 def decide_effects(claim: Claim, effects: list[Effect], cell: str = "") -> Verdict:
-    "The verdict on a claim from the effects of its parts. `CourseError` where one is undefined."
+    "The verdict on a claim from the effects of its parts. `Missing` where one is undefined."
     for e in effects:
         if not np.isfinite([e.effect, *e.interval]).all():
-            raise CourseError(
+            raise Missing(
                 f"{claim.id}: the effect in {e.metric} against {e.against} is undefined: {e.effect} "
                 f"{list(e.interval)}")
     found = [
@@ -318,6 +323,31 @@ def decide(
                        for k, v in side.items()}, n) for metric, m in measures.items() for side in sides
     ]
     return decide_effects(claim, effects, cell)
+
+# %% ../../nbs/08c_claims.ipynb #fe7a60b1
+def common_seeds(runs: dict, # Variant → seed → predictions, as `run_experiments` gives them
+                 variants: Sequence[str]) -> list[int]:
+    "Seeds that all variants have. `Missing` names the variants that have none."
+    if lost := [v for v in variants if not runs.get(v)]: raise Missing(f"runs missing: {', '.join(lost)}")
+    seeds = set.intersection(*(set(runs[v]) for v in variants))
+    if not seeds: raise Missing(f"no seed in common: {', '.join(variants)}")
+    return sorted(seeds)
+
+@dataclass(frozen=True)
+class _Unknown(Effect):
+    @property
+    def interval(self): return -1., 1.
+
+@dataclass(frozen=True)
+class _Open(Verdict):
+    @property
+    def words(self): return self.cell
+
+def unmeasured(claim: Claim, why: Missing | str) -> Verdict: # Inconclusive, of no seed and no study
+    "A claim that nothing measured: `why` says what is missing."
+    nothing, why = Spread(1, 1, np.nan, np.nan, 0.), str(why).removeprefix(f"{claim.id}: ")
+    effect = _Unknown(claim.metrics[0], " or ".join(claim.right), 0., nothing, np.zeros(0), 0)
+    return _Open(claim, "inconclusive", effect, (effect,), why)
 
 # %% ../../nbs/08c_claims.ipynb #dab3081f
 def pooled_variance(effects: list[Effect], bound: float = .8) -> float: # Of one metric

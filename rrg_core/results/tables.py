@@ -291,7 +291,6 @@ def comparison(
     with desk.writing(f"{file}.md") as tmp:
         body = wide.to_markdown(index=False, disable_numparse=True)
         tmp.write_text(f"**{caption}** {' '.join(facts)}\n\n{body}\n\n{desk.footer()}\n")
-    METEOR.close()
     return show_table(wide, " ".join([caption, *facts, *_how(rows)]), digits)
 
 def _how(rows): # For the page alone: it differs from run to run
@@ -328,4 +327,5 @@ def note_costs(
     latest = ~out.duplicated(["variant", "hardware"], keep="last")
     out = out[out[speed].isna() | latest].reset_index(drop=True)
     with desk.writing("cost.csv") as tmp: out.to_csv(tmp, index=False, lineterminator="\n")
+    METEOR.close() # a page ends with this; between its tables Java runs on
     return out

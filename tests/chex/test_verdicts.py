@@ -1,16 +1,11 @@
 """Exported from nbs/12t_verdicts.ipynb: edit it there, then run `nbdev-export`."""
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import numpy as np
-import pandas as pd
 from rrg_core.chex import NAMES
 from rrg_core.chex.hints import HINTS
 from rrg_core.chex.tasks import DETECTED, MEASURES, TASKS, Answers, Asked
-from rrg_core.engine.desk import Chapter
-from rrg_core.engine.experiments import experiments, run_experiments
-from rrg_core.engine.settings import CourseError
-from rrg_core.metrics.stats import Spread
-from rrg_core.results.claims import Claim, Effect, Verdict, claims, decide
+from rrg_core.results.claims import Claim, Missing, Verdict, claims, common_seeds, decide, unmeasured
 from rrg_core.results.systems import Reports, System
 from rrg_core.results.tables import Measure
 import pytest
@@ -58,15 +53,6 @@ def test_several_tasks_are_counted_by_hand():
         assert of("no box", "truth") == [-3, -3] # grounding and three sets of detection are lost
         drawn = Across(sides["truth"]).replicates("mean over tasks", ("mean",), 5)
         assert drawn.shape == (5, 2, 1)
-
-
-def test_a_claim_without_runs_is_open():
-    from rrg_core.results.claims import claims, claims_frame
-
-    verdict = unmeasured(claims("chex")["chex-14"], "runs missing: no-boxes")
-    row, = claims_frame([verdict]).to_dict("records")
-    assert row["verdict"] == "inconclusive" and (row["effect"], row["low"], row["high"]) == (0, -1, 1)
-    assert (row["n"], row["seeds"]) == (0, 0) and verdict.words == "runs missing: no-boxes"
 
 
 def test_every_claim_has_its_sides():

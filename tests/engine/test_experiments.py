@@ -112,6 +112,37 @@ def test_what_a_change_renames():
             with pytest.raises(CourseError, match=words): experiments(desk, module=module(EXPERIMENTS=bad))
 
 
+def test_a_page_is_made_of_the_runs_that_are_there():
+    import tempfile, types
+    from dataclasses import replace
+    from pathlib import Path
+
+    import pandas as pd
+    import pytest
+    from rrg_core.engine.desk import Desk
+    from rrg_core.engine.settings import profile
+
+    def decode(folder, settings, seed, p, first=None):
+        return pd.DataFrame({"study_id": ["a"], "hypothesis": [str(settings["x"] + seed)], "reference": ["7"]})
+
+    module = types.SimpleNamespace(DEFAULTS={"x": 1}, MAIN="full", SYSTEMS={"only": System(decode)},
+                                   EXPERIMENTS={"full": {}, "double": {"x": 2}, "once": {"x": 3}},
+                                   ONE_SEED=("once", ))
+    every = ["full-s0", "full-s1", "double-s0", "double-s1", "once-s0"]
+    with tempfile.TemporaryDirectory() as d, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RRG_CACHE", d)
+        def at(name, jobs): # runs, what is missing
+            desk = Desk("one", replace(profile("smoke"), seeds=(0, 1), jobs=jobs), root=Path(d)/name)
+            runs, missing = gathered(desk, module.ONE_SEED, module, lambda words: None)
+            return [f"{v}-s{s}" for v, frames in runs.items() for s in frames], missing
+        assert at("small", False) == (every[:4], every[4:])
+        assert at("large", True) == (every, []) # where there is none, all are made
+        folder = Path(d)/"large"/"one"/"predictions"
+        for name in ("full-s0", "full-s1", "double-s0"): (folder/f"{name}.parquet").unlink()
+        assert at("large", True) == (["full-s0", "double-s1", "once-s0"], ["full-s1", "double-s0"])
+        assert at("large", False) == (every, []) # what is there is shown, `once` too
+
+
 def test_one_more_seed_or_not():
     import tempfile
     from pathlib import Path

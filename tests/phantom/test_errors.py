@@ -176,6 +176,58 @@ def test_corruption_is_reproducible():
     assert corrupt(study, "false finding", True, 7, scene=scene_at("hospital", 4)) == a
 
 
+def test_several_errors_change_as_many_claims():
+    import numpy as np
+
+    def phantom_study(name, seed):
+        report, sentences = report_at(name, scene_at(name, seed))
+        return Study(f"{name}-{seed}",
+                     f"{seed}",
+                     "phantom",
+                     "test",
+                     report=report,
+                     sentences=sentences,
+                     site=name,
+                     meta={"seed": seed})
+
+    rng, made, refused = np.random.default_rng(0), Counter(), 0
+    for name in ("hospital", "structured"):
+        for study in (phantom_study(name, i) for i in range(40)):
+            for number in range(5):
+                wanted = [(CATEGORIES[rng.integers(6)], bool(rng.integers(2))) for _ in range(number)]
+                try:
+                    report, records = corrupt_several(study, wanted, 3)
+                except CannotCorrupt:
+                    refused += 1
+                    continue
+                made[number] += 1
+                assert [(r.category, r.significant) for r in records] == wanted
+                assert len({r.key for r in records}) == number
+                told = [r.sentence for r in records]
+                for r in records:
+                    assert (r.sentence in report.findings) == (r.category != "omission") or not r.sentence
+                    assert bool(r.sentence) == (r.category != "omission"), r
+                if not number: assert report == study.report
+                try: retold, same = corrupt_several(study, wanted, 3, retell=True)
+                except CannotCorrupt: continue
+                assert [(r.key, r.before, r.after) for r in same] == [(r.key, r.before, r.after) for r in records]
+                made["retold"] += retold != report
+    assert min(made.values()) >= 8 and made["retold"] > 100, made # a normal film takes few
+
+
+def test_one_of_several_is_corrupt():
+    report, sentences = report_at("hospital", scene_at("hospital", 4))
+    study = Study("a", "b", "phantom", "test", report=report, site="hospital", meta={"seed": 4})
+    several, (record, ) = corrupt_several(study, [("omission", True)], 7)
+    options = {corrupt(study, "omission", True, s)[1].key for s in range(20)}
+    assert record.key in options and record.after is None
+    one = next(s for s in range(20) if corrupt(study, "omission", True, s)[1].key == record.key)
+    assert several == corrupt(study, "omission", True, one)[0] # an omission is worded in one way
+    assert corrupt_several(study, [("omission", True)], 7) == (several, [record])
+    with pytest.raises(CannotCorrupt, match="error [2-9]"): corrupt_several(study, [("omission", True)] * 9, 0)
+    with pytest.raises(ValueError, match="typo"): corrupt_several(study, [("typo", True)], 0)
+
+
 def test_errors_of_phantom_quote_no_report():
     from rrg_core import phantom
     from rrg_core.phantom import film, scene, sites, wording

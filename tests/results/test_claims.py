@@ -1,5 +1,6 @@
 """Exported from nbs/08c_claims.ipynb: edit it there, then run `nbdev-export`."""
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
@@ -271,6 +272,21 @@ def test_reports_are_decided_like_anything_else():
     assert decide(claim, poor, good, how, n=200).verdict == "reversed"
 
 
+def test_a_claim_without_runs_is_open():
+    verdict = unmeasured(claims("chex")["chex-14"], "runs missing: no-boxes")
+    effect = verdict.effect
+    assert verdict.verdict == "inconclusive" and verdict.words == "runs missing: no-boxes"
+    assert (effect.effect, *effect.interval, effect.n, effect.seeds) == (0, -1, 1, 0, 0)
+    undefined = Effect("F1", "r", np.nan, Spread(2, 9, 1., 1., 0.), np.zeros(2), 9)
+    with pytest.raises(Missing) as e: decide_effects(claims()["chex-14"], [undefined])
+    assert unmeasured(claims()["chex-14"], e.value).words.startswith("the effect in F1 against r is undefined")
+    runs = {"a": {3: 0, 1: 0}, "b": {1: 0, 3: 0, 0: 0}, "c": {0: 0}, "none": {}}
+    assert common_seeds(runs, ["a", "b"]) == [1, 3] and common_seeds(runs, ["c"]) == [0]
+    for asked, words in ((["a", "none", "d"], "^runs missing: none, d$"),
+                         (["a", "c"], "no seed in common: a, c")):
+        with pytest.raises(Missing, match=words): common_seeds(runs, asked)
+
+
 def test_the_power_table_keeps_its_word():
     noise = dict(between=.02**2, shared=.004**2, mixed=.004**2) # a seed's effect in macro F1; 2,000 test studies
     effects = lambda rng, seeds, delta: delta + rng.normal(size=seeds) * noise["between"]**.5 + rng.normal(
@@ -338,6 +354,8 @@ def test_the_ledger_is_complete():
         assert csv["effect"][0] == .03 and abs(csv["low"][0] - .01) < 1e-6
         assert csv["margin"].tolist()[:2] == [.01, .02]
         assert csv["published"].tolist() == [.02] * 7
+        row, = claims_frame([unmeasured(claims("chex")["chex-14"], "no run")]).to_dict("records")
+        assert (row["effect"], row["low"], row["high"], row["seeds"], row["cell"]) == (0, -1, 1, 0, "no run")
         md = desk.path("claims.md").read_text()
         assert "smoke" in shown
         for words in ("would be decided by", "FITA writes better text", "+0.020, inside",
