@@ -160,8 +160,8 @@ def _towers(settings):
 def _train(folder, settings, seed, p):
     first = first_stage(settings, seed, p, str)
     if settings["cqrl"]:
-        from rrg_core.lm_rrg.cqrl import LmRrgSystem # the module that adds `reinforce`
-        LmRrgSystem(settings, p).reinforce(first, folder, seed)
+        from rrg_core.lm_rrg.cqrl import reinforce
+        reinforce(system_of("lm_rrg")(settings, p), first, folder, seed)
     else: shutil.copytree(first, folder, dirs_exist_ok=True)
 
 def _decode(folder, settings, seed, p, first=None):
@@ -178,7 +178,7 @@ def system_of(kind: str): # A key of `RECIPES`
     if kind == "r2gen":
         from rrg_core.learning import system_of as writer_of
         return writer_of(kind)
-    from rrg_core.lm_rrg.cqrl import LmRrgSystem
+    from rrg_core.lm_rrg.model import LmRrgSystem
     return {"lm_rrg": LmRrgSystem}[kind]
 
 SYSTEMS: Registry = {

@@ -6,7 +6,7 @@
 __all__ = ['REWARDS', 'FLOOR', 'ADVANTAGES', 'reward_of', 'make_reward', 'kl_weight', 'k3', 'masked_mean',
            'whitened', 'gae', 'ppo_advantages', 'grpo_advantages', 'clipped_loss', 'value_loss',
            'Policy', 'drawn_logs', 'words_drawn', 'RolloutSettings', 'Rollouts', 'rl_terms',
-           'seen_by', 'measured_theta', 'drawn_from']
+           'seen_by', 'measured_theta', 'drawn_from', 'reinforce']
 
 # %% ../../nbs/14c_ppo.ipynb #10b6a642
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from ..learning.baselines import micro_f1
 from ..learning.writers import Studies, spoken
 from .model import Generator, LmRrg, LmRrgSystem
 from ..metrics.composite import RadCliQ
-from ..metrics.text import text_scores
+from ..metrics.text import text_scores, text_statistics
 from ..nets.recipes import seed_everything
 from ..nets.saving import half_saved
 from ..nets.training import fit
@@ -55,9 +55,9 @@ def _component(name, column, better): # a metric of 05o, made when it is first a
     return score
 
 def _bleu4():
-    def score(said, truth):
-        from rrg_core.metrics import reward
-        return np.array(reward("BLEU-4")(completions=list(said), reference=list(truth)))
+    def score(said, truth): # each report by itself
+        counts = text_statistics(list(said), list(truth), metrics=("BLEU",))
+        return counts.per_report()["BLEU-4"].to_numpy()
 
     return score
 
@@ -266,14 +266,17 @@ def draw(self: Rollouts, rows: np.ndarray, # Study numbers
     mask, ended = words_drawn(ids, g.lm.generation_config.eos_token_id)
     logits, _, _ = self.reference.to(device)(visual, ids[:, :-1])
     reference = drawn_logs(logits, ids, s.temperature)
-    greedy = self.reference.generate(visual, num_beams=1) if s.advantages == "ppo" else ids[:, :1]
+    written = ids.tolist()
+    if s.advantages == "ppo": # what the values begin with
+        written += self.reference.generate(visual, num_beams=1).tolist()
     self.seconds["drawing"] += (drawn := perf_counter()) - began
-    said = [spoken(decode(self.words, row)) for row in (*ids.tolist(), *greedy.tolist())]
-    graded = self.reward(said, [self.truth[i] for i in (*rows, *rows)])
-    found, earned = torch.as_tensor(np.asarray(graded, "f4")).to(device).chunk(2)
-    self.seconds["reward"] += (now := perf_counter()) - drawn
-    if bad := [r for r in (*found.tolist(), *earned.tolist()) if not 0 <= r <= 1]:
+    said = [spoken(decode(self.words, row)) for row in written]
+    graded = self.reward(said, [self.truth[i] for i in rows] * (len(said) // len(rows)))
+    if bad := [r for r in graded if not 0 <= r <= 1]:
         raise ValueError(f"a reward lies between 0 and 1, got {bad[0]}")
+    found, *greedy = torch.as_tensor(np.asarray(graded, "f4")).to(device).split(len(rows))
+    earned = greedy[0] if greedy else torch.zeros_like(found)
+    self.seconds["reward"] += (now := perf_counter()) - drawn
     old, values = self.policy(visual, ids, earned)
     self.seconds["drawing"] += perf_counter() - now
     return dict(visual=visual, ids=ids, mask=mask, old=old, values=values, reference=reference,
@@ -321,10 +324,10 @@ def seen_by(system: LmRrgSystem, model: LmRrg, data: Studies) -> np.ndarray: # (
 
 _MEASURED = 1_000_000_007 # Place of the draw that measures θ, beyond every step
 
-def measured_theta(rollouts: Rollouts, quantile: float = .75, studies: int = 256) -> float:
-    "A quantile of the rewards of reports that the policy draws now, .05 at least."
-    n = len(rollouts.truth)
-    rows = np.random.default_rng([rollouts.settings.seed, _MEASURED]).permutation(n)[:studies]
+def measured_theta(rollouts: Rollouts, quantile: float = .75) -> float:
+    "A quantile of the rewards of reports that the policy draws now, .05 at least; of four rollouts' reports."
+    n, s = len(rollouts.truth), rollouts.settings
+    rows = np.random.default_rng([s.seed, _MEASURED]).permutation(n)[:4 * s.reports]
     return max(float(np.quantile(rollouts.draw(rows, _MEASURED)["rewards"].cpu(), quantile)), .05)
 
 def drawn_from(data: Studies, n: int, seed: int) -> Studies:
@@ -333,40 +336,42 @@ def drawn_from(data: Studies, n: int, seed: int) -> Studies:
     return Studies(data.table.iloc[rows], data.words, [data.ids[i] for i in rows],
                    **{k: x[rows] for k, x in data.inputs.items()})
 
-@patch
-def judged(self: LmRrgSystem, model: LmRrg, train: Studies, valid: Studies, reward: Callable,
-           drawn: list[dict]) -> dict:
-    "Scores of greedy training and validation reports, and means of what was drawn since the last time."
-    said, known = (self.write(model, x, 1) for x in (valid, train))
+def _judged(system, model, train, valid, reward, drawn): # `drawn`: the log since the last time
+    said, known = (system.write(model, x, 1) for x in (valid, train))
     frame = pd.DataFrame(dict(hypothesis=said, reference=valid.table.findings))
     truth = frame.reference.tolist()
+    mine = float(np.mean(reward(said, truth)))
+    same = system.settings["reward"] == "radcliq"
     bleu = text_scores(said, truth, tokenize=None, metrics=("BLEU",))["BLEU-4"]
     scores = {"validation F1": next(iter(micro_f1(frame).values())), "validation BLEU-4": bleu,
-              "validation RadCliQ reward": float(np.mean(make_reward("radcliq")(said, truth))),
-              "validation reward": float(np.mean(reward(said, truth))),
+              "validation RadCliQ reward":
+                  mine if same else float(np.mean(make_reward("radcliq")(said, truth))),
+              "validation reward": mine,
               "training reward": float(np.mean(reward(known, train.table.findings.tolist())))}
     means = pd.DataFrame(drawn, columns=["reward", "ended", "kl", "weight", "words"]).mean()
     return scores | {f"drawn {k}": float(v) for k, v in means.items()}
 
 # %% ../../nbs/14c_ppo.ipynb #d58a5a9b
-@patch
-def reinforce(self: LmRrgSystem, first: Path, # The first stage, as saved
-              folder: Path, # Filled as by `ReportSystem.train`
-              seed: int
-             ) -> Rollouts: # What was drawn, and the seconds that drawing and the reward took
+def reinforce(
+        system: LmRrgSystem,
+        first: Path, # The first stage, as saved
+        folder: Path, # Filled as by `ReportSystem.train`
+        seed: int
+) -> Rollouts: # What was drawn, and the seconds that drawing and the reward took
     "The second stage: PPO or GRPO on the report generator; E stays as it is (LM-RRG §2.3)."
-    s, (model, words) = self.settings, self.saved(first)
-    train, valid = self.read("train", words), self.read("valid", words).first(self.settings["judged"])
+    s, (model, words) = system.settings, system.saved(first)
+    train, valid = system.read("train", words), system.read("valid", words).first(s["judged"])
     policy, reward = Policy(model.generator, s["temperature"]), make_reward(s["reward"])
     sizes = dict(advantages=s["advantages"], studies=min(s["drawn"] // s["group"], len(train)),
                  group=s["group"], passes=s["passes"], parts=s["parts"], epsilon=s["epsilon"],
                  temperature=s["temperature"], adaptive=s["adaptive"], kl=s["kl"], seed=seed)
-    rollouts = Rollouts(policy, deepcopy(model.generator), seen_by(self, model, train),
+    rollouts = Rollouts(policy, deepcopy(model.generator), seen_by(system, model, train),
                         train.table.findings.tolist(), words, reward, RolloutSettings(**sizes))
     theta = measured_theta(rollouts, s["theta"])
     rollouts.settings = RolloutSettings(**sizes, theta=theta)
     some = drawn_from(train, s["judged"], seed)
-    told = lambda: self.judged(model.to(next(policy.parameters()).device), some, valid, reward, rollouts.log)
+    now = lambda: model.to(next(policy.parameters()).device)
+    told = lambda: _judged(system, now(), some, valid, reward, rollouts.log)
     start = dict(step=0, epoch=0.) | told()
 
     def judge(policy):
@@ -380,7 +385,7 @@ def reinforce(self: LmRrgSystem, first: Path, # The first stage, as saved
                   groups=groups, clip=s["clip"], schedule="linear", seed=seed, precision="no", best=None,
                   loss=rl_terms(s["epsilon"]), count=lambda b: len(b["ids"]), evaluate=judge,
                   every=s["judge_every"] * rollouts.settings.steps)
-    _keep(self, model, words, folder, seed, theta, history, start)
+    _keep(system, model, words, folder, seed, theta, history, start)
     return rollouts
 
 def _keep(system, model, words, folder, seed, theta, history, start):

@@ -16,7 +16,7 @@ from rrg_core.learning.baselines import micro_f1
 from rrg_core.learning.writers import Studies, spoken
 from rrg_core.lm_rrg.model import Generator, LmRrg, LmRrgSystem
 from rrg_core.metrics.composite import RadCliQ
-from rrg_core.metrics.text import text_scores
+from rrg_core.metrics.text import text_scores, text_statistics
 from rrg_core.nets.recipes import seed_everything
 from rrg_core.nets.saving import half_saved
 from rrg_core.nets.training import fit
@@ -291,7 +291,7 @@ def test_the_second_stage_moves_g_and_leaves_e():
         for change in (dict(reward="short"), dict(reward="short", advantages="grpo", group=4),
                        dict(reward="short", adaptive=False), dict(kl=0.)):
             system, folder = Given(base | change, profile("smoke")), Path(d) / "second"
-            drawn = system.reinforce(first, folder, 0)
+            drawn = reinforce(system, first, folder, 0)
             now = system.saved(folder)[0].state_dict()
             frozen = {k for k in was if not k.startswith("generator.")}
             assert frozen and all(torch.equal(now[k], was[k]) for k in frozen)
