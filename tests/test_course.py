@@ -143,6 +143,8 @@ def test_a_chapter_is_complete_at_smoke(smoke, chapter):
         for f in (ROOT / "figures" / chapter).rglob("*") if f.is_file()
     }
     optional = {"records.json", "manifest.json", "cost.csv"}
+    if read_records(ROOT / "figures" / chapter)["stale"]: # runs may wait for their training
+        optional |= {any_seed(f) for f in made - committed if f.startswith("predictions/")}
     assert {any_seed(f) for f in made} - optional == {any_seed(f) for f in committed} - optional
     manifest = json.loads((smoke / chapter / "manifest.json").read_text())
     assert manifest["profile"] == "smoke" and manifest["seeds"] == list(profile("smoke").seeds)
