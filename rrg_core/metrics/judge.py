@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['KEYS', 'WEIGHTS', 'MOST', 'SCHEMA', 'SYSTEM', 'JUDGES', 'Backend', 'ErrorCounts', 'AnswerError',
            'from_json', 'to_json', 'examples', 'messages_for', 'OfflineJudge', 'ConstantJudge',
-           'weighs', 'LabelsJudge', 'offline_judge', 'judge', 'judge_many', 'error_rates']
+           'weighs', 'LabelsJudge', 'offline_judge', 'judge', 'judge_many', 'tau_table',
+           'error_rates']
 
-# %% ../../nbs/05r_judge.ipynb #36758f1c
+# %% ../../nbs/05r_judge.ipynb #0964e42e
 import json, re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from ..data.study import OBSERVATIONS, Study, named, without_text
 from ..engine.code import Registry
 from ..engine.settings import CourseError
 from ..labels import label
-from .rexval import COUNTS, KINDS, reworded
+from .rexval import COUNTS, KINDS, agreement, reworded
 from .stats import bootstrap_ci
 from ..phantom import seeds
 from ..phantom.errors import CATEGORIES, corrupt_several, matters
@@ -306,6 +307,24 @@ def judge_many(
     out = pd.DataFrame(rows, columns=[*numbers, "failure"]).astype(dict.fromkeys(numbers, float))
     out.attrs["missing"] = int((out.failure != "").sum())
     return out
+
+# %% ../../nbs/05r_judge.ipynb #d371884b
+def tau_table(
+    panel: pd.DataFrame, # study, errors, significant: the truth, as `phantom_pairs` has it
+    judged: dict[str, pd.DataFrame], # Judge → its counts of the same pairs, as `judge_many` returns them
+    scores: pd.DataFrame = None, # Metrics of the same pairs, as `score_panel` returns them
+    n: int = 1000, # Replicates
+    seed: int = 0
+) -> pd.DataFrame: # metric, tau_b, low, high, pairs, counted ("errors" or "significant")
+    """Kendall's tau-b of judges and metrics with the true counts, 1 for perfect agreement, by
+    `rrg_core.metrics.rexval.agreement`; pairs that a judge has not answered are left out of its row."""
+    tables = []
+    for counted in ("errors", "significant"):
+        found = {name: -frame[counted].to_numpy(float) for name, frame in judged.items()}
+        found = pd.DataFrame(found, index=panel.index)
+        if scores is not None: found = found.join(scores.set_axis(panel.index))
+        tables.append(agreement(found, panel[counted], panel.study, n, seed).assign(counted=counted))
+    return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/05r_judge.ipynb #c507dc45
 _RATES = {"errors": lambda e, s: e.mean(), "significant errors": lambda e, s: s.mean(),

@@ -10,15 +10,15 @@ from rrg_core.data.study import OBSERVATIONS, Study, named, without_text
 from rrg_core.engine.code import Registry
 from rrg_core.engine.settings import CourseError
 from rrg_core.labels import label
-from rrg_core.metrics.rexval import COUNTS, KINDS, reworded
+from rrg_core.metrics.rexval import COUNTS, KINDS, agreement, reworded
 from rrg_core.metrics.stats import bootstrap_ci
 from rrg_core.phantom import seeds
 from rrg_core.phantom.errors import CATEGORIES, corrupt_several, matters
 from rrg_core.phantom.scene import KINDS as SORTS, Finding
 from rrg_core.phantom.sites import report_at, scene_at
 from rrg_core.shown import progress
-import threading
 import pytest
+from rrg_core.metrics.rexval import phantom_pairs
 from rrg_core.metrics.judge import *
 
 
@@ -156,7 +156,6 @@ def test_judges_are_asked_again_once():
 
 def test_order_and_missing_answers():
     import time
-    from rrg_core.metrics.rexval import phantom_pairs
 
     def backend(messages, schema):
         pair = json.loads(messages[1]["content"].splitlines()[-2].removeprefix("Reports: "))
@@ -186,6 +185,25 @@ def test_order_and_missing_answers():
     assert (table.loc[(panel.hypothesis == panel.reference).to_numpy(), "errors"] == 0).all()
     fixed = judge_many(panel.hypothesis, panel.reference, "constant")
     assert (fixed.errors == 2).all() and (fixed.significant == 1).all() and not fixed.attrs["missing"]
+
+
+def test_taus_of_judges():
+    from scipy.stats import kendalltau
+
+    panel = phantom_pairs(12, candidates=3, seed=2)
+    perfect = panel[["errors", "significant"]].astype(float)
+    holes = perfect.where(panel.index.to_numpy()[:, None] % 5 > 0)
+    judged = {"perfect": perfect, "holes": holes, "constant": perfect * 0 + 2, "backwards": -perfect,
+              "labels": judge_many(panel.hypothesis, panel.reference, "labels")}
+    words = pd.DataFrame({"words": [len(h.split()) for h in panel.hypothesis]})
+    table = tau_table(panel, judged, words, n=50).set_index(["counted", "metric"])
+    for counted in ("errors", "significant"):
+        rows = table.loc[counted]
+        assert rows.tau_b["perfect"] == rows.tau_b["holes"] == pytest.approx(1) and rows.tau_b["backwards"] < -.99
+        assert np.isnan(rows.tau_b["constant"]) and rows.pairs["holes"] == holes.errors.notna().sum() < len(panel)
+        want = kendalltau(judged["labels"][counted], panel[counted])[0]
+        assert rows.tau_b["labels"] == pytest.approx(want) and rows.low["labels"] < want < rows.high["labels"]
+        assert rows.tau_b["words"] == pytest.approx(-kendalltau(words.words, panel[counted])[0])
 
 
 def test_missing_answers_are_no_good_answers():
