@@ -16,7 +16,7 @@ from ..data.study import named
 from .chat import Answers, asked_many
 from .sections import as_text, sentences
 
-# %% ../../nbs/03g_translation.ipynb #1c94956b
+# %% ../../nbs/03g_translation.ipynb #ac372def
 def _bare(text): # lower case, without accents; ñ becomes n as well
     return "".join(c for c in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(c))
 
@@ -24,86 +24,146 @@ def stem(word:str)->str:
     "A Spanish word without accents, plural and gender."
     word = _bare(word)
     if len(word) < 4: return word
-    word = word.removesuffix("s") if not word.endswith(("is", "us", "ax", "os")) or word.endswith("os") else word
+    if not word.endswith(("is", "us")): word = word.removesuffix("s")
     return word[:-1] if word[-1] in "aeo" and len(word) > 3 else word
 
-# %% ../../nbs/03g_translation.ipynb #b36b6d78
+# %% ../../nbs/03g_translation.ipynb #7c582127
 _FINDINGS = """
 derrame pleural, pleural effusion, n; derrame, effusion, n; liquido pleural, pleural fluid, m;
 neumotorax, pneumothorax, n; hidroneumotorax, hydropneumothorax, n; edema, edema, m;
 cardiomegalia, cardiomegaly, m; opacidad, opacity, n; infiltrado, infiltrate, n; patron, pattern, n;
 tracto cicatricial, scarring, m; cicatriz, scar, n; tracto fibroso, fibrotic band, n; fibrosis, fibrosis, m;
-nodulo, nodule, n; masa, mass, n; granuloma, granuloma, n; calcificacion, calcification, m; calcio, calcium, m;
-consolidacion, consolidation, m; condensacion, consolidation, m; broncograma aereo, air bronchogram, n;
-foco, focus, n; neumonia, pneumonia, m; bronconeumonia, bronchopneumonia, m; foco neumonico, focus of pneumonia, n;
-atelectasia, atelectasis, m; colapso, collapse, m; perdida de volumen, volume loss, m;
-engrosamiento, thickening, m; paquipleuritis, pleural thickening, m; placa, plaque, n;
-fractura, fracture, n; linea de fractura, fracture line, n; callo de fractura, fracture callus, n;
-ensanchamiento, widening, m; dilatacion, dilatation, m; elongacion, elongation, m; pinzamiento, blunting, m;
-aumento, enlargement, m; aumento de densidad, increased density, n; aumento de tamano, enlargement, m;
-enfisema, emphysema, m; bronquiectasia, bronchiectasis, m; atrapamiento aereo, air trapping, m;
-hiperinsuflacion, hyperinflation, m; redistribucion vascular, vascular redistribution, m; escoliosis, scoliosis, m;
-cifosis, kyphosis, m; espondilosis, spondylosis, m; osteopenia, osteopenia, m; hernia de hiato, hiatal hernia, n;
+nodulo, nodule, n; masa, mass, n; granuloma, granuloma, n; calcificacion, calcification, m;
+calcio, calcium, m; consolidacion, consolidation, m; condensacion, consolidation, m;
+broncograma aereo, air bronchogram, n; foco, focus, n; neumonia, pneumonia, m;
+bronconeumonia, bronchopneumonia, m; foco neumonico, focus of pneumonia, n; atelectasia, atelectasis, m;
+colapso, collapse, m; perdida de volumen, volume loss, m; engrosamiento, thickening, m;
+paquipleuritis, pleural thickening, m; placa, plaque, n; fractura, fracture, n;
+linea de fractura, fracture line, n; callo de fractura, fracture callus, n; ensanchamiento, widening, m;
+dilatacion, dilatation, m; elongacion, elongation, m; pinzamiento, blunting, m; aumento, enlargement, m;
+aumento de densidad, increased density, n; aumento de tamano, enlargement, m; enfisema, emphysema, m;
+bronquiectasia, bronchiectasis, m; atrapamiento aereo, air trapping, m; hiperinsuflacion, hyperinflation, m;
+redistribucion vascular, vascular redistribution, m; escoliosis, scoliosis, m; cifosis, kyphosis, m;
+espondilosis, spondylosis, m; osteopenia, osteopenia, m; hernia de hiato, hiatal hernia, n;
 elevacion, elevation, m; adenopatia, adenopathy, m; cavitacion, cavitation, m; bulla, bulla, n;
 insuficiencia cardiaca, heart failure, m; signo degenerativo, degenerative changes, m;
 cambio degenerativo, degenerative changes, m; hallazgo, finding, n; alteracion, abnormality, n;
 lesion, lesion, n; cambio, change, n; secuela, sequela, n; desplazamiento, displacement, m; signo, sign, n;
-dispositivo, device, n; material de sutura, suture hardware, m; cerclaje de esternotomia, sternotomy hardware, m;
-con broncograma aereo, air-bronchogram, 4;
+dispositivo, device, n; material de sutura, suture hardware, m;
+cerclaje de esternotomia, sternotomy hardware, m; con broncograma aereo, air-bronchogram, 4;
 cateter venoso central, central venous catheter, n; via central, central line, n; cateter, catheter, n;
 tubo endotraqueal, endotracheal tube, n; tubo orotraqueal, orotracheal tube, n; marcapaso, pacemaker, n;
 sonda nasogastrica, nasogastric tube, n; sng, nasogastric tube, n; tubo de torax, chest tube, n;
 tubo de drenaje toracico, chest tube, n; drenaje pleural, pleural drain, n; reservorio, port catheter, n;
-protesis, prosthesis, n; valvula, valve, n; desfibrilador, defibrillator, n
-"""
-_PLACES = """
-silueta cardiaca, cardiac silhouette, l; corazon, heart, l; tamano cardiaco, heart size, l; mediastino, mediastinum, l;
-indice cardiotoracico, cardiothoracic ratio, l; contorno aortico, mediastinal contour at the aorta, l;
-cayado aortico, aortic arch, l; boton aortico, aortic knob, l; aorta, aorta, l; hilio, hilum, l; pulmon, lung, l;
-campo pulmonar, lung, l; campo, lung zone, l; tercio, third of the lung, l; lobulo, lobe, l; lingula, lingula, l;
-base, base, l; base pulmonar, lung base, l; vertice, apex, l; apex, apex, l; parenquima pulmonar, lung parenchyma, l;
-parenquima, parenchyma, l; seno costofrenico, costophrenic angle, l; angulo costofrenico, costophrenic angle, l;
-seno, costophrenic angle, l; diafragma, diaphragm, l; hemidiafragma, hemidiaphragm, l; hemitorax, hemithorax, l;
-torax, chest, l; pleura, pleura, l; cisura, fissure, l; costilla, rib, l; arco costal, rib, l; clavicula, clavicle, l;
-columna, spine, l; columna dorsal, thoracic spine, l; vertebra, vertebra, l; carina, carina, l; traquea, trachea, l;
-estructura osea, bony structures, l; marco oseo, bony thorax, l; estructura, structure, l; partes blandas, soft tissues, l;
-vascularizacion, pulmonary vessels, l; vascularizacion pulmonar, pulmonary vessels, l; extremo, tip, l;
-auricula derecha, right atrium, l; vena cava superior, superior vena cava, l; radiografia de torax, chest radiograph, n;
-radiografia, radiograph, n; estudio, study, n; control, follow-up, m; proyeccion, view, n
+protesis, prosthesis, n; valvula, valve, n; desfibrilador, defibrillator, n; epoc, COPD, m;
+densidad, density, n; proceso, process, n; imagen, image, n; ateromatosis, atheromatosis, m;
+mejoria, improvement, m; esternotomia, sternotomy, m; acunamiento, wedging, m; hernia, hernia, n;
+congestion, congestion, m; callo, callus, n; pseudonodulo, pseudonodule, n; seudonodulo, pseudonodule, n;
+lobulacion, lobulation, n; cerclaje, wire, n; icc, congestive heart failure, m; metastasis, metastasis, n;
+afectacion, involvement, m; osteofitosis, osteophytosis, m; aplanamiento, flattening, m;
+tuberculosis, tuberculosis, m; tbc, tuberculosis, m; cifoescoliosis, kyphoscoliosis, m;
+material de osteosintesis, osteosynthesis material, m; osteosintesis, osteosynthesis, m; bocio, goiter, n;
+ginecomastia, gynecomastia, m; electrodo, lead, n; borramiento, blunting, m; material, material, m;
+hipoventilacion, hypoventilation, m; canula de traqueostomia, tracheostomy tube, n;
+traqueostomia, tracheostomy, n; cirugia, surgery, m; infeccion, infection, m;
+engrosamiento pleural, pleural thickening, m; nivel, level, n; ocupacion, filling, m;
+disminucion, decrease, n; resolucion, resolution, m; etiologia, etiology, m; origen, origin, n;
+sutura, suture, n; patologia, pathology, m; perdida, loss, m; atrapamiento, trapping, m; tracto, band, n
 """
 
-# %% ../../nbs/03g_translation.ipynb #4cd49fcc
+# %% ../../nbs/03g_translation.ipynb #f441bdbe
+_PLACES = """
+silueta cardiaca, cardiac silhouette, l; corazon, heart, l; tamano cardiaco, heart size, l;
+mediastino, mediastinum, l; indice cardiotoracico, cardiothoracic ratio, l;
+contorno aortico, mediastinal contour at the aorta, l; cayado aortico, aortic arch, l;
+boton aortico, aortic knob, l; aorta, aorta, l; hilio, hilum, l; pulmon, lung, l; campo pulmonar, lung, l;
+campo, lung zone, l; tercio, third of the lung, l; lobulo, lobe, l; lingula, lingula, l; base, base, l;
+base pulmonar, lung base, l; vertice, apex, l; apex, apex, l; parenquima pulmonar, lung parenchyma, l;
+parenquima, parenchyma, l; seno costofrenico, costophrenic angle, l;
+angulo costofrenico, costophrenic angle, l; seno, costophrenic angle, l; diafragma, diaphragm, l;
+hemidiafragma, hemidiaphragm, l; hemitorax, hemithorax, l; torax, chest, l; pleura, pleura, l;
+cisura, fissure, l; costilla, rib, l; arco costal, rib, l; clavicula, clavicle, l; columna, spine, l;
+columna dorsal, thoracic spine, l; vertebra, vertebra, l; carina, carina, l; traquea, trachea, l;
+estructura osea, bony structures, l; marco oseo, bony thorax, l; estructura, structure, l;
+partes blandas, soft tissues, l; vascularizacion, pulmonary vessels, l;
+vascularizacion pulmonar, pulmonary vessels, l; extremo, tip, l; auricula derecha, right atrium, l;
+vena cava superior, superior vena cava, l; radiografia de torax, chest radiograph, n;
+radiografia, radiograph, n; estudio, study, n; control, follow-up, m; proyeccion, view, n;
+rx, radiograph, n; tc, CT, n; tac, CT, n; estudio anterior, previous study, n;
+radiografia anterior, previous radiograph, n; rx anterior, previous radiograph, n; silueta, silhouette, l;
+lsd, right upper lobe, l; lsi, left upper lobe, l; lid, right lower lobe, l; lii, left lower lobe, l;
+lm, middle lobe, l; cuerpo vertebral, vertebral body, l; tamano, size, l; zona, zone, l; region, region, l;
+ict, cardiothoracic ratio, l; trama, markings, l; trama broncovascular, bronchovascular markings, l;
+mamila, nipple, l; contorno, contour, l; mama, breast, l; humero, humerus, l;
+tronco supraaortico, supra-aortic trunk, l; vcs, superior vena cava, l; convexidad, convexity, l;
+paciente, patient, n; fecha, date, n; resto, rest, l; esqueleto, skeleton, l;
+arteria pulmonar, pulmonary artery, l; via, line, n; parrilla costal, rib cage, l; espacio, space, l;
+segmento, segment, l
+"""
+
+# %% ../../nbs/03g_translation.ipynb #4813c0e9
 _QUALITIES = """
 posible, possible, 0; probable, probable, 0; dudoso, questionable, 0; nuevo, new, 0; previo, previous, 0;
 conocido, known, 0; antiguo, old, 0; residual, residual, 0; otro, other, 0; persistente, persistent, 0;
 leve, mild, 1; discreto, slight, 1; ligero, slight, 1; moderado, moderate, 1; severo, severe, 1;
 importante, marked, 1; marcado, marked, 1; pequeno, small, 1; minimo, minimal, 1; extenso, extensive, 1;
-cuantioso, large, 1; grande, large, 1; gran, large, 1; voluminoso, bulky, 1; tenue, faint, 1; denso, dense, 1;
-limitado, limited, 1; de tamano medio, medium-sized, 1; levemente, mildly, 1; ligeramente, slightly, 1;
-moderadamente, moderately, 1; marcadamente, markedly, 1; con minimo desplazamiento, minimally displaced, 1;
-con leve desplazamiento, mildly displaced, 1; con marcado desplazamiento, markedly displaced, 1;
-significativo, significant, 1; normal, normal, 1; de tamano normal, normal-sized, 1; limpio, clear, 1; libre, clear, 1;
-sin alteracion, unremarkable, 1; en el limite, borderline, 1; en el limite de la normalidad, borderline, 1;
-derecho, right, 2; izquierdo, left, 2; bilateral, bilateral, 2; ambos, both, 2; multiple, multiple, 2; unico, single, 2;
-superior, upper, 3; medio, mid, 3; inferior, lower, 3; apical, apical, 3; basal, basal, 3; bibasal, bibasilar, 3;
-perihiliar, perihilar, 3; parahiliar, perihilar, 3; retrocardiaco, retrocardiac, 3; biapical, biapical, 3;
-aumentado de tamano, enlarged, 4; agrandado, enlarged, 4; aumentado, enlarged, 4; mal definido, ill-defined, 4;
-parcheado, patchy, 4; difuso, diffuse, 4; alveolar, alveolar, 4; intersticial, interstitial, 4; reticular, reticular, 4;
-reticulonodulillar, reticulonodular, 4; redondeado, round, 4; lobulado, lobulated, 4; laminar, linear, 4;
-lineal, linear, 4; subsegmentario, subsegmental, 4; lobar, lobar, 4; pulmonar, pulmonary, 4; multifocal, multifocal, 4;
-pleural, pleural, 4; mediastinico, mediastinal, 4; costal, rib, 4; de clavicula, clavicle, 4; en placa, plaque-like, 4;
-pectoral, pectoral, 4; central, central, 4; esternal, sternal, 4; cardiaco, cardiac, 4; aortico, aortic, 4; oseo, bony, 4;
-vascular, vascular, 4; cronico, chronic, 4; agudo, acute, 4; degenerativo, degenerative, 4; patologico, abnormal, 4;
-calcificado, calcified, 4; vertebral, vertebral, 4; dorsal, thoracic, 4; hiliar, hilar, 4; posteroanterior, posteroanterior, 4;
-portatil, portable, 4; metalico, metallic, 4; toracico, thoracic, 4; evolutivo, follow-up, 4; sospechoso, suspicious, 4
+cuantioso, large, 1; grande, large, 1; gran, large, 1; voluminoso, bulky, 1; tenue, faint, 1;
+denso, dense, 1; limitado, limited, 1; de tamano medio, medium-sized, 1; levemente, mildly, 1;
+ligeramente, slightly, 1; moderadamente, moderately, 1; marcadamente, markedly, 1;
+con minimo desplazamiento, minimally displaced, 1; con leve desplazamiento, mildly displaced, 1;
+con marcado desplazamiento, markedly displaced, 1; significativo, significant, 1; normal, normal, 1;
+de tamano normal, normal-sized, 1; limpio, clear, 1; libre, clear, 1; sin alteracion, unremarkable, 1;
+en el limite, borderline, 1; en el limite de la normalidad, borderline, 1; derecho, right, 2;
+izquierdo, left, 2; bilateral, bilateral, 2; ambos, both, 2; multiple, multiple, 2; unico, single, 2;
+superior, upper, 3; medio, mid, 3; inferior, lower, 3; apical, apical, 3; basal, basal, 3;
+bibasal, bibasilar, 3; perihiliar, perihilar, 3; parahiliar, perihilar, 3; retrocardiaco, retrocardiac, 3;
+biapical, biapical, 3; aumentado de tamano, enlarged, 4; agrandado, enlarged, 4; aumentado, enlarged, 4;
+mal definido, ill-defined, 4; parcheado, patchy, 4; difuso, diffuse, 4; alveolar, alveolar, 4;
+intersticial, interstitial, 4; reticular, reticular, 4; reticulonodulillar, reticulonodular, 4;
+redondeado, round, 4; lobulado, lobulated, 4; laminar, linear, 4; lineal, linear, 4;
+subsegmentario, subsegmental, 4; lobar, lobar, 4; pulmonar, pulmonary, 4; multifocal, multifocal, 4;
+pleural, pleural, 4; mediastinico, mediastinal, 4; costal, rib, 4; de clavicula, clavicle, 4;
+en placa, plaque-like, 4; pectoral, pectoral, 4; central, central, 4; esternal, sternal, 4;
+cardiaco, cardiac, 4; aortico, aortic, 4; oseo, bony, 4; vascular, vascular, 4; cronico, chronic, 4;
+agudo, acute, 4; degenerativo, degenerative, 4; patologico, abnormal, 4; calcificado, calcified, 4;
+vertebral, vertebral, 4; dorsal, thoracic, 4; hiliar, hilar, 4; posteroanterior, posteroanterior, 4;
+portatil, portable, 4; metalico, metallic, 4; toracico, thoracic, 4; evolutivo, follow-up, 4;
+sospechoso, suspicious, 4; radiologico, radiologic, 4; relevante, relevant, 1; prominente, prominent, 1;
+anterior, anterior, 3; infeccioso, infectious, 4; inflamatorio, inflammatory, 4; clinico, clinical, 4;
+dorsolumbar, thoracolumbar, 4; pleuroparenquimatoso, pleuroparenchymal, 4;
+cardiomediastinico, cardiomediastinal, 4; completo, complete, 1; distal, distal, 3; posterior, posterior, 3;
+lateral, lateral, 3; yugular, jugular, 4; subclavio, subclavian, 4;
+infradiafragmatico, infradiaphragmatic, 3; venoso, venous, 4; claro, clear, 1; infrahiliar, infrahilar, 3;
+humeral, humeral, 4; cervical, cervical, 4; parenquimatoso, parenchymal, 4; mamario, breast, 4;
+diafragmatico, diaphragmatic, 4; axial, axial, 4; paratraqueal, paratracheal, 3; suboptimo, suboptimal, 1;
+bicameral, dual-chamber, 4; unicameral, single-chamber, 4; broncovascular, bronchovascular, 4;
+supraaortico, supra-aortic, 4; intersticioalveolar, interstitial and alveolar, 4;
+peribroncovascular, peribronchovascular, 4; traqueal, tracheal, 4; nodular, nodular, 4;
+inspiratorio, inspiratory, 4; cardiofrenico, cardiophrenic, 4; enfisematoso, emphysematous, 4;
+periferico, peripheral, 3; paracardiaco, paracardiac, 3; lumbar, lumbar, 4; retroesternal, retrosternal, 3;
+evidente, evident, 1; sutil, subtle, 1; escaso, scant, 1; actual, current, 0; fibroso, fibrous, 4;
+quirurgico, surgical, 4; diagnostico, diagnostic, 4; alto, high, 3; bajo, low, 3; mayor, larger, 1;
+mal inspirado, poorly inspired, 1
 """
+
+# %% ../../nbs/03g_translation.ipynb #f4d3d662
 _LITTLE = """
-y, and, x; e, and, x; o, or, x; u, or, x; ni, or, x; con, with, x; sin, without, x; en, in, p; de, of, p; del, of the, x;
-por, due to, x; a, to, x; al, to the, x; el, the, x; la, the, x; los, the, x; las, the, x; un, a, x; una, a, x;
-no, no, x; en su interior, inside, x; por debajo de, below, x; por encima de, above, x; mm, mm, x; cm, cm, x;
-de aproximadamente, of about, x; estable, stable, x; junto con, together with, x; respecto a, compared with, p;
-compatible con, consistent with, x; sugestivo de, suggestive of, x; secundario a, secondary to, x
+y, and, x; e, and, x; o, or, x; u, or, x; ni, or, x; con, with, x; sin, without, x; en, in, p; de, of, p;
+del, of the, x; por, due to, x; a, to, x; al, to the, x; el, the, x; la, the, x; los, the, x; las, the, x;
+un, a, x; una, a, x; no, no, x; en su interior, inside, x; por debajo de, below, x; por encima de, above, x;
+mm, mm, x; cm, cm, x; de aproximadamente, of about, x; estable, stable, x; junto con, together with, x;
+respecto a, compared with, p; compatible con, consistent with, x; sugestivo de, suggestive of, x;
+secundario a, secondary to, x; se aprecia, is seen, x; se observa, is seen, x; se visualiza, is seen, x;
+se identifica, is seen, x; se objetiva, is seen, x; apreciandose, with, x; observandose, with, x;
+dentro de, within, p; en relacion con, related to, p; respecto, compared, x; a valorar, to be assessed, x;
+valorar, to be assessed, x; comparado con, compared with, p; asociado a, associated with, p;
+asociado, associated, x; de predominio, mainly, x; que, which, x; se, it, x; es, is, x; son, are, x;
+como, as, x; para, for, x; sugiere, suggests, x; sugestivo, suggestive, x; compatible, consistent, x;
+descartar, exclude, x; vs, versus, x; si, if, x; su, its, x; mas, more, x; ya, already, x;
+ayer, yesterday, x; tras, after, x; hacia, towards, p; segun, according to, x; lo, it, x
 """
+
+# %% ../../nbs/03g_translation.ipynb #31a0c25c
 @dataclass(frozen=True)
 class Entry:
     "A line of the glossary."
@@ -114,20 +174,22 @@ class Entry:
 def _entries(*tables):
     lines = [line.strip() for table in tables for line in table.replace("\n", " ").split(";")]
     parts = [[p.strip() for p in line.split(",")] for line in lines if line]
-    return sorted((Entry(tuple(map(stem, s.split())), e, k) for s, e, k in parts), key=lambda e: -len(e.spanish))
+    found = [Entry(tuple(map(stem, s.split())), e, k) for s, e, k in parts]
+    return sorted(found, key=lambda e: -len(e.spanish))
 
 GLOSSARY = _entries(_FINDINGS, _PLACES, _QUALITIES, _LITTLE)
 _FIRST = {}
 for _entry in GLOSSARY: _FIRST.setdefault(_entry.spanish[0][:3], []).append(_entry)
 
-# %% ../../nbs/03g_translation.ipynb #54e1eb10
+# %% ../../nbs/03g_translation.ipynb #b8fb356b
 def _fits(words, entry, stemmed): # words: stems; whether the entry begins here
     if len(words) < len(entry): return False
     if not stemmed: return tuple(words[:len(entry)]) == entry
-    return all(w == e or len(w) >= 4 and len(e) - len(w) < 7 and e.startswith(w) for w, e in zip(words, entry))
+    begins = lambda w, e: len(w) >= 4 and len(e) - len(w) < 7 and e.startswith(w)
+    return all(stem(w) == e or begins(w, e) for w, e in zip(words, entry))
 
 def _looked_up(words, stemmed): # (entry or None, word as written) in order
-    stems, i = [stem(w) for w in words], 0
+    stems, i = [_bare(w) if stemmed else stem(w) for w in words], 0
     while i < len(words):
         found = next((e for e in _FIRST.get(stems[i][:3], ()) if _fits(stems[i:], e.spanish, stemmed)), None)
         n = len(found.spanish) if found else 1
@@ -159,7 +221,7 @@ def _group(noun, adjectives, word): # English of one noun with its adjectives
     single = noun and noun.kind == "n" and not many
     return " ".join(words), ("an" if words[0][0] in "aeiou" else "a") if single else "", bool(many)
 
-# %% ../../nbs/03g_translation.ipynb #77118598
+# %% ../../nbs/03g_translation.ipynb #7e2c0187
 def phrase(text:str, # Spanish: a noun phrase, or several with what joins them
            stemmed:bool=False # PadChest's stems
           )->Phrase:
@@ -187,19 +249,22 @@ def phrase(text:str, # Spanish: a noun phrase, or several with what joins them
                 first = first or ("", False)
     close()
     said = re.sub(r"\b(in|of|with|below|of the) the the\b", r"\1 the", " ".join(out)).replace(" ,", ",")
-    return Phrase(said.replace("the the ", "the ").replace("the both", "both"), unknown, *(first or ("", False)))
+    said = said.replace("the the ", "the ").replace("the both", "both")
+    return Phrase(said, unknown, *(first or ("", False)))
 
-# %% ../../nbs/03g_translation.ipynb #b52f5d07
-_SEEN = r"(?:se (?:observ|apreci|identific|visualiz|v)\w*|existe?n?|presenta|muestra|hay)"
-_PRIOR = r"(?:respect\w* a|en|desde|en relacion con) ?(?:la|el|los)? ?(?:radiografia|estudio|control|placa)? ?previ\w*"
+# %% ../../nbs/03g_translation.ipynb #219ad070
+_SEEN = r"(?:se (?:observ|apreci|identific|visualiz|objetiv|v)\w*|exist\w*|presenta|muestra|hay)"
+_PRIOR = (r"(?:respect\w*(?: a)?|en|desde|en relacion con)(?: (?:la|el|los|las))?"
+          r"(?: (?:radiografia|estudio|control|placa|rx)\w*)? (?:previ|anterior)\w*")
 FRAMES = [(re.compile(rf"(?:{spanish})$"), english) for spanish, english in [
-    (rf"sin cambios {_PRIOR}", "no change from the previous study"),
+    (rf"sin cambi\w*(?: significativ\w*| relevant\w*)? {_PRIOR}", "no change from the previous study"),
     (r"resto sin alteraciones", "otherwise unremarkable"), (r"sin otros hallazgos", "no other findings"),
     (r"resto de campos pulmonares limpios", "the lungs are otherwise clear"),
     (r"dispositivos descritos", "support devices as described"),
     (r"se recomienda (.+)", "{0} is recommended"),
     (r"(.+?) por debajo de la carina", "{0} below the carina"),
-    (rf"(?:aparece\w*|{_SEEN}) (.+?),? (?:de nueva aparicion|no presentes? en la previa)", "there {is} new {0}"),
+    (rf"(?:aparece\w*|{_SEEN}) (.+?),? (?:de nueva aparicion|no presentes? en la previa)",
+     "there {is} new {0}"),
     (r"(.+?),? (?:de nueva aparicion|de nueva colocacion)", "new {0}"),
     (r"(.+?) colocad\w* desde el estudio previo", "{0} placed since the previous study"),
     (r"persist\w* (.+?) sin cambios", "persistent {0}, unchanged"),
@@ -227,7 +292,7 @@ FRAMES = [(re.compile(rf"(?:{spanish})$"), english) for spanish, english in [
     (r"(.+?) en su sitio", "{0} in place"), (r"port\w* (.+)", "{0} in place"),
     (rf"{_SEEN} (.+)", "there {is} {a}{0}")]]
 
-# %% ../../nbs/03g_translation.ipynb #c3d82fb0
+# %% ../../nbs/03g_translation.ipynb #c49d93bc
 @dataclass
 class Translation:
     "What the glossary makes of a text."
@@ -251,7 +316,8 @@ def _sentence(text, stemmed): # (English, unknown words)
 def glossary(text:str, # Spanish findings
              stemmed:bool=False # PadChest's stems
             )->Translation:
-    "A Spanish report in English by rules; what the rules lack stays Spanish and is named. `DataError` for no text."
+    """A Spanish report in English by rules; what the rules lack stays Spanish and is named. `DataError` for
+    what is no text."""
     said, unknown, words = [], [], 0
     for s in sentences(as_text(text)):
         english, lacking = _sentence(s, stemmed)
@@ -259,7 +325,7 @@ def glossary(text:str, # Spanish findings
         unknown, words = unknown + lacking, words + len(re.findall(r"[^\W\d]+", s))
     return Translation(" ".join(said), unknown, words)
 
-# %% ../../nbs/03g_translation.ipynb #fbe6c6f3
+# %% ../../nbs/03g_translation.ipynb #9fae4669
 def padchest_agreement(
         label_many: Callable, # Texts → (n, 14), as `rrg_core.labels` has it
         rows: int = 20000 # Of the table
@@ -279,7 +345,8 @@ def padchest_agreement(
     said = label_many([m.english for m in made]) == 1
     hit, all_said, all_true = (said & truth).sum(0), said.sum(0), truth.sum(0)
     f1 = 2 * hit / np.maximum(all_said + all_true, 1)
-    return {"reports": len(t), "words known": 1 - sum(len(m.unknown) for m in made) / sum(m.words for m in made),
+    lacking = sum(len(m.unknown) for m in made)
+    return {"reports": len(t), "words known": 1 - lacking / sum(m.words for m in made),
             "whole reports": float(np.mean([not m.unknown for m in made])),
             "F1": {o: (float(v), int(n)) for o, v, n in zip(OBSERVATIONS, f1, all_true)}}
 
@@ -313,13 +380,14 @@ def _labels_differ(own, english, label):
         if v is None and not own.unknown and theirs[o] in (1, -1) and o != "No Finding": return f"it adds {o}"
     return ""
 
-# %% ../../nbs/03g_translation.ipynb #4ba55880
+# %% ../../nbs/03g_translation.ipynb #8850ba48
 SCHEMA = {"type": "object", "additionalProperties": False, "required": ["english"],
           "properties": {"english": {"type": "string", "minLength": 1}}}
 _ASK = ("You translate chest radiograph reports from Spanish into English. Keep every statement, its order, "
         "its side, its numbers and its doubt; a denial stays a denial. Use the words of a radiologist. Add "
         "nothing, explain nothing, and leave nothing out.")
-_STEMS = " The words have been reduced to their stems and have lost their accents: read them as what they stood for."
+_STEMS = (" The words have been reduced to their stems and have lost their accents: read them as what they "
+          "stood for.")
 
 def question(spanish:str, stemmed:bool=False)->list[dict]: # Messages
     "What a language model is asked."
@@ -337,7 +405,8 @@ def translate(
     texts = [as_text(t, f"text {k}") for k, t in enumerate(texts)]
     if backend is None: return _by_glossary(texts, stemmed, partial)
     check = lambda answer, k: unfaithful(texts[k], answer["english"], label, stemmed)
-    out = asked_many(backend, [question(t, stemmed) for t in texts], SCHEMA, check, desc="translating", **options)
+    asked = [question(t, stemmed) for t in texts]
+    out = asked_many(backend, asked, SCHEMA, check, desc="translating", **options)
     out.answers = [a and a["english"] for a in out.answers]
     return out
 

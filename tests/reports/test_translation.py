@@ -30,14 +30,15 @@ def test_every_levante_report_keeps_its_claims():
 def test_the_glossary_knows_its_limits():
     say = lambda text, **options: glossary(text, **options).english
     assert say("Derrame pleural derecho pequeño.") == "Small right pleural effusion."
-    assert say("Se observan opacidades parcheadas en ambos pulmones.") == "There are patchy opacities in both lungs."
+    assert say("Se observan opacidades en ambos pulmones.") == "There are opacities in both lungs."
     assert say("Se observa un nódulo de 12 mm en lóbulo superior izquierdo.") == \
         "There is a nodule of 12 mm in the left upper lobe."
     assert say("Sin derrame ni neumotórax. No se observan infiltrados.") == \
         "No effusion or pneumothorax. There are no infiltrates."
-    assert say("No se puede descartar neumonía en base derecha.") == "Pneumonia in the right base cannot be excluded."
+    assert say("No se puede descartar neumonía en LM.") == "Pneumonia in the middle lobe cannot be excluded."
     assert say("derram pleural izquierd . sin cambi .", stemmed=True) == "Left pleural effusion. No change."
-    assert "Derram" in say("derram pleural izquierd .") # no stems unless it is said so
+    assert "Consolid" in say("consolid ."), "no stems unless it is said so"
+    assert say("consolid .", stemmed=True) == "Consolidation."
     unknown = glossary("Zafra en base derecha. Derrame grozo.")
     assert unknown.unknown == ["zafra", "grozo"] and unknown.words == 6 and "zafra" in unknown.english.lower()
     assert say("") == "" and glossary("").words == 0
@@ -52,8 +53,10 @@ def test_the_glossary_knows_its_limits():
 
 def test_padchest_gives_numbers_alone():
     real = padchest_agreement(label_many, 1500)
-    assert real["reports"] > 200 and .5 < real["words known"] < 1 and 0 <= real["whole reports"] < real["words known"]
-    assert list(real["F1"]) == OBSERVATIONS and all(type(v) is float and type(n) is int for v, n in real["F1"].values())
+    assert real["reports"] > 200 and .5 < real["words known"] < 1
+    assert 0 < real["whole reports"] < real["words known"]
+    assert list(real["F1"]) == OBSERVATIONS
+    assert all(type(v) is float and type(n) is int for v, n in real["F1"].values())
     assert real["F1"]["Pleural Effusion"][0] > .5 and real["F1"]["Cardiomegaly"][0] > .5 # it reads something
     blind = padchest_agreement(lambda texts: np.full((len(texts), 14), np.nan), 1500)
     assert all(v == 0 for v, _ in blind["F1"].values())
@@ -63,8 +66,9 @@ def test_unfaithful_translations_are_found():
     reports = [report_at("levante", scene_at("levante", k))[0].findings for k in range(120)]
     own = [glossary(r).english for r in reports]
     assert all(unfaithful(r, e, label) == "" for r, e in zip(reports, own))
-    assert all(unfaithful(r, r) for r in reports if len(_words(r)) > 6)
-    denied = [(r, re.sub(r"(?i)\b(?:there is no|there are no|no|no evidence of|without) ", "", e)) for r, e in zip(reports, own)
+    assert all(unfaithful(r, r) for r in reports if len(r.split()) > 6)
+    denial = r"(?i)\b(?:there is no|there are no|no evidence of|no|without) "
+    denied = [(r, re.sub(denial, "", e)) for r, e in zip(reports, own)
               if re.search(r"(?i)\bno (?:pneumothorax|effusion|pleural|consol|edema)", e)]
     assert len(denied) > 15 and all(unfaithful(r, e, label) for r, e in denied)
     mixed = [unfaithful(a, b, label) for a, b in zip(reports, own[1:]) if a != reports[reports.index(a) - 1]]
@@ -86,7 +90,8 @@ def test_both_paths_translate_many():
     right = lambda m: json.dumps({"english": glossary(m[1]["content"]).english})
     with standin_server(right, ("busy", "malformed")) as (url, seen):
         assert translate(texts, endpoint(url, "m"), label).answers == own.answers
-    assert "Keep every statement" in seen[0]["messages"][0]["content"] and seen[0]["messages"][1]["content"] in texts
+    system, user = (m["content"] for m in seen[0]["messages"])
+    assert "Keep every statement" in system and user in texts
     with standin_server(lambda m: json.dumps({"english": "Pneumothorax."})) as (url, seen):
         wrong = translate(texts, endpoint(url, "m"), label, tries=2)
     assert wrong.answers == [None] * 8 and len(seen) == 2 * len(set(texts)) # each asked twice
