@@ -29,7 +29,7 @@ from ..data.study import named
 from ..data.weights import plain_folder
 from ..engine.settings import CourseError, Profile
 from ..learning.pretraining import Towers, encode
-from ..learning.published import found_for, load_bert, load_encoder
+from ..learning.published import found_for, load_encoder
 from ..learning.standins import Found
 from ..metrics.retrieval import precision_at_k, recall_at_k
 from ..nets.attention import CourseConfig
