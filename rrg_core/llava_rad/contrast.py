@@ -30,7 +30,7 @@ from ..data.weights import plain_folder
 from ..engine.settings import CourseError, Profile
 from ..learning.pretraining import Towers, encode
 from ..learning.published import found_for, load_encoder
-from ..learning.standins import Found
+from ..learning.standins import RANDOM, Found
 from ..metrics.retrieval import precision_at_k, recall_at_k
 from ..nets.attention import CourseConfig
 from ..nets.encoders import (ENCODERS, ImageEncoder, ImageFeatures, SmallPyramid,
@@ -152,16 +152,29 @@ def contrastive_loss(
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2, logits
 
-# %% ../../nbs/15a_contrast.ipynb #a08e60a5
+# %% ../../nbs/15a_contrast.ipynb #f6132e82
+class _Gathered(torch.autograd.Function):
+    "Rows of all processes; backward, each process gets what all losses want of its rows."
+    @staticmethod
+    def forward(ctx, x):
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x)
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad[dist.get_rank()]
+
 def gathered(x: Tensor # (b of this process, d)
             ) -> Tensor: # (b of all processes, d), in the processes' order
     "Rows of all processes, with gradients; the rows themselves where there is one process."
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1: return x
-    from torch.distributed.nn.functional import all_gather
     counts = [torch.zeros((), dtype=torch.long, device=x.device) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, torch.tensor(len(x), device=x.device))
     most = max(int(n) for n in counts) # shares of a batch may differ by a row
-    rows = all_gather(F.pad(x, (0, 0, 0, most - len(x))).contiguous())
+    rows = _Gathered.apply(F.pad(x, (0, 0, 0, most - len(x))).contiguous())
     return torch.cat([r[:int(n)] for r, n in zip(rows, counts)])
 
 # %% ../../nbs/15a_contrast.ipynb #91994cbf
@@ -233,15 +246,14 @@ class ImageText(PreTrainedModel):
 
 # %% ../../nbs/15a_contrast.ipynb #65052d91
 def load_eye(
-        choice: str, # From `chosen`: a stand-in, "biomedclip-cxr@…", or "random"
+        choice: str, # From `chosen`: a stand-in, "biomedclip-cxr@…", or `RANDOM`
         p: Profile,
         cells: int = 2 # Of a stand-in
 ) -> ImageEncoder: # In evaluation mode
     """An image encoder as it was left by whatever trained it. `CourseError` where it is missing or of another
     kind, `ValueError` where its tensors do not fit."""
     if choice.startswith("biomedclip-cxr@"): return load_image_text(found_for(choice, p)).image
-    net = load_encoder(choice, p) if choice == "random" or "towers" not in choice else found_for(
-        choice, p).model()
+    net = load_encoder(choice, p) if choice == RANDOM else found_for(choice, p).model()
     net = net.image if isinstance(net, Towers) else net
     if not isinstance(net, SmallPyramid):
         raise CourseError(f"{choice} is a {type(net).__name__}: only pyramids have finer cells")

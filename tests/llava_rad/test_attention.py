@@ -19,7 +19,7 @@ from rrg_core.data.study import Box
 from rrg_core.learning.standins import load_standin
 from rrg_core.learning.writers import described
 from rrg_core.llava_rad.contrast import load_eye
-from rrg_core.llava_rad.model import Dialogues, Prompt, begin, dialogue_batch, tiny_llava_rad
+from rrg_core.llava_rad.model import Dialogues, Prompt, answer_ids, begin, dialogue_batch, tiny_llava_rad
 from rrg_core.nets.training import overfit
 from rrg_core.phantom import render
 from rrg_core.llava_rad.attention import *

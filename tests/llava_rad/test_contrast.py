@@ -18,7 +18,7 @@ from rrg_core.data.weights import plain_folder
 from rrg_core.engine.settings import CourseError, Profile
 from rrg_core.learning.pretraining import Towers, encode
 from rrg_core.learning.published import found_for, load_encoder
-from rrg_core.learning.standins import Found
+from rrg_core.learning.standins import RANDOM, Found
 from rrg_core.metrics.retrieval import precision_at_k, recall_at_k
 from rrg_core.nets.attention import CourseConfig
 from rrg_core.nets.encoders import ENCODERS, ImageEncoder, ImageFeatures, SmallPyramid, SmallPyramidConfig, fill, scaled
@@ -104,12 +104,16 @@ def test_contrastive_loss_bounds():
 
 
 def test_two_processes_have_one_batch():
-    import torch.distributed as dist
+    import inspect
+    import rrg_core.llava_rad.contrast as page
 
-    program = """
+    head = """
     import sys, torch, torch.distributed as dist, torch.nn.functional as F
-    from rrg_core.llava_rad.contrast import contrastive_loss, gathered
-    def step(rank, folder):
+    from torch import Tensor
+    """
+    ours = "\n".join(inspect.getsource(x) for x in (page._Gathered, page.gathered, page.contrastive_loss))
+    tail = """
+    def step(rank):
         torch.manual_seed(0)
         image, text, log = torch.randn(7, 5), torch.randn(7, 5), torch.tensor(1.2, requires_grad=True)
         maps = [torch.randn(5, 3, requires_grad=True) for _ in range(2)]
@@ -125,14 +129,14 @@ def test_two_processes_have_one_batch():
         return loss.detach(), *grads
     def joined(rank, folder):
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-        try: return step(rank, folder)
+        try: return step(rank)
         finally: dist.destroy_process_group()
     """
-    space = {}
-    exec(program := dedent(program), space)
-    whole = space["step"](None, None)
+    space, program = {}, dedent(head) + ours + dedent(tail) # the second process need not import the course: seconds
+    exec(program, space)
+    whole = space["step"](None)
     with tempfile.TemporaryDirectory() as d:
-        Path(d, "program.py").write_text(program + "\njoined(1, sys.argv[1])\n")
+        Path(d, "program.py").write_text(program + "joined(1, sys.argv[1])\n")
         other = subprocess.Popen([sys.executable, "program.py", d], cwd=d, stderr=subprocess.PIPE, text=True)
         try:
             parts = space["joined"](0, d)
@@ -273,14 +277,17 @@ def test_retrieval_counts_equal_texts_as_one():
 def test_eight_pairs_are_learned_by_heart():
     torch.manual_seed(0)
     _, tokenizer = load_standin("standin-phantom-bert", "phantom")
-    config = ImageTextConfig(image=CellsConfig(widths=(8, 8, 16), neck=8, cells=1).to_dict(), joint=16, longest=8,
-                             text=dict(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1,
-                                       num_attention_heads=2, intermediate_size=64, max_position_embeddings=8))
+    image = CellsConfig(widths=(8, 16, 32), neck=8, cells=1).to_dict()
+    text = dict(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                intermediate_size=64, max_position_embeddings=8, hidden_dropout_prob=0.,
+                attention_probs_dropout_prob=0.)
+    config = ImageTextConfig(image=image, text=text, joint=16, longest=8)
     model, rng = ImageText(config), np.random.default_rng(0)
     texts = ["Edema.", "No edema.", "Effusion.", "No effusion.", "Heart enlarged.", "Heart normal.", "Fracture.",
              "Lungs clear."]
-    data = Pairs(rng.integers(0, 255, (8, 1, 16, 16)).astype("u1"), texts)
-    history = overfit(model, data, paired(tokenizer, 8), steps=150, rate=1e-2)
+    coarse = rng.integers(0, 255, (8, 1, 4, 4)).astype("u1") # squares of 8 pixels: eight films that differ
+    data = Pairs(coarse.repeat(8, 2).repeat(8, 3), texts)
+    history = overfit(model, data, paired(tokenizer, 8), steps=80, rate=5e-3)
     assert history.evaluations[-1]["loss"] < .1 < history.steps[0]["loss"]
     found = retrieval(similarity(model.eval(), data, tokenizer), texts, ks=(1,))
     assert (found["recall, own"] == 1).all()

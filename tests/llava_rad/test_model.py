@@ -133,6 +133,7 @@ def test_the_loss_is_that_of_transformers():
 def test_padding_on_either_side_gives_the_same_answer():
     torch.manual_seed(0)
     model, visual = tiny_llava_rad(eos_token_id=19), torch.randn(3, 5, 8)
+    for q in model.parameters(): q.data.normal_(std=.4) # or it says the same whatever it sees
     rows = [[1, IMAGE, 4], [1, 7, 8, 9, 10, IMAGE, 8, 9], [1, 3, IMAGE, 5, 6]]
     told, logits = {}, {}
     for side in ("left", "right"):
@@ -202,6 +203,7 @@ def test_a_stage_changes_what_it_trains_and_nothing_else():
 def test_merged_adapters_give_the_same_tokens():
     torch.manual_seed(0)
     model, visual = tiny_llava_rad(lora=4, lora_alpha=8.), torch.randn(6, 5, 8)
+    for q in model.parameters(): q.data.normal_(std=.4) # or it says the same whatever it sees
     bare = tiny_llava_rad()
     ids = torch.tensor([[1, 5, IMAGE, 6]] * 6)
     merged = deepcopy(model).merge()
@@ -211,9 +213,10 @@ def test_merged_adapters_give_the_same_tokens():
                                rtol=1e-4, atol=1e-5)
     told = model.generate(visual, input_ids=ids)
     assert torch.equal(merged.generate(visual, input_ids=ids), told)
-    merged.lm.load_state_dict(bare.lm.state_dict()) # without what the adapters added
-    merged.projector.load_state_dict(model.projector.state_dict())
-    assert not torch.equal(merged.generate(visual, input_ids=ids)[:, :told.shape[1]], told)
+    quiet = deepcopy(model) # without what the adapters add
+    for name, q in quiet.named_parameters():
+        if "lora_B" in name: q.data.zero_()
+    assert not torch.equal(quiet.generate(visual, input_ids=ids), told)
     for m in (model, deepcopy(model).merge()): # saved and loaded, with adapters and without
         with tempfile.TemporaryDirectory() as d:
             m.save_pretrained(d)
@@ -242,7 +245,7 @@ def test_begun_with_trained_parts():
         one.save_pretrained(d)
         again = LlavaRad.from_pretrained(d).eval()
     torch.testing.assert_close(again(pixels=x, input_ids=ids).logits, said)
-    with pytest.raises(CourseError, match="is a bert"): lm_settings(BertConfig())
+    with pytest.raises(CourseError, match="weights are a 'bert'"): lm_settings(BertConfig())
 
 
 def test_the_recipes_can_be_run():
