@@ -135,7 +135,7 @@ def drawn(
         seen: Looked,
         word: str | tuple[int, int], layer: int | str = None, head: int = None, # As `Looked.map`
         boxes: list = (), # True boxes in pixels of the film
-        size: float = 3.6): # Inches. A figure
+        size: float = 3.): # Inches. A figure
     "One map over its film."
     grid = seen.map(word, layer, head)
     span = seen.find(word) if isinstance(word, str) else word
@@ -150,7 +150,7 @@ def drawn(
     plt.close(fig)
     return fig
 
-def all_heads(film, seen: Looked, word: str | tuple[int, int], size: float = 1.1 # Inches of a map
+def all_heads(film, seen: Looked, word: str | tuple[int, int], size: float = .9 # Inches of a map
              ): # A figure
     "Every layer and head, each on its own scale; a row for each layer (LLaVA-Rad Supp. Figures 5 and 6)."
     layers, heads = seen.weights.shape[1:3]

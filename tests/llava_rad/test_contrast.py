@@ -132,7 +132,7 @@ def test_two_processes_have_one_batch():
         try: return step(rank)
         finally: dist.destroy_process_group()
     """
-    space, program = {}, dedent(head) + ours + dedent(tail) # the second process need not import the course: seconds
+    space, program = {}, dedent(head) + ours + dedent(tail) # the other process does not import the course
     exec(program, space)
     whole = space["step"](None)
     with tempfile.TemporaryDirectory() as d:
