@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGE', 'VICUNA_7B', 'LINEARS', 'TINY', 'STAGE2', 'STAGE3', 'PUBLISHED', 'QLORA', 'NF4',
            'Prompt', 'prompt_ids', 'answer_ids', 'Dialogues', 'dialogue_batch', 'LlavaRadConfig',
-           'projector', 'spread', 'build_lm', 'LlavaRadOutput', 'LlavaRad', 'tiny_llava_rad',
+           'projector', 'spread', 'build_lm', 'LlavaRad', 'LlavaRadOutput', 'tiny_llava_rad',
            'lm_settings', 'begin', 'published_files', 'load_published', 'save_learned', 'memory']
 
 # %% ../../nbs/15b_model.ipynb #52f64725
@@ -206,12 +206,6 @@ def build_lm(settings: dict, # With `model_type`
     config = AutoConfig.for_model(settings["model_type"], vocab_size=vocab_size, **sizes)
     return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
-@dataclass
-class LlavaRadOutput(ModelOutput):
-    "Loss and what is said at each place."
-    loss: Tensor | None = None # () nats a token
-    logits: Tensor | None = None # (b, t, v); at an image: after its last patch
-
 class LlavaRad(PreTrainedModel):
     "A frozen image encoder, a projector, a language model (LLaVA-Rad §4)."
     config: LlavaRadConfig
@@ -271,40 +265,50 @@ class LlavaRad(PreTrainedModel):
         words = self.lm.get_input_embeddings()(input_ids.clamp(min=0))
         return spread(words, self.see(features, pixels), input_ids, mask)
 
-    def forward(
-            self,
-            features: Tensor = None, # (b, n, feature_width) kept patches
-            pixels: Tensor = None, # (b, 1, h, w) grey levels, instead of features
-            input_ids: Tensor = None, # (b, t) with one `IMAGE` a row
-            attention_mask: Tensor = None, # (b, t)
-            labels: Tensor = None # (b, t) the next token at each, -100 where nothing counts
-    ) -> LlavaRadOutput:
-        "The loss of given answers."
-        x, there, last = self.read(input_ids, attention_mask, features, pixels)
-        at = (there.cumsum(1) - 1).clamp(min=0)
-        hidden = self.lm.model(inputs_embeds=x, attention_mask=there, position_ids=at,
-                               use_cache=False).last_hidden_state
-        told = hidden.gather(1, last[..., None].expand(-1, -1, hidden.shape[-1])) # (b, t, d)
-        logits = self.lm.get_output_embeddings()(told)
-        return LlavaRadOutput(None if labels is None else report_loss(logits, labels), logits)
+# %% ../../nbs/15b_model.ipynb #edd1763c
+@dataclass
+class LlavaRadOutput(ModelOutput):
+    "Loss and what is said at each place."
+    loss: Tensor | None = None # () nats a token
+    logits: Tensor | None = None # (b, t, v); at an image: after its last patch
 
-    @torch.no_grad()
-    def generate(self, features: Tensor = None, pixels: Tensor = None, input_ids: Tensor = None,
-                 attention_mask: Tensor = None, # As `forward`, prompts alone
-                 **options # Of transformers' `generate`
-                ) -> Tensor: # (b, up to max_tokens) ids of the answers, padded behind the end
-        "Write answers, greedily unless told otherwise. Dropout is off."
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        order = mask.argsort(dim=1, stable=True) # padding first
-        was_training = self.training
-        self.eval()
-        try:
-            x, there, _ = self.read(input_ids.gather(1, order), mask.gather(1, order), features, pixels)
-            return self.lm.generate(inputs_embeds=x, attention_mask=there, **options)
-        finally:
-            self.train(was_training)
+@patch
+def forward(
+        self: LlavaRad,
+        features: Tensor = None, # (b, n, feature_width) kept patches
+        pixels: Tensor = None, # (b, 1, h, w) grey levels, instead of features
+        input_ids: Tensor = None, # (b, t) with one `IMAGE` a row
+        attention_mask: Tensor = None, # (b, t)
+        labels: Tensor = None # (b, t) the next token at each, -100 where nothing counts
+) -> LlavaRadOutput:
+    "The loss of given answers."
+    x, there, last = self.read(input_ids, attention_mask, features, pixels)
+    at = (there.cumsum(1) - 1).clamp(min=0)
+    hidden = self.lm.model(inputs_embeds=x, attention_mask=there, position_ids=at,
+                           use_cache=False).last_hidden_state
+    told = hidden.gather(1, last[..., None].expand(-1, -1, hidden.shape[-1])) # (b, t, d)
+    logits = self.lm.get_output_embeddings()(told)
+    return LlavaRadOutput(None if labels is None else report_loss(logits, labels), logits)
 
-# %% ../../nbs/15b_model.ipynb #d6d0d571
+# %% ../../nbs/15b_model.ipynb #1866f7c9
+@patch
+@torch.no_grad()
+def generate(self: LlavaRad, features: Tensor = None, pixels: Tensor = None, input_ids: Tensor = None,
+             attention_mask: Tensor = None, # As `forward`, prompts alone
+             **options # Of transformers' `generate`
+            ) -> Tensor: # (b, up to max_tokens) ids of the answers, padded behind the end
+    "Write answers, greedily unless told otherwise. Dropout is off."
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    order = mask.argsort(dim=1, stable=True) # padding first
+    was_training = self.training
+    self.eval()
+    try:
+        x, there, _ = self.read(input_ids.gather(1, order), mask.gather(1, order), features, pixels)
+        return self.lm.generate(inputs_embeds=x, attention_mask=there, **options)
+    finally:
+        self.train(was_training)
+
+# %% ../../nbs/15b_model.ipynb #da82c34c
 TINY = dict(model_type="llama", hidden_size=16, intermediate_size=32, num_hidden_layers=2,
             num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
             tie_word_embeddings=True) # For what must take a second
@@ -319,7 +323,7 @@ def tiny_llava_rad(seed: int = 0, **settings # Of `LlavaRadConfig`
         if "lora_B" in name: nn.init.normal_(q, std=.3)
     return model.eval()
 
-# %% ../../nbs/15b_model.ipynb #385c25b4
+# %% ../../nbs/15b_model.ipynb #8c089835
 @patch
 def adapt(self: LlavaRad, lora: int = 64, alpha: float = 128., dropout: float = .05) -> LlavaRad:
     "Put fresh adapters in, in place. `ValueError` where some are there already."
@@ -351,7 +355,7 @@ def merge(self: LlavaRad) -> LlavaRad: # The same model
     self.config.lora = 0
     return self
 
-# %% ../../nbs/15b_model.ipynb #75ed3000
+# %% ../../nbs/15b_model.ipynb #c91cbd66
 def lm_settings(config) -> dict: # Of a transformers config
     "What makes a language model as large as another one. `CourseError` for another kind than a Llama."
     if config.model_type != "llama":
@@ -383,7 +387,7 @@ def begin(
     model._speaks()
     return model
 
-# %% ../../nbs/15b_model.ipynb #83626914
+# %% ../../nbs/15b_model.ipynb #e2436dee
 _BOTH = {"optimiser": ("adamw", "scripts"), "weight_decay": (0., "scripts"),
          "schedule": ("cosine", "scripts"), "warmup": (.03, "scripts"), "precision": ("bf16", "scripts"),
          "clip": (1., "transformers' default"),
@@ -393,7 +397,7 @@ STAGE2 = {"epochs": (1, "scripts/pretrain.sh"), "rate": (1e-3, "scripts/pretrain
 STAGE3 = {"epochs": (3, "scripts/finetune_lora.sh"), "rate": (1e-4, "scripts/finetune_lora.sh"),
           "batch": (64, "16 × 1 × 4 GPUs")} | _BOTH
 
-# %% ../../nbs/15b_model.ipynb #7a67118d
+# %% ../../nbs/15b_model.ipynb #2a78e860
 _HUB = "https://huggingface.co/"
 PUBLISHED = ( # file ("a|b": one of them), repository, folder under the root of weights, what it is
     ("adapter_config.json", "microsoft/llava-rad", "llava-rad", "settings of the adapters"),
@@ -418,7 +422,7 @@ def _matches(root, folder, pattern): # the files of the first alternative that i
     if not root: return []
     return next((f for q in pattern.split("|") if (f := sorted((Path(root)/folder).glob(q)))), [])
 
-# %% ../../nbs/15b_model.ipynb #d8c73d50
+# %% ../../nbs/15b_model.ipynb #d12a0a0a
 def _whole(root):
     "`CourseError` names the first file that is missing."
     if not root: raise CourseError("LLaVA-Rad's weights: RRG_ROOT_WEIGHTS names no folder")
@@ -471,7 +475,7 @@ def _fill_adapters(model, given): # all of them and nothing else
     if wrong: raise ValueError(f"adapters do not fit: {', '.join(map(named, sorted(wrong)[:3]))}")
     model.lm.load_state_dict(given, strict=False)
 
-# %% ../../nbs/15b_model.ipynb #0e4c389e
+# %% ../../nbs/15b_model.ipynb #de3fe3eb
 def save_learned(model: LlavaRad, folder: Path, # Made where it is not there
                  dtype: torch.dtype = torch.float16) -> Path: # The folder
     "Adapters and projector as LLaVA's code saves them. `ValueError` for a model without adapters."
@@ -491,7 +495,7 @@ def save_learned(model: LlavaRad, folder: Path, # Made where it is not there
     with atomic(folder/"adapter_config.json") as tmp: tmp.write_text(json.dumps(settings, indent=1))
     return folder
 
-# %% ../../nbs/15b_model.ipynb #146d0143
+# %% ../../nbs/15b_model.ipynb #bef22785
 QLORA = {
     "quantisation": dict(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                          bnb_4bit_compute_dtype="bfloat16"), # Of transformers' BitsAndBytesConfig
