@@ -7,8 +7,8 @@ __all__ = ['SECTIONS', 'SCHEMA', 'PROMPT', 'EXAMPLE', 'EXAMPLE_ANSWER', 'NEW_WOR
            'compares', 'restated', 'by_rules', 'question', 'unfounded', 'twin', 'structure',
            'body']
 
-# %% ../../nbs/03h_structuring.ipynb #2c6ed245
-import re
+# %% ../../nbs/03h_structuring.ipynb #56f605e2
+import json, re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def written_out(report:Report, examination:str="CHEST RADIOGRAPH")->str:
              "FINDINGS": report.findings, "IMPRESSION": report.impression}
     return "\n\n".join(f"{name}: {text.strip()}" for name, text in parts.items() if text.strip()) + "\n"
 
-# %% ../../nbs/03h_structuring.ipynb #0d67826b
+# %% ../../nbs/03h_structuring.ipynb #c682c690
 _STATUS = re.compile( # Said of one film
     r"\bincreased (?:interstitial|lung|reticular|bronch\w+|density|opacit\w+|markings|volumes?)"
     r"|\b(?:acute|degenerative|chronic|postoperative|surgical|\w+itic) changes?\b|\bprogressive dis", re.I)
@@ -35,13 +35,13 @@ _COMPARES = re.compile(
     r"worsen(?:ed|ing)|progress(?:ed|ion|ing)|regress(?:ed|ion|ing)|lessened|larger|smaller|new|newly|"
     r"interval|since|compar\w+|previous\w*|prior|earlier|resolv(?:ed|ing)|resolution of|no longer|removed|"
     r"removal of|(?:no|without) (?:\w+ )?change|changed?|appeared|stayed|than before|as before|"
-    r"(?:more|less) pronounced|matches that|still|re-?demonstrated|remains?)\b", re.I)
+    r"(?:more|less) pronounced|matches that|still|re-?demonstrated|remains?(?! open))\b", re.I)
 
 def compares(sentence:str)->bool:
     "Whether a sentence speaks of an earlier study."
     return bool(_COMPARES.search(_STATUS.sub(" ", sentence)))
 
-# %% ../../nbs/03h_structuring.ipynb #b8a513d8
+# %% ../../nbs/03h_structuring.ipynb #529ef263
 _FILM = r"(?:the |an? )?(?:\w+ )?(?:prior|previous|earlier|last|preceding|old)(?: \w+)?(?: \w+)?"
 _BE, _HAVE = r"(?:is|are|was|were)", r"(?:has|have|had)"
 _LEVEL = r"(?:not |slightly |markedly |mildly |significantly |further )?"
@@ -74,11 +74,11 @@ _ADJUNCTS = re.compile(
     r"|, (?:which (?:is|are) )?(?:unchanged|stable)\b(?: in \w+)?", re.I)
 _QUALIFIERS = re.compile(
     r"\b(?:(?:grossly |essentially |relatively )?(?:unchanged|stable|persistent|persisting)|worsening|"
-    r"worsened|improving|improved|increasing|increased|decreasing|decreased|newly placed|newly|new|interval|resolving|"
-    r"previously seen|previous|prior|earlier|again|still|slightly larger|slightly smaller|"
+    r"worsened|improving|improved|increasing|increased|decreasing|decreased|newly placed|newly|new|interval|"
+    r"resolving|previously seen|previous|prior|earlier|again|still|slightly larger|slightly smaller|"
     r"remains?(?= (?:\w+ )?enlarged)) ", re.I)
 
-# %% ../../nbs/03h_structuring.ipynb #c883a387
+# %% ../../nbs/03h_structuring.ipynb #5db47b72
 def _told(text): # a sentence again: capital, stop, article
     text = " ".join(text.split()).strip(" ,;")
     text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
@@ -93,11 +93,11 @@ def restated(
     if not compares(sentence): return sentence
     said = " ".join(sentence.split()).strip(" .")
     if any(p.match(said) for p in _DROPPED): return ""
+    said = _ADJUNCTS.sub("", said)
     for pattern, status in _RULES:
         if m := pattern.match(said):
             said = status.format(*(g or "" for g in m.groups()))
             break
-    said = _ADJUNCTS.sub("", said)
     kept = _STATUS.search(said) is not None
     return _told(said if kept and not compares(said) else _QUALIFIERS.sub("", f"{said} ").strip())
 

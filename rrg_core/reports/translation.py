@@ -205,7 +205,7 @@ def _plural(noun):
     else: last = last + "es" if last == "mass" else re.sub(r"y$", "ie", last) + "s"
     return " ".join([*start, last])
 
-# %% ../../nbs/03g_translation.ipynb #2660e133
+# %% ../../nbs/03g_translation.ipynb #f56f3708
 @dataclass
 class Phrase:
     "A piece of a sentence in English."
@@ -215,7 +215,8 @@ class Phrase:
     plural: bool = False # Of its first noun
 
 def _group(noun, adjectives, word): # English of one noun with its adjectives
-    many = noun and noun.kind in "nl" and word.split()[0].endswith("s") and not noun.english.endswith("s")
+    takes = noun and noun.kind in "nl" and not re.search(r"(?<!mas)s$", noun.english)
+    many = takes and word.split()[0].endswith("s")
     head = [] if not noun else [_plural(noun.english) if many else noun.english]
     words = [a.english for a in sorted(adjectives, key=lambda a: a.kind)] + head
     single = noun and noun.kind == "n" and not many
@@ -350,8 +351,9 @@ def padchest_agreement(
             "whole reports": float(np.mean([not m.unknown for m in made])),
             "F1": {o: (float(v), int(n)) for o, v, n in zip(OBSERVATIONS, f1, all_true)}}
 
-# %% ../../nbs/03g_translation.ipynb #32b9d305
-_SPANISH = frozenset("el la los las del de en con sin se que y ni por una un al su es son hay".split())
+# %% ../../nbs/03g_translation.ipynb #bb9002a0
+_ENGLISH = {w for e in GLOSSARY for w in e.english.lower().split()}
+_SPANISH = {s for e in GLOSSARY for s in e.spanish} - {stem(w) for w in _ENGLISH}
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 def _numbers(text): return sorted(n.replace(",", ".") for n in _NUMBER.findall(text))
 def _words(text): return re.findall(r"[^\W\d_]+", text.lower())
@@ -368,7 +370,7 @@ def unfaithful(
     if not .5 * len(source) <= len(said) <= 2 * len(source) + 4:
         return f"it has {len(said)} words for {len(source)}"
     if _numbers(spanish) != _numbers(english): return "its numbers are not those of the Spanish text"
-    left = sum(w in _SPANISH for w in said) + sum(_bare(w) != w for w in said)
+    left = sum(stem(w) in _SPANISH and w not in _ENGLISH for w in said)
     if left > 1 and left > .1 * len(said): return "it is still Spanish"
     return _labels_differ(glossary(spanish, stemmed), english, label) if label else ""
 
