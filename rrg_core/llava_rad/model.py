@@ -466,7 +466,8 @@ def load_published(
     file, = _matches(root, "llava-rad", PUBLISHED[2][0])
     state = read_weights(file, _HUB + PUBLISHED[2][1])
     fill(model.projector, {k.rpartition("mm_projector.")[2]: v for k, v in state.items()})
-    return model.to(dtype).eval(), tokenizer
+    for q in model.parameters(): q.data = q.data.to(dtype) # not the buffers: frequencies stay float32
+    return model.eval(), tokenizer
 
 def _fill_adapters(model, given): # all of them and nothing else
     own = {k: v for k, v in model.lm.state_dict().items() if "lora_" in k}

@@ -219,7 +219,7 @@ def test_merged_adapters_give_the_same_tokens():
         if "lora_B" in name: q.data.zero_()
     assert not torch.equal(quiet.generate(visual, input_ids=ids), told)
     for m in (model, deepcopy(model).merge()): # saved and loaded, with adapters and without
-        m.half().float() # what a file in half precision can hold
+        for q in m.parameters(): q.data = q.data.half().float() # what a file in half precision can hold
         with tempfile.TemporaryDirectory() as d: again = load_half(LlavaRad, half_saved(m, d))
         torch.testing.assert_close(again(visual, input_ids=ids).logits, m(visual, input_ids=ids).logits)
         assert again.lm.get_input_embeddings().weight is again.lm.get_output_embeddings().weight
@@ -345,6 +345,9 @@ def test_a_checkpoint_in_the_published_layout_is_read():
         row = torch.cat([table[ids[:at]], v[0], table[ids[at + 1:]]])[None]
         got = rad_model(pixels=x, input_ids=torch.tensor([ids])).logits[0, -1]
         torch.testing.assert_close(got, plain(inputs_embeds=row).logits[0, -1], rtol=1e-4, atol=1e-5)
+        half = load_published(root, image_text=image_text)[0]
+        assert {q.dtype for q in half.parameters()} == {torch.float16}
+        assert half.lm.model.rotary_emb.inv_freq.dtype == torch.float32 # or position 1,700 is another one
         merged = deepcopy(rad_model).merge() # and once more after merging
         torch.testing.assert_close(merged(pixels=x, input_ids=torch.tensor([ids])).logits[0, -1], got,
                                    rtol=1e-4, atol=1e-5)
