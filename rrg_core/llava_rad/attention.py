@@ -69,6 +69,7 @@ def layer_at(layers: int, depth: float = .6) -> int: # From 0
     if not 0 <= depth < 1: raise ValueError(f"depth must lie in [0, 1), got {named(depth)}")
     return int(depth * layers + 1e-9)
 
+# %% ../../nbs/15c_attention.ipynb #9f591d77
 @dataclass
 class Looked:
     "An answer and what its tokens attended to."
@@ -110,6 +111,7 @@ class Looked:
         flat = w.amax(0) if layer == "max" else w[layer]
         return flat.view(*self.grid).numpy()
 
+# %% ../../nbs/15c_attention.ipynb #22787570
 def looked(
         model: LlavaRad, tokenizer,
         item: dict, # A study's question, from `Dialogues.question`
@@ -129,7 +131,7 @@ def looked(
     text, spans = token_spans(tokenizer, answer)
     return Looked(text, spans, weights, tuple(grid), row)
 
-# %% ../../nbs/15c_attention.ipynb #1d3d97af
+# %% ../../nbs/15c_attention.ipynb #46fd11fd
 def drawn(
         film, # uint8 (h, w), or a study's image; of the same aspect as the grid
         seen: Looked,
@@ -164,7 +166,7 @@ def all_heads(film, seen: Looked, word: str | tuple[int, int], size: float = .9 
     plt.close(fig)
     return fig
 
-# %% ../../nbs/15c_attention.ipynb #54e8cf2d
+# %% ../../nbs/15c_attention.ipynb #c08db136
 def explorer(
         film, # As `drawn`
         seen: Looked,
@@ -180,7 +182,7 @@ def explorer(
     show = lambda word, layer, head: drawn(film, seen, word, layer, head, boxes)
     return explore(show, word=words, layer=[*depth, ("max", "max")], head=some)
 
-# %% ../../nbs/15c_attention.ipynb #e6e77933
+# %% ../../nbs/15c_attention.ipynb #2dd1c6bd
 def inside(
         boxes, # (k, 4) x0, y0, x1, y1 in pixels
         grid: tuple[int, int], # Rows and columns
@@ -216,7 +218,7 @@ def pointing_game(
                          chance=there.mean()))
     return pd.DataFrame(rows, columns=["hit", "inside", "chance"])
 
-# %% ../../nbs/15c_attention.ipynb #dbbde483
+# %% ../../nbs/15c_attention.ipynb #35d7b3e2
 def mentions(seen: Looked, boxes # Of the study: with `label` and `xyxy`
             ) -> list[tuple[tuple[int, int], str, list]]: # Characters, observation, boxes (k, 4)
     "Positive mentions whose observation has boxes."

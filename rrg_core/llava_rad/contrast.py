@@ -191,6 +191,7 @@ class TextTower(nn.Module):
         "Texts in the common space, not normalised."
         return self.project(self.bert(input_ids, attention_mask).last_hidden_state[:, 0])
 
+# %% ../../nbs/15a_contrast.ipynb #53840dfe
 class ImageTextConfig(CourseConfig):
     "Settings of `ImageText`; the course's sizes by default."
     model_type = "rrg_image_text"
@@ -212,6 +213,7 @@ class ImageTextConfig(CourseConfig):
         "BiomedCLIP-CXR: ViT-B/14 at 518 pixels, PubMedBERT (a BERT base), 512 wide, 256 tokens."
         return cls(image=DinoConfig().to_dict(), text=dict(vocab_size=30522), joint=512, longest=256)
 
+# %% ../../nbs/15a_contrast.ipynb #369e3395
 class ImageText(PreTrainedModel):
     "An image encoder and a text encoder with one space (LLaVA-Rad, stage 1; BiomedCLIP)."
     config: ImageTextConfig
@@ -244,7 +246,7 @@ class ImageText(PreTrainedModel):
         loss, logits = contrastive_loss(gathered(image), gathered(text), scale)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
-# %% ../../nbs/15a_contrast.ipynb #65052d91
+# %% ../../nbs/15a_contrast.ipynb #2c5969e1
 def load_eye(
         choice: str, # From `chosen`: a stand-in, "biomedclip-cxr@…", or `RANDOM`
         p: Profile,
@@ -261,6 +263,7 @@ def load_eye(
     eye = Cells(CellsConfig(widths=tuple(c.widths), neck=c.neck, cells=cells))
     return fill(eye, net.state_dict(), ignore=("head.", "placed.")).eval() # labels are left behind
 
+# %% ../../nbs/15a_contrast.ipynb #44eda9af
 def load_dino(folder: Path) -> Dino: # In evaluation mode
     "DINOv2 as transformers saves it, such as facebook/dinov2-base. Errors as `plain_folder` and `fill`."
     net = Dinov2Model.from_pretrained(plain_folder(folder), trust_remote_code=False, local_files_only=True,
@@ -289,7 +292,7 @@ def begin(
     fill(model.text.bert, bert.state_dict(), ignore=("pooler.", ))
     return model
 
-# %% ../../nbs/15a_contrast.ipynb #7a669ad2
+# %% ../../nbs/15a_contrast.ipynb #f4190a85
 _TIMM = {"attn.proj": "attention.o_proj", "ls1": "layer_scale1", "ls2": "layer_scale2"}
 _WHOLE = {"visual.trunk.cls_token": "image.net.embeddings.cls_token",
           "visual.trunk.pos_embed": "image.net.embeddings.position_embeddings",
@@ -326,7 +329,7 @@ def load_image_text(
     beside = "text.bert.embeddings.position_ids", "text.bert.pooler."
     return fill(model, from_open_clip(found.state()), ignore=beside).eval()
 
-# %% ../../nbs/15a_contrast.ipynb #6d54160d
+# %% ../../nbs/15a_contrast.ipynb #68387f83
 class Pairs(Dataset):
     "Films with texts. `ValueError` where their numbers differ or a text has no words."
     def __init__(self, images, # (n, 1, h, w) uint8
@@ -353,7 +356,7 @@ def _paired(items, tokenizer, longest):
     pixels = torch.stack([x["pixels"] for x in items])
     return {"pixels": pixels} | encode(tokenizer, [x["text"] for x in items], longest)
 
-# %% ../../nbs/15a_contrast.ipynb #391ed1fc
+# %% ../../nbs/15a_contrast.ipynb #47d70ee9
 STAGE1 = { # Setting of `fit` → value, source
     "optimiser": ("adamw", "BiomedCLIP"), "rate": (5e-4, "BiomedCLIP"), "weight_decay": (.2, "BiomedCLIP"),
     "options": (dict(betas=(.9, .98), eps=1e-6), "BiomedCLIP"), "batch": (4096, "BiomedCLIP, about 4k"),
@@ -362,7 +365,7 @@ STAGE1 = { # Setting of `fit` → value, source
     "drop_last": (True, "open_clip"), "clip": (None, "open_clip"), "precision": ("bf16", "BiomedCLIP: amp"),
     "best": (None, "the last step's weights")}
 
-# %% ../../nbs/15a_contrast.ipynb #a14ca993
+# %% ../../nbs/15a_contrast.ipynb #4b6082b9
 @torch.no_grad()
 def similarity(model: ImageText, data: Pairs, tokenizer,
                batch: int = 64) -> np.ndarray: # (n, n) cosines; row i is image i, column j text j

@@ -206,6 +206,7 @@ def build_lm(settings: dict, # With `model_type`
     config = AutoConfig.for_model(settings["model_type"], vocab_size=vocab_size, **sizes)
     return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
+# %% ../../nbs/15b_model.ipynb #69f5fa43
 class LlavaRad(PreTrainedModel):
     "A frozen image encoder, a projector, a language model (LLaVA-Rad §4)."
     config: LlavaRadConfig
@@ -247,25 +248,28 @@ class LlavaRad(PreTrainedModel):
         if hasattr(self, "image_encoder"): self.image_encoder.eval()
         return self
 
-    def see(self, features: Tensor = None, pixels: Tensor = None) -> Tensor: # (b, n, d)
-        "Kept patches (b, n, feature_width), or pixels (b, 1, h, w) grey levels, as image tokens."
-        if (features is None) == (pixels is None):
-            raise ValueError("either features or pixels are needed, not " +
-                             ("both" if pixels is not None else "neither"))
-        if pixels is not None and not self.config.image_encoder:
-            raise ValueError("pixels need a model with config.image_encoder; this one takes features")
-        if pixels is not None:
-            with torch.no_grad(): features = self.image_encoder(pixels).patches
-        return self.projector(features.to(self.projector[0].weight.dtype))
+# %% ../../nbs/15b_model.ipynb #ca26cbf1
+@patch
+def see(self: LlavaRad, features: Tensor = None, pixels: Tensor = None) -> Tensor: # (b, n, d)
+    "Kept patches (b, n, feature_width), or pixels (b, 1, h, w) grey levels, as image tokens."
+    if (features is None) == (pixels is None):
+        raise ValueError("either features or pixels are needed, not " +
+                         ("both" if pixels is not None else "neither"))
+    if pixels is not None and not self.config.image_encoder:
+        raise ValueError("pixels need a model with config.image_encoder; this one takes features")
+    if pixels is not None:
+        with torch.no_grad(): features = self.image_encoder(pixels).patches
+    return self.projector(features.to(self.projector[0].weight.dtype))
 
-    def read(self, input_ids: Tensor, attention_mask: Tensor = None, features: Tensor = None,
-             pixels: Tensor = None) -> tuple[Tensor, Tensor, Tensor]:
-        "What the language model reads, see `spread`. Errors as `see` and `spread`."
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        words = self.lm.get_input_embeddings()(input_ids.clamp(min=0))
-        return spread(words, self.see(features, pixels), input_ids, mask)
+@patch
+def read(self: LlavaRad, input_ids: Tensor, attention_mask: Tensor = None, features: Tensor = None,
+         pixels: Tensor = None) -> tuple[Tensor, Tensor, Tensor]:
+    "What the language model reads, see `spread`. Errors as `see` and `spread`."
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    words = self.lm.get_input_embeddings()(input_ids.clamp(min=0))
+    return spread(words, self.see(features, pixels), input_ids, mask)
 
-# %% ../../nbs/15b_model.ipynb #edd1763c
+# %% ../../nbs/15b_model.ipynb #25ea9272
 @dataclass
 class LlavaRadOutput(ModelOutput):
     "Loss and what is said at each place."
@@ -290,7 +294,7 @@ def forward(
     logits = self.lm.get_output_embeddings()(told)
     return LlavaRadOutput(None if labels is None else report_loss(logits, labels), logits)
 
-# %% ../../nbs/15b_model.ipynb #1866f7c9
+# %% ../../nbs/15b_model.ipynb #c5bf7923
 @patch
 @torch.no_grad()
 def generate(self: LlavaRad, features: Tensor = None, pixels: Tensor = None, input_ids: Tensor = None,
@@ -308,7 +312,7 @@ def generate(self: LlavaRad, features: Tensor = None, pixels: Tensor = None, inp
     finally:
         self.train(was_training)
 
-# %% ../../nbs/15b_model.ipynb #da82c34c
+# %% ../../nbs/15b_model.ipynb #4149f13d
 TINY = dict(model_type="llama", hidden_size=16, intermediate_size=32, num_hidden_layers=2,
             num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=256,
             tie_word_embeddings=True) # For what must take a second
@@ -323,7 +327,7 @@ def tiny_llava_rad(seed: int = 0, **settings # Of `LlavaRadConfig`
         if "lora_B" in name: nn.init.normal_(q, std=.3)
     return model.eval()
 
-# %% ../../nbs/15b_model.ipynb #8c089835
+# %% ../../nbs/15b_model.ipynb #d2d9c064
 @patch
 def adapt(self: LlavaRad, lora: int = 64, alpha: float = 128., dropout: float = .05) -> LlavaRad:
     "Put fresh adapters in, in place. `ValueError` where some are there already."
@@ -355,7 +359,7 @@ def merge(self: LlavaRad) -> LlavaRad: # The same model
     self.config.lora = 0
     return self
 
-# %% ../../nbs/15b_model.ipynb #c91cbd66
+# %% ../../nbs/15b_model.ipynb #46b5425e
 def lm_settings(config) -> dict: # Of a transformers config
     "What makes a language model as large as another one. `CourseError` for another kind than a Llama."
     if config.model_type != "llama":
@@ -387,7 +391,7 @@ def begin(
     model._speaks()
     return model
 
-# %% ../../nbs/15b_model.ipynb #e2436dee
+# %% ../../nbs/15b_model.ipynb #47b530d5
 _BOTH = {"optimiser": ("adamw", "scripts"), "weight_decay": (0., "scripts"),
          "schedule": ("cosine", "scripts"), "warmup": (.03, "scripts"), "precision": ("bf16", "scripts"),
          "clip": (1., "transformers' default"),
@@ -397,7 +401,7 @@ STAGE2 = {"epochs": (1, "scripts/pretrain.sh"), "rate": (1e-3, "scripts/pretrain
 STAGE3 = {"epochs": (3, "scripts/finetune_lora.sh"), "rate": (1e-4, "scripts/finetune_lora.sh"),
           "batch": (64, "16 × 1 × 4 GPUs")} | _BOTH
 
-# %% ../../nbs/15b_model.ipynb #2a78e860
+# %% ../../nbs/15b_model.ipynb #a907142e
 _HUB = "https://huggingface.co/"
 PUBLISHED = ( # file ("a|b": one of them), repository, folder under the root of weights, what it is
     ("adapter_config.json", "microsoft/llava-rad", "llava-rad", "settings of the adapters"),
@@ -422,7 +426,7 @@ def _matches(root, folder, pattern): # the files of the first alternative that i
     if not root: return []
     return next((f for q in pattern.split("|") if (f := sorted((Path(root)/folder).glob(q)))), [])
 
-# %% ../../nbs/15b_model.ipynb #d12a0a0a
+# %% ../../nbs/15b_model.ipynb #88ec7821
 def _whole(root):
     "`CourseError` names the first file that is missing."
     if not root: raise CourseError("LLaVA-Rad's weights: RRG_ROOT_WEIGHTS names no folder")
@@ -443,6 +447,7 @@ def _adapter(folder, root): # rank, alpha, dropout; tensors under this page's na
     ours = lambda k: re.sub(r"(lora_[AB])\.weight$", r"\1.default.weight", plain(k))
     return given, {ours(k): v for k, v in state.items()}
 
+# %% ../../nbs/15b_model.ipynb #743137b8
 def load_published(
         root: Path = None, # Of the three folders; `RRG_ROOT_WEIGHTS` or `[roots] weights` by default
         dtype: torch.dtype = torch.float16, # As the released evaluation
@@ -476,7 +481,7 @@ def _fill_adapters(model, given): # all of them and nothing else
     if wrong: raise ValueError(f"adapters do not fit: {', '.join(map(named, sorted(wrong)[:3]))}")
     model.lm.load_state_dict(given, strict=False)
 
-# %% ../../nbs/15b_model.ipynb #de3fe3eb
+# %% ../../nbs/15b_model.ipynb #dd5f7403
 def save_learned(model: LlavaRad, folder: Path, # Made where it is not there
                  dtype: torch.dtype = torch.float16) -> Path: # The folder
     "Adapters and projector as LLaVA's code saves them. `ValueError` for a model without adapters."
@@ -496,7 +501,7 @@ def save_learned(model: LlavaRad, folder: Path, # Made where it is not there
     with atomic(folder/"adapter_config.json") as tmp: tmp.write_text(json.dumps(settings, indent=1))
     return folder
 
-# %% ../../nbs/15b_model.ipynb #bef22785
+# %% ../../nbs/15b_model.ipynb #1c70404e
 QLORA = {
     "quantisation": dict(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                          bnb_4bit_compute_dtype="bfloat16"), # Of transformers' BitsAndBytesConfig
