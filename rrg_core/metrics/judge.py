@@ -30,7 +30,7 @@ from ..phantom.scene import KINDS as SORTS, Finding
 from ..phantom.sites import report_at, scene_at
 from ..shown import progress
 
-# %% ../../nbs/05r_judge.ipynb #d7fc3ce7
+# %% ../../nbs/05r_judge.ipynb #cc3eaa44
 KEYS = tuple(c.replace(" ", "_") for c in CATEGORIES) # In an answer
 WEIGHTS = "significant", "insignificant"
 MOST = 99 # Errors of one kind
@@ -38,7 +38,8 @@ MOST = 99 # Errors of one kind
 def _number(value, weight, category):
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if whole and 0 <= value <= MOST: return int(value)
-    raise ValueError(f"{weight} {category}: a whole number from 0 to {MOST} is expected, got {named(value)}")
+    shown = named(value) if isinstance(value, (int, float, np.number)) else without_text(value)
+    raise ValueError(f"{weight} {category}: a whole number from 0 to {MOST} is expected, got {shown}")
 
 @dataclass(frozen=True)
 class ErrorCounts:
@@ -125,10 +126,10 @@ def to_json(counts: ErrorCounts) -> str:
     "An answer that `from_json` reads."
     return json.dumps({w: dict(zip(KEYS, getattr(counts, w))) for w in WEIGHTS})
 
-# %% ../../nbs/05r_judge.ipynb #5999a6a0
-SYSTEM = ("You are a radiologist who checks chest X-ray reports. You compare the findings of a candidate report "
-          "with those of a reference report of the same examination, which counts as the truth, and you "
-          "count the candidate's errors. You answer with one JSON object and with nothing else.")
+# %% ../../nbs/05r_judge.ipynb #fff4eb50
+SYSTEM = ("You are a radiologist who checks chest X-ray reports. You compare the findings of a candidate "
+          "report with those of a reference report of the same examination, which counts as the truth, and "
+          "you count the candidate's errors. You answer with one JSON object and with nothing else.")
 _ASKED = {
     "false_finding": "the candidate reports a finding that the reference does not report",
     "omission": "the candidate leaves out, or denies, a finding that the reference reports",
@@ -210,7 +211,7 @@ class ConstantJudge(OfflineJudge):
     def counts(self, hypothesis: str, reference: str) -> ErrorCounts:
         return self.answer
 
-# %% ../../nbs/05r_judge.ipynb #a38bf3cb
+# %% ../../nbs/05r_judge.ipynb #388ed300
 _GRADES = (.1, .6, .9) # A severity in each of the three steps
 
 def weighs(
@@ -219,7 +220,7 @@ def weighs(
     calcified: bool = False
 ) -> bool:
     "Whether leaving out such a finding is significant, by the phantom's rule."
-    kind = "calcification" if calcified else SORTS.get(observation, ("other", ))[0]
+    kind = "calcification" if calcified else next(iter(SORTS.get(observation, ("other", ))))
     return matters(Finding(observation, kind, severity=_GRADES[step]))
 
 class LabelsJudge(OfflineJudge):
