@@ -162,8 +162,8 @@ def question(text:str)->list[dict]: # Messages
     return [{"role": "system", "content": PROMPT}, {"role": "user", "content": EXAMPLE},
             {"role": "assistant", "content": json.dumps(EXAMPLE_ANSWER)}, {"role": "user", "content": text}]
 
-# %% ../../nbs/03h_structuring.ipynb #097d5b70
-NEW_WORDS = .1
+# %% ../../nbs/03h_structuring.ipynb #90eacdd7
+NEW_WORDS = .3
 _SMALL = frozenset("""a an the is are was were there no not of in at on to and or with by for as it its this
 that present absent seen noted visible identified now within be been place position""".split())
 def _words(text): return re.findall(r"[a-z]+", text.lower())
@@ -182,8 +182,10 @@ def unfounded(
     if any(compares(s) for s in sentences(_body(answer))): return "it still compares with an earlier study"
     if _PERSON.search(answer["indication"] or ""): return "its indication names age or sex"
     if _numbers(said) - _numbers(text): return "it has a number that the report does not have"
-    own, words = set(_words(text)) | _SMALL, _words(said)
-    if sum(w not in own for w in words) > NEW_WORDS * len(words): return "it brings in other words"
+    own = set(_words(text)) | _SMALL
+    for words in map(_words, sentences(said)):
+        new = sum(w not in own for w in words)
+        if new > 1 and new > NEW_WORDS * len(words): return "it brings in other words"
     source = _source(text)
     return (_labels(source, _body(answer), label) if label else "") or (
         _entities(source, _body(answer), annotate) if annotate else "")

@@ -11,6 +11,7 @@ from rrg_core.data.bundled import chexpert
 from rrg_core.data.study import told
 from rrg_core.labels import label, label_many, same_labels
 from rrg_core.phantom.sites import SITES, labels_at, scene_at
+from rrg_core.shown import show_table
 from rrg_core.reports.templates import *
 
 

@@ -14,7 +14,8 @@ from rrg_core.labels import label, label_many, same_labels
 from rrg_core.metrics.clinical import Protocol, clinical_scores
 from rrg_core.phantom.grammar import stated
 from rrg_core.phantom.sites import report_at, scene_at
-from rrg_core.reports.chat import Refused, endpoint, standin_server
+from rrg_core.reports.chat import endpoint, standin_server
+from rrg_core.shown import show_table
 from rrg_core.reports.translation import *
 
 
@@ -41,6 +42,8 @@ def test_the_glossary_knows_its_limits():
     assert say("consolid .", stemmed=True) == "Consolidation."
     unknown = glossary("Zafra en base derecha. Derrame grozo.")
     assert unknown.unknown == ["zafra", "grozo"] and unknown.words == 6 and "zafra" in unknown.english.lower()
+    assert say("Nódulo más denso.") == "Nodule more dense." and "ass" not in say("más")
+    assert say("mas pulmon . mas dens .", stemmed=True) == "Pulmonary mass. More dense."
     assert say("") == "" and glossary("").words == 0
     assert [phrase(p).article for p in ("derrame", "edema", "nódulos", "opacidad tenue", "opacidad")] == [
         "an", "", "", "a", "an"]
