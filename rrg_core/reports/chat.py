@@ -122,7 +122,7 @@ FAULTS = { # name → HTTP status, headers, body; None: see `standin_server`
 }
 def _completion(text): return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
 
-# %% ../../nbs/03e_chat.ipynb #bc3fd308
+# %% ../../nbs/03e_chat.ipynb #0bc1b172
 @contextmanager
 def standin_server(
         answer: Callable, # Function of the messages → the text of the answer
@@ -159,6 +159,7 @@ def standin_server(
         server.shutdown()
         server.server_close()
 
+# %% ../../nbs/03e_chat.ipynb #2a7d5724
 def _reply(answer, body, fault, key, authorization, takes_schema): # status, headers, text
     if key and authorization != f"Bearer {key}": return 401, {}, "{}"
     if FAULTS.get(fault): return FAULTS[fault]

@@ -41,7 +41,7 @@ def compares(sentence:str)->bool:
     "Whether a sentence speaks of an earlier study."
     return bool(_COMPARES.search(_STATUS.sub(" ", sentence)))
 
-# %% ../../nbs/03h_structuring.ipynb #529ef263
+# %% ../../nbs/03h_structuring.ipynb #2ae12f6a
 _FILM = r"(?:the |an? )?(?:\w+ )?(?:prior|previous|earlier|last|preceding|old)(?: \w+)?(?: \w+)?"
 _BE, _HAVE = r"(?:is|are|was|were)", r"(?:has|have|had)"
 _LEVEL = r"(?:not |slightly |markedly |mildly |significantly |further )?"
@@ -67,6 +67,8 @@ _RULES = [(re.compile(f"{p}$", re.I), status) for p, status in [ # a whole sente
     (rf"(?:the |an? )?(.+?) (?:{_BE}|remains?) (?:\w+ly )?(?:unchanged|stable|new|increased|decreased|"
      r"improved|worse|larger|smaller|more pronounced|less pronounced|the same)\b(?!,)"
      r"(?: (?:since|from|than|compared|in the|in size|as|over)\b.*)?", "{0} present")]]
+
+# %% ../../nbs/03h_structuring.ipynb #f21983f9
 _ADJUNCTS = re.compile(
     rf",? (?:as |when )?compared (?:to|with) [^,;]*|,? since {_FILM}[^,;]*|,? (?:from|than on) {_FILM}[^,;]*"
     rf"|^(?:in|as|when)? ?compar\w+ (?:to|with) [^,]*, ?|^since {_FILM}[^,]*, ?| in the interval\b"
@@ -124,7 +126,7 @@ def by_rules(text:str # A report with or without headings
             "indication": _cleaned(indication[:1].upper() + indication[1:], False),
             "findings": _cleaned(body), "impression": _cleaned(found["impression"])}
 
-# %% ../../nbs/03h_structuring.ipynb #87a68fde
+# %% ../../nbs/03h_structuring.ipynb #cd506019
 SCHEMA = {"type": "object", "additionalProperties": False, "required": list(SECTIONS),
           "properties": {s: {"type": ["string", "null"], "minLength": 1} for s in SECTIONS}}
 PROMPT = """You edit chest radiograph reports. Change as little as you can, and never write what the report \
@@ -138,6 +140,8 @@ Leave out what this film does not show: age, sex, the patient's past, earlier st
 the radiologist told. Where a sentence compares with an earlier study, say what is seen now: what grew, \
 shrank or stayed is present, what resolved or was removed is absent. Leave out list numbers and \
 repetitions, and mend words that are broken."""
+
+# %% ../../nbs/03h_structuring.ipynb #7ab9ae60
 EXAMPLE = """EXAMINATION: CHEST RADIOGRAPH
 
 INDICATION: 71-year-old woman, leg swelling, evaluate.
